@@ -1,3 +1,75 @@
-"""Build white-box networks (ReduNet) by maximising coding-rate reduction, layer by layer."""
+"""Build white-box networks (ReduNet) by maximising coding-rate reduction, layer by layer.
+
+>>> import redunet as rn
+>>> X, y = rn.datasets.gaussian_mixture(50, n_features=2, random_state=0)
+>>> net, Z = rn.build(X, y, n_layers=10)
+>>> net.transform(X).shape
+(100, 2)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+from redunet._backends import use_backend
+from redunet.network import ReduNet, build
+from redunet.rates import RateReduction, coding_length, coding_rate, rate_reduction, rate_reduction_gradient
+
+if TYPE_CHECKING:
+    from redunet import datasets, linalg, plot, sklearn
+    from redunet.classifiers import CosineNeighbors, NearestSubspace
+    from redunet.config import show_config
+    from redunet.lift import RandomLift
+    from redunet.polar import to_polar
+    from redunet.shifts import shifts
+    from redunet.storage import load
+
+# Public names that are imported when they are first used, so that `import redunet` costs little more than NumPy.
+_LAZY = {
+    "CosineNeighbors": "redunet.classifiers",
+    "NearestSubspace": "redunet.classifiers",
+    "RandomLift": "redunet.lift",
+    "load": "redunet.storage",
+    "shifts": "redunet.shifts",
+    "show_config": "redunet.config",
+    "to_polar": "redunet.polar",
+}
+_SUBMODULES = ("datasets", "linalg", "plot", "sklearn")
+
+__all__ = [
+    "CosineNeighbors",
+    "NearestSubspace",
+    "RandomLift",
+    "RateReduction",
+    "ReduNet",
+    "__version__",
+    "build",
+    "coding_length",
+    "coding_rate",
+    "datasets",
+    "linalg",
+    "load",
+    "plot",
+    "rate_reduction",
+    "rate_reduction_gradient",
+    "shifts",
+    "show_config",
+    "sklearn",
+    "to_polar",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"redunet.{name}")
+    raise AttributeError(f"module 'redunet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,108 @@
+"""Choosing the backend: `select` is the one place that does.
+
+``auto`` takes the compiled ``_cpu`` engine when it is there and NumPy otherwise, and never fails. A backend that is
+asked for by name and can't run is an error that says why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import cast
+
+from redunet._backends.contract import Backend
+
+#: In order of preference, with the module that holds each.
+MODULES = {"cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
+NAMES = ("auto", *MODULES)
+
+_default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
+
+
+@cache
+def _load(name: str) -> tuple[Backend | None, str]:
+    """The backend module, or None and the reason why it can't be used."""
+    try:
+        return cast(Backend, importlib.import_module(MODULES[name])), ""
+    except ImportError as error:
+        if name == "cpu":
+            try:
+                from redunet._build_info import cpu_missing
+            except ImportError:
+                cpu_missing = None
+            return None, cpu_missing or f"the compiled extension could not be imported: {error}"
+        raise
+
+
+def _checked(name: str, origin: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"{origin} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
+    return name
+
+
+def select(name: str = "auto") -> tuple[str, Backend]:
+    """The name and the module of the backend to use.
+
+    An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    RuntimeError
+        If the backend that was asked for can't run; the message says why.
+    """
+    _checked(name, "backend")
+    if name == "auto":
+        name = _default.get() or _checked(os.environ.get("REDUNET_BACKEND", "auto"), "REDUNET_BACKEND")
+    if name != "auto":
+        backend, reason = _load(name)
+        if backend is None:
+            raise RuntimeError(f"backend {name!r} cannot be used: {reason}")
+        return name, backend
+    for candidate in MODULES:
+        backend, _ = _load(candidate)
+        if backend is not None:
+            return candidate, backend
+    raise AssertionError("the NumPy backend is always there")
+
+
+def status() -> dict[str, str]:
+    """Every backend with "available" or the reason why it can't be used."""
+    return {name: _load(name)[1] or "available" for name in MODULES}
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Use a backend for every call in the block that does not name one itself.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "numpy"}
+        ``auto`` takes the fastest that can run.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    RuntimeError
+        If that backend can't run here; the message says why.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> with rn.use_backend("numpy"):
+    ...     net, Z = rn.build([[1.0, 0.0], [0.0, 1.0]], [0, 1], n_layers=1)
+    >>> net.backend
+    'numpy'
+    """
+    select(_checked(name, "backend"))
+    token = _default.set(None if name == "auto" else name)
+    try:
+        yield
+    finally:
+        _default.reset(token)

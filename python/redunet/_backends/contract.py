@@ -1,0 +1,176 @@
+"""What passes between the public functions and a backend: one problem, its operators, its result.
+
+A layer is F Hermitian problems of size C with m columns, coupled by two weighted norms per sample. A backend
+sees spectra ``V`` of shape (m, C, F), C-contiguous (vectors are F = 1, real), and the classes below; it knows
+nothing of signals, labels of other dtypes, or Fourier transforms. Every array is C-contiguous.
+
+Operators are numbered 0..k: number 0 is E, number j is C^j of class j - 1. Each is kept either dense or,
+when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+OnLayer = Callable[[int, npt.NDArray[np.float64]], bool]
+
+#: ``eta="auto"``: the natural step eta = s / alpha starts at s = 2 and is halved while the rate reduction would fall.
+NATURAL_STEP = 2.0
+MAX_HALVINGS = 20
+#: A fall of the rate reduction within this many rounding units of the rate is rounding, not a fall.
+FALL_ROUNDING_UNITS = 8.0
+#: A sample with a smaller norm than this stays as it is: a zero sample stays zero.
+SMALLEST_NORM = 1e-8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The constants of one construction (MATH: alpha, alpha_j, gamma_j, w_p).
+
+    Attributes
+    ----------
+    labels : (m,) int64 array, or None
+        Hard class of every sample, 0..k-1.
+    membership : (m, k) float64 array, or None
+        Soft membership; exactly one of ``labels`` and ``membership`` is given.
+    weights : (m,) float64 array, or None
+        Sample weights omega_i >= 0; None means ones.
+    freq_weights : (F,) float64 array
+        How many times a kept frequency counts.
+    n_points : int
+        N, the number of signal points: 1, T or H * W.
+    inner : float
+        Factor of alpha inside inverses and log dets: 1 (``dft_norm="ortho"``) or N (``"backward"``).
+    alphas : (k + 1,) float64 array
+        alpha = C / (m eps^2), then alpha_j = C / (m_j eps^2).
+    gammas : (k,) float64 array
+        m_j / m.
+    counts : (k + 1,) int64 array
+        Samples that take part in each operator's Gram matrix: an upper bound of its rank.
+    ranks : (k + 1,) int64 array
+        Columns of the kept factor, or 0 for an operator that is kept dense.
+    """
+
+    labels: npt.NDArray[np.int64] | None
+    membership: npt.NDArray[np.float64] | None
+    weights: npt.NDArray[np.float64] | None
+    freq_weights: npt.NDArray[np.float64]
+    n_points: int
+    inner: float
+    alphas: npt.NDArray[np.float64]
+    gammas: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
+    ranks: npt.NDArray[np.int64]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.gammas)
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The operators of L consecutive layers, as they are kept, saved and applied.
+
+    Attributes
+    ----------
+    dense : (L, n_dense, F, C, C) array
+        The operators with rank 0, in the order of their numbers.
+    factors : (L, F, C, sum(ranks)) array
+        The factors Q of the others, side by side.
+    ranks, alphas, gammas
+        As in `Problem`.
+    etas : (L,) float64 array
+        Step size of every layer.
+    lam : float
+        Sharpness of the soft assignment.
+    freq_weights : (F,) float64 array
+        How many times a kept frequency counts.
+    """
+
+    dense: Array
+    factors: Array
+    ranks: npt.NDArray[np.int64]
+    alphas: npt.NDArray[np.float64]
+    gammas: npt.NDArray[np.float64]
+    etas: npt.NDArray[np.float64]
+    lam: float
+    freq_weights: npt.NDArray[np.float64]
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.etas)
+
+    def columns(self, number: int) -> slice:
+        """Columns of ``factors`` that belong to operator ``number``."""
+        stop = int(self.ranks[: number + 1].sum())
+        return slice(stop - int(self.ranks[number]), stop)
+
+    def to_dense(self, layer: int, number: int) -> Array:
+        """Operator ``number`` of a layer as an (F, C, C) array."""
+        if self.ranks[number] == 0:
+            return self.dense[layer, int(np.count_nonzero(self.ranks[:number] == 0))]
+        Q = self.factors[layer, :, :, self.columns(number)]
+        identity = np.eye(Q.shape[1], dtype=Q.dtype)
+        return float(self.alphas[number]) * (identity - Q @ Q.conj().swapaxes(-1, -2))
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What `build` returns beside the features, which replace ``V``.
+
+    ``rates`` has shape (L + 1, 1 + k): R, then R_j = 1/(2N) sum_p w_p log det(I + alpha_j G_j(p)) of every class
+    (without gamma_j), at the input of each layer and after the last. ``operators`` is None if they were not kept.
+    """
+
+    operators: Operators | None
+    etas: npt.NDArray[np.float64]
+    rates: npt.NDArray[np.float64]
+
+
+class Backend(Protocol):
+    """The functions that every backend module has. ``n_threads`` is at least 1.
+
+    ``on_layer(l, rates)`` is called with a row of `BuildResult.rates` before layer l is applied and once after the
+    last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
+    Matrices that are not positive definite raise `numpy.linalg.LinAlgError`.
+    """
+
+    def build(
+        self,
+        V: Array,
+        problem: Problem,
+        *,
+        etas: npt.NDArray[np.float64] | None,
+        n_layers: int,
+        lam: float,
+        given: bool,
+        keep: bool,
+        on_layer: OnLayer | None,
+        n_threads: int,
+    ) -> BuildResult:
+        """Construct the layers; ``V`` is overwritten by the features. ``etas`` None means the natural step."""
+
+    def apply(self, V: Array, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]:
+        """Map samples through all layers; ``V`` is overwritten. Returns the (m, k) assignments of the last layer."""
+
+    def layer_operators(
+        self, V: Array, problem: Problem, *, n_threads: int
+    ) -> tuple[Array, Array, npt.NDArray[np.float64]]:
+        """``dense[0]``, ``factors[0]`` and the row of rates of one layer with input ``V``."""
+
+    def rates(self, V: Array, problem: Problem, *, n_threads: int) -> npt.NDArray[np.float64]:
+        """One row of `BuildResult.rates`."""
+
+    def rate_gradient(self, V: Array, problem: Problem, *, n_threads: int) -> Array:
+        """Gradient omega_i (E v_i - sum_j gamma_j pi_ij C^j v_i) * inner / N, shaped like ``V``."""
+
+    def cholesky(self, A: Array, *, n_threads: int) -> Array: ...
+    def inv(self, A: Array, *, n_threads: int) -> Array: ...
+    def solve(self, A: Array, B: Array, *, n_threads: int) -> Array: ...
+    def logdet(self, A: Array, *, n_threads: int) -> Array: ...

@@ -1,0 +1,268 @@
+"""The contract in NumPy: the readable reference, the oracle of the tests, and what runs where nothing is compiled.
+
+Spectra are held as V[p] of shape (C, m): per frequency p, one column per sample, so every formula of the theory is
+one batched matrix product over p. ``n_threads`` is accepted and left to the BLAS that NumPy uses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet._backends.contract import (
+    FALL_ROUNDING_UNITS,
+    MAX_HALVINGS,
+    NATURAL_STEP,
+    SMALLEST_NORM,
+    Array,
+    BuildResult,
+    OnLayer,
+    Operators,
+    Problem,
+)
+
+Rates = npt.NDArray[np.float64]
+
+
+def build(
+    V: Array,
+    problem: Problem,
+    *,
+    etas: Rates | None,
+    n_layers: int,
+    lam: float,
+    given: bool,
+    keep: bool,
+    on_layer: OnLayer | None,
+    n_threads: int,
+) -> BuildResult:
+    columns = _to_columns(V)
+    membership = _membership(problem) if given else None
+    steps, rows, kept = [], [], []
+    layer = _operators(columns, problem)
+    for index in range(n_layers):
+        dense, factors, rates = layer
+        rows.append(rates)
+        if on_layer is not None and on_layer(index, rates) and index > 0:
+            break
+        ops = _single_layer(dense, factors, problem, 0.0, lam)
+        first = NATURAL_STEP / float(problem.alphas[0]) if etas is None else float(etas[index])
+        for halvings in range(MAX_HALVINGS + 1):
+            eta = first / 2**halvings if halvings < MAX_HALVINGS else 0.0
+            moved, _ = _apply_layer(columns, ops, 0, eta, membership)
+            layer = _operators(moved, problem)
+            if etas is not None or not _falls(rates, layer[2], problem, V.dtype):
+                break
+        columns = moved
+        steps.append(eta)
+        if keep:
+            kept.append((dense, factors))
+    else:
+        rows.append(layer[2])
+        if on_layer is not None:
+            on_layer(n_layers, layer[2])
+    V[...] = columns.transpose(2, 1, 0)
+    taken = np.array(steps)
+    operators = None
+    if keep:
+        operators = Operators(
+            np.stack([dense for dense, _ in kept]),
+            np.stack([factors for _, factors in kept]),
+            problem.ranks,
+            problem.alphas,
+            problem.gammas,
+            taken,
+            lam,
+            problem.freq_weights,
+        )
+    return BuildResult(operators, taken, np.array(rows))
+
+
+def apply(V: Array, operators: Operators, *, n_threads: int) -> Rates:
+    columns = _to_columns(V)
+    pi = np.zeros((len(V), len(operators.gammas)))
+    for layer in range(operators.n_layers):
+        columns, pi = _apply_layer(columns, operators, layer, float(operators.etas[layer]), None)
+    V[...] = columns.transpose(2, 1, 0)
+    return pi.astype(np.float64)
+
+
+def layer_operators(V: Array, problem: Problem, *, n_threads: int) -> tuple[Array, Array, Rates]:
+    return _operators(_to_columns(V), problem)
+
+
+def rates(V: Array, problem: Problem, *, n_threads: int) -> Rates:
+    return _operators(_to_columns(V), problem)[2]
+
+
+def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
+    columns = _to_columns(V)
+    dense, factors, _ = _operators(columns, problem)
+    ops = _single_layer(dense, factors, problem, 0.0, 0.0)
+    pi = _membership(problem).astype(columns.real.dtype)
+    gradient = _product(ops, 0, 0, columns)
+    for j, gamma in enumerate(problem.gammas.tolist()):
+        gradient -= gamma * pi[:, j] * _product(ops, 0, j + 1, columns)
+    if problem.weights is not None:
+        gradient *= problem.weights.astype(pi.dtype)
+    gradient *= problem.inner / problem.n_points
+    return np.ascontiguousarray(gradient.transpose(2, 1, 0))
+
+
+def cholesky(A: Array, *, n_threads: int) -> Array:
+    return _cholesky(A)
+
+
+def inv(A: Array, *, n_threads: int) -> Array:
+    inverse, _ = _inverse_and_logdet(A)
+    return inverse
+
+
+def solve(A: Array, B: Array, *, n_threads: int) -> Array:
+    L = _cholesky(A)
+    result: Array = np.linalg.solve(_adjoint(L), np.linalg.solve(L, B))
+    return result
+
+
+def logdet(A: Array, *, n_threads: int) -> Array:
+    return _logdet(_cholesky(A))
+
+
+def _to_columns(V: Array) -> Array:
+    """(m, C, F) to (F, C, m)."""
+    return np.ascontiguousarray(V.transpose(2, 1, 0))
+
+
+def _adjoint(A: Array) -> Array:
+    return A.conj().swapaxes(-1, -2)
+
+
+def _cholesky(M: Array) -> Array:
+    """Lower Cholesky factors of a batch; the error names the first matrix that is not positive definite."""
+    try:
+        return np.linalg.cholesky(M)
+    except np.linalg.LinAlgError:
+        pass
+    flat = M.reshape(-1, *M.shape[-2:])
+    for index, matrix in enumerate(flat):
+        try:
+            np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            raise np.linalg.LinAlgError(f"matrix {index} of {len(flat)} is not positive definite") from None
+    raise AssertionError("a batch failed of which no matrix fails")
+
+
+def _logdet(L: Array) -> Array:
+    """log det(L L*) of the Cholesky factors of a batch."""
+    diagonal = np.diagonal(L, axis1=-2, axis2=-1).real
+    result: Array = 2 * np.log(diagonal).sum(-1)
+    return result
+
+
+def _inverse_and_logdet(M: Array) -> tuple[Array, Array]:
+    """One Cholesky factorisation M = L L* gives both: M^-1 = L^-* L^-1."""
+    L = _cholesky(M)
+    W = np.linalg.inv(L)
+    return _adjoint(W) @ W, _logdet(L)
+
+
+def _membership(problem: Problem) -> Rates:
+    """Pi as an (m, k) array, one-hot for hard labels."""
+    if problem.membership is not None:
+        return problem.membership
+    assert problem.labels is not None
+    return np.eye(problem.n_classes)[problem.labels]
+
+
+def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
+    """The columns whose Gram matrix makes operator ``number``, each times the root of its weight: (F, C, count)."""
+    m = columns.shape[2]
+    weights = np.ones(m) if problem.weights is None else problem.weights
+    if number == 0:
+        used = slice(None)
+    elif problem.labels is not None:
+        used = problem.labels == number - 1
+    else:
+        used = problem.membership[:, number - 1] > 0  # type: ignore[index]
+        weights = weights * problem.membership[:, number - 1]  # type: ignore[index]
+    result: Array = columns[:, :, used] * np.sqrt(weights[used]).astype(columns.real.dtype)
+    return result
+
+
+def _operators(columns: Array, problem: Problem) -> tuple[Array, Array, Rates]:
+    """E and every C^j from the Gram matrices of the samples, and the row of rates at these features."""
+    F, C, _ = columns.shape
+    identity = np.eye(C, dtype=columns.dtype)
+    dense, factors = [], [np.empty((F, C, 0), columns.dtype)]
+    row = np.empty(len(problem.alphas))
+    for number, alpha in enumerate(problem.alphas.tolist()):
+        W = _weighted_samples(columns, problem, number)
+        a = alpha * problem.inner
+        if W.shape[2] < C:  # det(I + a W W*) = det(I + a W* W), the smaller side
+            L = _cholesky(np.eye(W.shape[2], dtype=W.dtype) + a * (_adjoint(W) @ W))
+            Q = _adjoint(np.linalg.solve(L, a**0.5 * _adjoint(W)))
+            logdets = _logdet(L)
+            if problem.ranks[number]:
+                factors.append(Q)
+            else:
+                dense.append(alpha * (identity - Q @ _adjoint(Q)))
+        else:
+            inverse, logdets = _inverse_and_logdet(identity + a * (W @ _adjoint(W)))
+            dense.append(alpha * inverse)
+        row[number] = problem.freq_weights @ logdets.astype(np.float64) / (2 * problem.n_points)
+    stacked = np.stack(dense) if dense else np.empty((0, F, C, C), columns.dtype)
+    return stacked, np.concatenate(factors, axis=2), row
+
+
+def _single_layer(dense: Array, factors: Array, problem: Problem, eta: float, lam: float) -> Operators:
+    etas = np.array([eta])
+    ranks, alphas, gammas = problem.ranks, problem.alphas, problem.gammas
+    return Operators(dense[None], factors[None], ranks, alphas, gammas, etas, lam, problem.freq_weights)
+
+
+def _product(ops: Operators, layer: int, number: int, columns: Array) -> Array:
+    """Operator ``number`` of a layer times every sample."""
+    if ops.ranks[number] == 0:
+        return ops.to_dense(layer, number) @ columns
+    Q = ops.factors[layer, :, :, ops.columns(number)]
+    return float(ops.alphas[number]) * (columns - Q @ (_adjoint(Q) @ columns))
+
+
+def _norms(columns: Array, freq_weights: Rates) -> Array:
+    """sqrt(sum_p w_p ||v(p)||^2) of every sample: (m,)."""
+    squares = (columns.real**2 + columns.imag**2) if np.iscomplexobj(columns) else columns**2
+    result: Array = np.sqrt(np.einsum("p,pcm->m", freq_weights.astype(squares.dtype), squares))
+    return result
+
+
+def _apply_layer(
+    columns: Array, ops: Operators, layer: int, eta: float, membership: Rates | None
+) -> tuple[Array, Array]:
+    """z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)); also returns pi, (m, k)."""
+    responses = [_product(ops, layer, j + 1, columns) for j in range(len(ops.gammas))]
+    norms = np.stack([_norms(response, ops.freq_weights) for response in responses], axis=1)
+    pi = _softmax(-ops.lam * norms)
+    if membership is not None:
+        pi = membership.astype(pi.dtype)
+    step = _product(ops, layer, 0, columns)
+    for j, gamma in enumerate(ops.gammas.tolist()):
+        step -= gamma * pi[:, j] * responses[j]
+    moved = columns + eta * step
+    moved /= np.maximum(_norms(moved, ops.freq_weights), SMALLEST_NORM)
+    return moved, pi
+
+
+def _softmax(scores: Array) -> Array:
+    """Row by row, shifted by the maximum so that nothing overflows."""
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    result: Array = e / e.sum(axis=1, keepdims=True)
+    return result
+
+
+def _falls(before: Rates, after: Rates, problem: Problem, dtype: np.dtype[Any]) -> bool:
+    """Whether the rate reduction fell by more than rounding."""
+    allowed = FALL_ROUNDING_UNITS * float(np.finfo(dtype).eps) * float(before[0])
+    fall = (before[0] - before[1:] @ problem.gammas) - (after[0] - after[1:] @ problem.gammas)
+    return bool(fall > allowed)

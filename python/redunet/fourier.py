@@ -1,0 +1,131 @@
+"""Samples to spectra and back: unit norm, unitary DFT along the signal axes, half of it when the samples are real.
+
+X of shape (m, d), (m, C, T) or (m, C, H, W) becomes V of shape (m, C, F): F = 1 for vectors (V is X itself),
+T//2+1 for real signals, H(W//2+1) for real images, T or HW for complex ones. A kept frequency p stands for w_p
+frequencies of the full spectrum; sums over the full spectrum are sums over p with weights w_p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet._backends.contract import SMALLEST_NORM
+
+Array = npt.NDArray[Any]
+
+# Samples are transformed in pieces of this size: small beside the spectrum, large beside the cost of a call.
+CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """The DFT of one kind of sample.
+
+    Parameters
+    ----------
+    signal_shape : tuple of int
+        () for vectors, (T,) for signals, (H, W) for images.
+    real : bool
+        Whether the samples are real, so that half of the spectrum is enough.
+    """
+
+    signal_shape: tuple[int, ...]
+    real: bool
+
+    @cached_property
+    def freq_shape(self) -> tuple[int, ...]:
+        """Shape of the frequencies kept."""
+        if self.real and self.signal_shape:
+            return (*self.signal_shape[:-1], self.signal_shape[-1] // 2 + 1)
+        return self.signal_shape
+
+    @property
+    def n_freqs(self) -> int:
+        return math.prod(self.freq_shape)
+
+    @property
+    def n_points(self) -> int:
+        return math.prod(self.signal_shape)
+
+    @cached_property
+    def freq_weights(self) -> npt.NDArray[np.float64]:
+        """How many frequencies each kept one stands for: (F,)."""
+        weights = np.ones(self.freq_shape)
+        if self.real and self.signal_shape:
+            n = self.signal_shape[-1]
+            weights[..., 1 : (n + 1) // 2] = 2.0  # all but 0 and, when n is even, n/2
+        return weights.reshape(-1)
+
+    def forward(self, X: Array, dtype: np.dtype[Any], *, name: str, normalize: bool, n_threads: int) -> Array:
+        """V, (m, C, F), of samples that are first scaled to unit norm if asked.
+
+        Raises
+        ------
+        ValueError
+            If a sample holds NaN or infinity.
+        """
+        m, C = X.shape[:2]
+        spectral = np.result_type(dtype, np.complex64) if self.signal_shape else dtype
+        V = np.empty((m, C, self.n_freqs), spectral)
+        axes = tuple(range(2, X.ndim))
+
+        def transform(rows: slice) -> None:
+            Z = np.array(X[rows], dtype=dtype)  # a copy: scaled in place below
+            peaks = np.abs(Z).reshape(len(Z), -1).max(axis=1)
+            if not np.isfinite(peaks).all():
+                bad = rows.start + int(np.flatnonzero(~np.isfinite(peaks))[0])
+                raise ValueError(f"{name} holds NaN or infinity in sample {bad}; expected finite numbers")
+            if normalize:  # by the largest entry first, so that squares neither overflow nor vanish
+                Z /= np.maximum(peaks, np.finfo(dtype).tiny).reshape(-1, *[1] * (X.ndim - 1))
+                norms = np.linalg.norm(Z.reshape(len(Z), -1), axis=1)
+                small = norms * peaks < SMALLEST_NORM
+                scale = np.where(small, peaks / SMALLEST_NORM, 1 / np.maximum(norms, SMALLEST_NORM))
+                Z *= scale.astype(peaks.dtype).reshape(-1, *[1] * (X.ndim - 1))
+            if not axes:
+                V[rows, :, 0] = Z
+            elif self.real:
+                V[rows] = np.fft.rfftn(Z, axes=axes, norm="ortho").reshape(len(Z), C, -1)
+            else:
+                V[rows] = np.fft.fftn(Z, axes=axes, norm="ortho").reshape(len(Z), C, -1)
+
+        _in_chunks(transform, m, X[0].size * dtype.itemsize, n_threads)
+        return V
+
+    def inverse(self, V: Array, dtype: np.dtype[Any], *, n_threads: int) -> Array:
+        """The samples, (m, C, *signal_shape), of a spectrum."""
+        m, C, _ = V.shape
+        if not self.signal_shape:
+            return np.ascontiguousarray(V[:, :, 0], dtype=dtype)
+        X = np.empty((m, C, *self.signal_shape), dtype)
+        axes = tuple(range(2, X.ndim))
+
+        def transform(rows: slice) -> None:
+            spectrum = V[rows].reshape(-1, C, *self.freq_shape)
+            if self.real:
+                X[rows] = np.fft.irfftn(spectrum, s=self.signal_shape, axes=axes, norm="ortho")
+            else:
+                X[rows] = np.fft.ifftn(spectrum, axes=axes, norm="ortho")
+
+        _in_chunks(transform, m, X[0].nbytes, n_threads)
+        return X
+
+
+def _in_chunks(work: Callable[[slice], None], m: int, bytes_per_sample: int, n_threads: int) -> None:
+    """Run ``work`` on pieces of the samples, on several threads when there are several pieces."""
+    step = max(1, CHUNK_BYTES // bytes_per_sample)
+    chunks = [slice(start, min(start + step, m)) for start in range(0, m, step)]
+    if n_threads == 1 or len(chunks) == 1:
+        for rows in chunks:
+            work(rows)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        for _ in pool.map(work, chunks):
+            pass

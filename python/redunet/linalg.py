@@ -1,0 +1,156 @@
+"""Batched Hermitian positive definite linear algebra, named and shaped as in `numpy.linalg`.
+
+Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the whole
+batch in one call. As LAPACK does, `cholesky`, `inv`, `solve` and `logdet` read the lower triangle only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet import checks
+from redunet._backends import select
+from redunet._backends.contract import Backend
+
+Array = npt.NDArray[Any]
+
+__all__ = ["cholesky", "inv", "logdet", "solve"]
+
+
+def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    """Lower triangular L with A = L L*.
+
+    Parameters
+    ----------
+    A : (..., n, n) array
+        Hermitian positive definite matrices; the lower triangle is read.
+    backend, n_threads
+        As in `redunet.build`.
+
+    Returns
+    -------
+    L : (..., n, n) array of A's floating dtype
+        The factors, zero above the diagonal.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not square or not positive definite; the message gives its index in the batch.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.cholesky([[4.0, 2.0], [2.0, 5.0]])
+    array([[2., 0.],
+           [1., 2.]])
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    return module.cholesky(array, n_threads=cores)
+
+
+def inv(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    """Inverses of Hermitian positive definite matrices, by one Cholesky factorisation each.
+
+    Parameters and errors are those of `cholesky`.
+
+    Returns
+    -------
+    (..., n, n) array of A's floating dtype
+        Hermitian to the last bit.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.inv([[4.0, 0.0], [0.0, 2.0]])
+    array([[0.25, 0.  ],
+           [0.  , 0.5 ]])
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    return module.inv(array, n_threads=cores)
+
+
+def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    """X with A X = B, for Hermitian positive definite A.
+
+    Parameters
+    ----------
+    A : (..., n, n) array
+        Hermitian positive definite matrices; the lower triangle is read.
+    B : (n,) or (..., n, r) array
+        Right-hand sides; batches broadcast, and a single axis is a single vector, as in `numpy.linalg.solve`.
+    backend, n_threads
+        As in `redunet.build`.
+
+    Returns
+    -------
+    (..., n) or (..., n, r) array
+        The solutions, of the common floating dtype of A and B.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not square or not positive definite; the message gives its index in the batch.
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.solve([[4.0, 2.0], [2.0, 5.0]], [2.0, 5.0])
+    array([0., 1.])
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    rhs = np.asarray(B)
+    vector = rhs.ndim == 1
+    if vector:
+        rhs = rhs[:, None]
+    n = array.shape[-1]
+    if rhs.ndim < 1 or rhs.shape[-2] != n:
+        raise ValueError(f"B has shape {np.shape(B)}; expected ({n},) or (..., {n}, r) to go with A of shape {array.shape}")
+    kind = checks.FLOATS.get(np.result_type(array, rhs).char)
+    if kind is None:
+        raise TypeError(f"B has dtype {rhs.dtype}; expected real or complex numbers of at most double precision")
+    try:
+        batch = np.broadcast_shapes(array.shape[:-2], rhs.shape[:-2])
+    except ValueError:
+        raise ValueError(f"A has shape {array.shape} and B {np.shape(B)}; expected batches that broadcast") from None
+    array = np.ascontiguousarray(np.broadcast_to(array, (*batch, n, n)), dtype=kind)
+    rhs = np.ascontiguousarray(np.broadcast_to(rhs, (*batch, n, rhs.shape[-1])), dtype=kind)
+    X = module.solve(array, rhs, n_threads=cores)
+    return X[..., 0] if vector else X
+
+
+def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    """Natural logarithms of the determinants, 2 sum log diag(L); they neither overflow nor lose the sign.
+
+    Parameters and errors are those of `cholesky`.
+
+    Returns
+    -------
+    (...) real array
+        log det A.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.logdet([[[4.0, 0.0], [0.0, 2.0]]]).round(6)
+    array([2.079442])
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    return module.logdet(array, n_threads=cores)
+
+
+def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Backend, int]:
+    array = np.asarray(A)
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    kind = checks.FLOATS.get(array.dtype.char)
+    if kind is None:
+        raise TypeError(f"A has dtype {array.dtype}; expected float32, float64, complex64 or complex128")
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
+        raise np.linalg.LinAlgError(f"A has shape {array.shape}; expected square matrices (..., n, n)")
+    _, module = select(backend)
+    return np.ascontiguousarray(array), module, checks.threads(n_threads)

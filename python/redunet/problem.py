@@ -1,0 +1,69 @@
+"""From labels, weights and hyperparameters to the constants of a construction (`redunet._backends.contract.Problem`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet import checks
+from redunet._backends.contract import Problem
+from redunet.fourier import Fourier
+
+Array = npt.NDArray[Any]
+DFT_NORMS = ("ortho", "backward")
+
+
+def make_problem(
+    y: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None,
+    *,
+    n_samples: int,
+    n_channels: int,
+    fourier: Fourier,
+    epsilon_sq: float,
+    dft_norm: str,
+) -> tuple[Problem, Array]:
+    """The problem and the classes.
+
+    An operator is kept as a factor Q, (C, r), when r <= C/2 samples made it: from there on the two products with Q cost
+    no more than the one with the dense operator, and the memory is half or less.
+    """
+    epsilon_sq = checks.positive(epsilon_sq, "epsilon_sq")
+    checks.choice(dft_norm, "dft_norm", DFT_NORMS)
+    labels, Pi, classes = checks.membership(y, n_samples)
+    weights = checks.sample_weights(sample_weight, n_samples)
+    omega = np.ones(n_samples) if weights is None else weights
+    if labels is not None:
+        sizes = np.bincount(labels, weights=omega, minlength=len(classes))
+        counts = np.bincount(labels, minlength=len(classes))
+    else:
+        assert Pi is not None
+        sizes = omega @ Pi
+        counts = np.count_nonzero(Pi, axis=0)
+    total = float(sizes.sum())
+    if not np.isfinite(total):
+        raise ValueError("sample_weight adds up to more than a float64 holds; expected smaller weights")
+    if not (sizes > 0).all():
+        empty = classes[int(np.flatnonzero(sizes <= 0)[0])]
+        raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
+    alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)
+    if not np.isfinite(alphas * fourier.n_points).all():
+        raise ValueError(f"epsilon_sq is {epsilon_sq!r}: C / (m epsilon_sq) overflows; expected a larger number")
+    counts = np.concatenate([[n_samples], counts]).astype(np.int64)
+    return (
+        Problem(
+            labels=labels,
+            membership=None if Pi is None else np.ascontiguousarray(Pi),
+            weights=weights,
+            freq_weights=fourier.freq_weights,
+            n_points=fourier.n_points,
+            inner=float(fourier.n_points) if dft_norm == "backward" else 1.0,
+            alphas=alphas,
+            gammas=sizes / total,
+            counts=counts,
+            ranks=np.where(2 * counts <= n_channels, counts, 0).astype(np.int64),
+        ),
+        classes,
+    )
