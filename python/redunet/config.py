@@ -31,9 +31,10 @@ def configuration() -> dict[str, Any]:
         info[f"backend {name}"] = state
     if info["backend cpu"] == "available":
         from redunet import _cpu
+        from redunet._build_info import compiler
 
-        info["SIMD"] = f"{_cpu.simd_level()} (compiled: {', '.join(_cpu.simd_levels())})"
-        info["compiler"] = _cpu.compiler()
+        info["SIMD level"] = f"{_cpu.simd_level()} (usable: {', '.join(_cpu.simd_levels())})"
+        info["compiler"] = str(compiler)
     return info
 
 

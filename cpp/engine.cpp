@@ -1,0 +1,172 @@
+// The loops over layers: build, apply, and one layer of each.
+
+#include "engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace redunet {
+namespace {
+
+// Samples sorted by class, as they come within one; empty for soft membership.
+std::vector<index_t> class_order(const Problem& problem, index_t m) {
+  std::vector<index_t> order;
+  if (problem.labels == nullptr) return order;
+  order.resize(static_cast<std::size_t>(m));
+  std::iota(order.begin(), order.end(), index_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](index_t a, index_t b) { return problem.labels[a] < problem.labels[b]; });
+  return order;
+}
+
+// The given membership, (k, lanes of all tiles).
+template <class T> std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features) {
+  const index_t k = problem.n_classes(), lanes = features.n_tiles() * kPanel<T>;
+  std::vector<T> membership(static_cast<std::size_t>(k * lanes), T(0));
+  for (index_t position = 0; position < features.sizes().m; ++position)
+    for (index_t j = 0; j < k; ++j) {
+      const index_t i = features.sample(position);
+      membership[static_cast<std::size_t>(j * lanes + position)] =
+          problem.labels != nullptr ? T(problem.labels[i] == j) : static_cast<T>(problem.membership[i * k + j]);
+    }
+  return membership;
+}
+
+double rate_reduction(const double* rates, const Problem& problem) {
+  double delta = rates[0];
+  for (std::size_t j = 0; j < problem.gammas.size(); ++j) delta -= problem.gammas[j] * rates[j + 1];
+  return delta;
+}
+
+// Runs f and puts the layer before the message of an error.
+template <class F> void in_layer(index_t layer, const F& f) {
+  try {
+    f();
+  } catch (const NotPositiveDefinite& error) {
+    throw NotPositiveDefinite("layer " + std::to_string(layer) + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+template <class T>
+index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+              const BuildRequest<T>& request) {
+  Features<T> features(sizes, class_order(problem, sizes.m));
+  features.read(V, parallel);
+  OperatorBuilder<T> builder(kernels, parallel, problem, features);
+  const OperatorLayout& layout = builder.layout();
+  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
+  const bool search = request.etas == nullptr;
+  std::optional<Features<T>> before;
+  if (search) before.emplace(sizes, std::vector<index_t>{});
+  std::vector<T> membership;
+  if (request.given) membership = membership_in_lanes(problem, features);
+  Step<T> step{0, request.lam, problem.gammas.data(), request.given ? membership.data() : nullptr};
+
+  const index_t k1 = problem.n_classes() + 1;
+  // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
+  Buffer<T> spare_dense, spare_factors;
+  if (!request.keep) {
+    spare_dense = Buffer<T>(layout.dense_size());
+    spare_factors = Buffer<T>(layout.factors_size());
+  }
+  const auto operators_of = [&](index_t layer) -> LayerOperators<T> {
+    if (request.keep)
+      return {request.dense + layer * layout.dense_size(), request.factors + layer * layout.factors_size()};
+    if (layer % 2 == 0) return {request.dense, request.factors};
+    return {spare_dense.get(), spare_factors.get()};
+  };
+
+  in_layer(0, [&] { builder.run(features, operators_of(0), request.rates); });
+  index_t layer = 0;
+  for (; layer < request.n_layers; ++layer) {
+    const double* rates = request.rates + layer * k1;
+    double* next = request.rates + (layer + 1) * k1;
+    if (request.on_layer && request.on_layer(layer, rates) && layer > 0) break;
+    const LayerOperators<T> ops = operators_of(layer);
+    const auto move = [&](double eta) {
+      step.eta = eta;
+      sweep.move(features, ops, step, nullptr);
+      std::optional<LayerOperators<T>> following;
+      if (layer + 1 < request.n_layers) following = operators_of(layer + 1);
+      in_layer(layer + 1, [&] { builder.run(features, following, next); });
+    };
+    if (!search) {
+      move(request.etas[layer]);
+    } else {
+      before->copy_from(features, parallel);
+      const double allowed = kFallRoundingUnits * static_cast<double>(std::numeric_limits<T>::epsilon()) * rates[0];
+      double eta = kNaturalStep / problem.alphas[0];
+      for (int halvings = 0;; ++halvings, eta /= 2) {
+        if (halvings > 0) features.copy_from(*before, parallel);
+        move(halvings < kMaxHalvings ? eta : 0.0);
+        if (halvings == kMaxHalvings) break;
+        if (!(rate_reduction(rates, problem) - rate_reduction(next, problem) > allowed)) break;
+      }
+    }
+    request.taken[layer] = step.eta;
+  }
+  if (layer == request.n_layers && request.on_layer) request.on_layer(layer, request.rates + layer * k1);
+  features.write(V, parallel);
+  return layer;
+}
+
+template <class T>
+void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
+           const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
+           const double* freq_weights, T* V, double* assignments) {
+  Features<T> features(layout.sizes, {});
+  features.read(V, parallel);
+  Sweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features);
+  for (index_t layer = 0; layer < n_layers; ++layer) {
+    const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
+                                const_cast<T*>(factors) + layer * layout.factors_size()};
+    sweep.move(features, ops, {etas[layer], lam, gammas}, layer + 1 == n_layers ? assignments : nullptr);
+  }
+  features.write(V, parallel);
+}
+
+template <class T>
+void layer_operators(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                     const T* V, const std::optional<LayerOperators<T>>& out, double* rates) {
+  Features<T> features(sizes, class_order(problem, sizes.m));
+  features.read(V, parallel);
+  OperatorBuilder<T>(kernels, parallel, problem, features).run(features, out, rates);
+}
+
+template <class T>
+void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                   const T* V, T* gradient) {
+  Features<T> features(sizes, class_order(problem, sizes.m));
+  features.read(V, parallel);
+  OperatorBuilder<T> builder(kernels, parallel, problem, features);
+  const OperatorLayout& layout = builder.layout();
+  Buffer<T> dense(layout.dense_size()), factors(layout.factors_size());
+  std::vector<double> rates(problem.alphas.size());
+  const LayerOperators<T> ops{dense.get(), factors.get()};
+  builder.run(features, ops, rates.data());
+  const std::vector<T> membership = membership_in_lanes(problem, features);
+  std::vector<T> factor(static_cast<std::size_t>(features.n_tiles() * kPanel<T>), T(0));
+  for (index_t position = 0; position < sizes.m; ++position) {
+    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
+    factor[static_cast<std::size_t>(position)] = static_cast<T>(weight * problem.inner / problem.n_points);
+  }
+  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
+  sweep.gradient(features, ops, {0, 0, problem.gammas.data(), membership.data()}, factor);
+  features.write(gradient, parallel);
+}
+
+#define REDUNET_INSTANTIATE(T)                                                                                         \
+  template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&);   \
+  template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,             \
+                         const double*, const double*, const double*, double, const double*, T*, double*);             \
+  template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,               \
+                                   const std::optional<LayerOperators<T>>&, double*);                                  \
+  template void rate_gradient<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*, T*);
+REDUNET_INSTANTIATE(float)
+REDUNET_INSTANTIATE(double)
+
+}  // namespace redunet

@@ -1,0 +1,139 @@
+// One construction: Gram matrices -> operators and rates -> sweep over the samples, layer after layer.
+//
+// Two rooms: OperatorBuilder turns features into the operators of a layer (operators.cpp), Sweep maps features through
+// a layer (sweep.cpp). `build` and `apply` (engine.cpp) are the loops over layers.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "features.hpp"
+#include "hermitian.hpp"
+
+namespace redunet {
+
+// Samples whose Gram matrix makes one operator: tiles [first, last), with a weight per lane of those tiles, or all ones
+// in [plain_first, plain_last).
+template <class T> struct Members {
+  index_t first, last, plain_first, plain_last;
+  Buffer<T> weights;  // null: ones
+};
+
+template <class T> class OperatorBuilder {
+ public:
+  OperatorBuilder(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Features<T>& features);
+
+  const OperatorLayout& layout() const { return layout_; }
+  // Operators (not written when null) and the row of rates, (k + 1), at these features.
+  void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
+
+ private:
+  struct Scratch {
+    Buffer<T> lanes, pivots, rows;
+    std::unique_ptr<BlockedMatrix<T>> matrix;
+  };
+
+  void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
+  void add_up_total(index_t group);
+  void invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
+  void invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
+  void factor_group(const Features<T>& features, index_t number, index_t group,
+                    const std::optional<LayerOperators<T>>& out, Scratch& scratch);
+  void check(double logdet, index_t number, index_t p) const;
+  T* gram_at(index_t q);
+  double scale(index_t number) const { return problem_.alphas[static_cast<std::size_t>(number)] * problem_.inner; }
+
+  const Kernels<T>& kernels_;
+  Parallel& parallel_;
+  const Problem& problem_;
+  OperatorLayout layout_;
+  std::vector<Members<T>> members_;
+  std::vector<index_t> dense_numbers_, factored_numbers_;
+  bool total_is_sum_;        // the total Gram is the sum of the class Grams
+  bool lanes_;               // dense problems side by side in lanes, or one by one
+  index_t slot_stride_;      // matrices from one dense operator to the next
+  Buffer<T> grams_;
+  Buffer<double> logdets_;   // (k + 1, F)
+  std::vector<Scratch> scratch_;
+};
+
+// How the training samples are moved: by their estimated assignment, or by the given membership.
+template <class T> struct Step {
+  double eta, lam;
+  const double* gammas;
+  const T* membership = nullptr;  // (k, lanes of all tiles), or null: estimate
+};
+
+template <class T> class Sweep {
+ public:
+  Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+        const double* freq_weights, const Features<T>& features);
+
+  // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
+  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // z <- factor (E z - sum_j gamma_j pi_j C^j z), pi the membership, factor one per sample.
+  void gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const std::vector<T>& factor);
+
+ private:
+  struct Slab {
+    index_t tile, n_tiles;
+  };
+  struct Scratch {
+    Buffer<T> moved, reduced, squares, pi, coefficients;
+    std::vector<char> live;
+  };
+
+  Slab slab(index_t index, const Features<T>& features) const;
+  void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
+  void softmax(const Features<T>& features, double lam, Slab slab, Scratch& own);
+  bool respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab, Scratch& own,
+               const T* limits);
+  void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
+                    Scratch& own);
+  void combine(const Features<T>& features, const LayerOperators<T>& ops, index_t p, T base, Slab slab, Scratch& own);
+
+  const Kernels<T>& kernels_;
+  Parallel& parallel_;
+  const OperatorLayout& layout_;
+  const double* alphas_;
+  std::vector<T> freq_weights_;
+  index_t k_, slab_tiles_;
+  std::vector<index_t> nearest_;  // per tile, the class that its first sample gated to: a hint which to try first
+  std::vector<Scratch> scratch_;
+};
+
+// What `build` is asked for.
+template <class T> struct BuildRequest {
+  index_t n_layers;
+  const double* etas;  // (n_layers), or null: the natural step
+  double lam;
+  bool given;
+  bool keep;
+  T *dense, *factors;  // room for n_layers layers if keep, else for one
+  double* rates;       // (n_layers + 1, k + 1)
+  double* taken;       // (n_layers): step sizes taken
+  std::function<bool(index_t, const double*)> on_layer;
+};
+
+// Builds layers; V (m, C, F) is overwritten by the features. Returns the number of layers.
+template <class T>
+index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+              const BuildRequest<T>& request);
+
+// Maps V through layers. assignments: (m, k) of the last layer.
+template <class T>
+void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
+           const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
+           const double* freq_weights, T* V, double* assignments);
+
+// Operators of one layer (null: none) and the row of rates at V.
+template <class T>
+void layer_operators(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                     const T* V, const std::optional<LayerOperators<T>>& out, double* rates);
+
+// gradient (m, C, F) of the rate reduction at V.
+template <class T>
+void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                   const T* V, T* gradient);
+
+}  // namespace redunet

@@ -1,0 +1,73 @@
+// The features of all samples in panels: tile t holds kPanel samples, with all frequencies of a tile together:
+// [tile][p][C][planes][kPanel]. Hard-labelled samples are kept sorted by class, so that most tiles share one class;
+// lanes past the last sample are zero.
+#pragma once
+
+#include <vector>
+
+#include "buffer.hpp"
+#include "parallel.hpp"
+#include "problem.hpp"
+
+namespace redunet {
+
+template <class T> class Features {
+ public:
+  // order[position] = sample; empty means as they come.
+  Features(const Sizes& sizes, std::vector<index_t> order)
+      : sizes_(sizes),
+        order_(std::move(order)),
+        n_tiles_((sizes.m + kPanel<T> - 1) / kPanel<T>),
+        panel_size_(sizes.C * sizes.planes * kPanel<T>),
+        data_(n_tiles_ * sizes.F * panel_size_) {}
+
+  const Sizes& sizes() const { return sizes_; }
+  index_t n_tiles() const { return n_tiles_; }
+  index_t tile_stride() const { return sizes_.F * panel_size_; }
+  T* panel(index_t tile, index_t p) { return data_.get() + tile * tile_stride() + p * panel_size_; }
+  const T* panel(index_t tile, index_t p) const { return data_.get() + tile * tile_stride() + p * panel_size_; }
+  index_t sample(index_t position) const {
+    return order_.empty() ? position : order_[static_cast<std::size_t>(position)];
+  }
+
+  // From and to V (m, C, F), interleaved.
+  void read(const T* V, Parallel& parallel) {
+    move<true>(V, nullptr, parallel);
+  }
+  void write(T* V, Parallel& parallel) const { const_cast<Features*>(this)->template move<false>(nullptr, V, parallel); }
+
+  void copy_from(const Features& other, Parallel& parallel) {
+    parallel.run(n_tiles_, [&](index_t tile, int) {
+      std::memcpy(panel(tile, 0), other.panel(tile, 0), static_cast<std::size_t>(tile_stride()) * sizeof(T));
+    });
+  }
+
+ private:
+  template <bool In> void move(const T* from, T* to, Parallel& parallel) {
+    const auto [m, C, F, P] = sizes_;
+    parallel.run(n_tiles_, [&, C = C, F = F, P = P, m = m](index_t tile, int) {
+      const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, m - first);
+      index_t start[kPanel<T>];
+      for (index_t lane = 0; lane < lanes; ++lane) start[lane] = sample(first + lane) * C * F * P;
+      for (index_t c = 0; c < C; ++c)
+        for (index_t p = 0; p < F; ++p) {
+          T* row = panel(tile, p) + c * P * kPanel<T>;
+          for (index_t plane = 0; plane < P; ++plane)
+            for (index_t lane = 0; lane < lanes; ++lane) {
+              const index_t at = start[lane] + (c * F + p) * P + plane;
+              if constexpr (In)
+                row[plane * kPanel<T> + lane] = from[at];
+              else
+                to[at] = row[plane * kPanel<T> + lane];
+            }
+        }
+    });
+  }
+
+  Sizes sizes_;
+  std::vector<index_t> order_;
+  index_t n_tiles_, panel_size_;
+  Buffer<T> data_;
+};
+
+}  // namespace redunet

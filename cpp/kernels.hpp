@@ -1,0 +1,100 @@
+// The compute kernels, one set per instruction set and scalar type, behind a table of function pointers.
+//
+// Everything lives in panels: kPanel = 64 bytes of samples (16 floats, 8 doubles) innermost, so that one row of a panel
+// is one cache line and, at AVX-512, one register. A panel of C channels is [C][planes][kPanel], planes = 1 (real) or
+// 2 (real row, imaginary row). Kernels take raw pointers and sizes; they do not allocate, throw or lock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace redunet {
+
+using index_t = std::ptrdiff_t;
+
+constexpr index_t kCacheLine = 64;
+template <class T> constexpr index_t kPanel = kCacheLine / static_cast<index_t>(sizeof(T));
+
+// What becomes of the rows y = A x of a product.
+enum class Epilogue {
+  kStore,            // out = y
+  kAxpy,             // out += coefficient * y, one coefficient per sample
+  kSquaredNorm,      // squares += weight * |y|^2, summed over rows
+  kResidualNorm,     // squares += weight * |x0 - y|^2, summed over rows (x0: same rows of another panel)
+};
+
+// y[i] = sum_d op(A[i, d]) x[d] for rows i in [row_begin, row_end), op = conj or nothing, over n_panels panels.
+// A's element (i, d) is at A + i*row_stride + d*col_stride, its imaginary part imag_offset further.
+template <class T> struct Product {
+  const T* A;
+  index_t row_stride, col_stride, imag_offset;
+  bool conj;
+  index_t row_begin, row_end, n_in;
+  index_t planes;
+  const T* x;
+  index_t x_stride;  // from panel to panel
+  index_t n_panels;
+  Epilogue epilogue;
+  T* out = nullptr;
+  index_t out_stride = 0;
+  const T* coefficient = nullptr;  // kPanel per panel
+  const T* x0 = nullptr;
+  index_t x0_stride = 0;
+  T weight = 1;
+  T* squares = nullptr;  // kPanel per panel
+};
+
+// G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in [row_begin, row_end) and
+// b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per panel, or null for ones.
+constexpr index_t kGramRows = 12;
+
+template <class T> struct Gram {
+  const T* v;
+  index_t panel_stride, n_panels;
+  index_t row_begin, row_end, planes;
+  const T* weights;
+  T* G;
+  index_t row_stride, col_stride, imag_offset;
+  bool accumulate;
+};
+
+// kPanel<T> Hermitian matrices side by side: element (i, j) of all of them is a panel row at (i*n + j)*planes*kPanel.
+// Only the lower triangle is read and written.
+template <class T> struct Lanes {
+  T* M;
+  index_t n, planes;
+  T* pivots;  // (n, kPanel): squares of the diagonal of L
+};
+
+template <class T> struct Kernels {
+  void (*product)(const Product<T>&);
+  void (*gram)(const Gram<T>&);
+  // M = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as it was.
+  void (*cholesky_lanes)(const Lanes<T>&);
+  // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
+  void (*invert_lanes)(const Lanes<T>&);
+  // x <- L^-1 x, row by row: L (n, n) with the strides of A in Product, x n rows in each of n_panels panels.
+  void (*forward_substitute)(const T* L, index_t row_stride, index_t col_stride, index_t imag_offset, index_t n,
+                             index_t planes, T* x, index_t x_stride, index_t n_panels);
+  // out = scale * v, one scale per sample; out may be v.
+  void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
+                const T* scale);
+  // v <- moved, and squares += weight * |moved|^2.
+  void (*settle)(const T* moved, index_t moved_stride, T* v, index_t v_stride, index_t n_panels, index_t n_rows,
+                 T weight, T* squares);
+};
+
+struct KernelSet {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+template <class T> const Kernels<T>& kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == 4)
+    return set.f32;
+  else
+    return set.f64;
+}
+
+}  // namespace redunet

@@ -1,0 +1,355 @@
+// From features to the operators of a layer: E = alpha (I + alpha G)^-1 and C^j = alpha_j (I + alpha_j G_j)^-1 with
+// G_j(p) = sum_i pi_ij v_i(p) v_i(p)*, and their log dets, which are the rates.
+//
+// Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by one.
+// Small classes come from the r x r matrix I + a V* V of their r samples: Q = sqrt(a) V L^-*, C^j = alpha_j (I - Q Q*).
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine.hpp"
+
+namespace redunet {
+namespace {
+
+template <class T> constexpr index_t B = kPanel<T>;
+
+index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
+
+// Rows of a large Gram matrix that make one task.
+constexpr index_t kGramTaskRows = 8 * kGramRows;
+
+template <class T>
+Members<T> all_members(const Problem& problem, const Features<T>& features) {
+  const index_t n = features.n_tiles();
+  Members<T> all{0, n, 0, problem.weights == nullptr ? n : 0, {}};
+  if (problem.weights != nullptr) {
+    all.weights = Buffer<T>(n * B<T>);
+    for (index_t i = 0; i < features.sizes().m; ++i)
+      all.weights[i] = static_cast<T>(problem.weights[features.sample(i)]);
+  }
+  return all;
+}
+
+template <class T>
+Members<T> class_members(const Problem& problem, const Features<T>& features, index_t j) {
+  const index_t m = features.sizes().m, k = problem.n_classes();
+  const auto belongs = [&](index_t position) {
+    const index_t i = features.sample(position);
+    return problem.labels != nullptr ? double(problem.labels[i] == j) : problem.membership[i * k + j];
+  };
+  index_t begin = 0, end = m;
+  while (begin < m && belongs(begin) == 0) ++begin;
+  while (end > begin && belongs(end - 1) == 0) --end;
+  Members<T> members{begin / B<T>, divide_up(end, B<T>), 0, 0, {}};
+  members.weights = Buffer<T>((members.last - members.first) * B<T>);
+  for (index_t i = begin; i < end; ++i) {
+    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(i)];
+    members.weights[i - members.first * B<T>] = static_cast<T>(belongs(i) * weight);
+  }
+  if (problem.labels != nullptr && problem.weights == nullptr) {
+    members.plain_first = divide_up(begin, B<T>);
+    members.plain_last = std::max(members.plain_first, end == m ? members.last : end / B<T>);
+  }
+  return members;
+}
+
+}  // namespace
+
+template <class T>
+OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem,
+                                    const Features<T>& features)
+    : kernels_(kernels),
+      parallel_(parallel),
+      problem_(problem),
+      layout_(features.sizes(), problem.ranks),
+      scratch_(static_cast<std::size_t>(parallel.n_threads())) {
+  const auto [m, C, F, P] = features.sizes();
+  const index_t k = problem.n_classes();
+  members_.push_back(all_members(problem, features));
+  for (index_t j = 0; j < k; ++j) members_.push_back(class_members(problem, features, j));
+  for (index_t number = 0; number <= k; ++number)
+    (problem.ranks[static_cast<std::size_t>(number)] == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  total_is_sum_ = k > 1 && factored_numbers_.empty();
+  lanes_ = in_lanes<T>(n_dense * F, C, P);
+  slot_stride_ = lanes_ && F >= B<T> ? divide_up(F, B<T>) * B<T> : F;  // groups of few problems share lanes
+  const index_t matrices = lanes_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
+  grams_ = Buffer<T>(matrices * C * C * P);
+  logdets_ = Buffer<double>((k + 1) * F);
+}
+
+template <class T> T* OperatorBuilder<T>::gram_at(index_t q) {
+  const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
+  return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
+}
+
+template <class T>
+void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index_t p, index_t row_begin,
+                              index_t row_end) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const Members<T>& members = members_[static_cast<std::size_t>(number)];
+  const index_t element = lanes_ ? P * B<T> : P;
+  Gram<T> g{};
+  g.panel_stride = features.tile_stride();
+  g.row_begin = row_begin, g.row_end = row_end, g.planes = P;
+  g.G = gram_at(layout_.slot[static_cast<std::size_t>(number)] * slot_stride_ + p);
+  g.row_stride = C * element, g.col_stride = element, g.imag_offset = lanes_ ? B<T> : 1;
+  const auto part = [&](index_t first, index_t last, bool plain) {
+    if (first >= last) return;
+    g.v = features.panel(first, p);
+    g.n_panels = last - first;
+    g.weights = plain ? nullptr : members.weights.get() + (first - members.first) * B<T>;
+    kernels_.gram(g);
+    g.accumulate = true;
+  };
+  // Multiplying by weights of one costs little; a run of its own pays when it is long.
+  constexpr index_t kLongRun = 8;
+  if (members.plain_last - members.plain_first >= kLongRun) {
+    part(members.first, members.plain_first, false);
+    part(members.plain_first, members.plain_last, true);
+    part(members.plain_last, members.last, false);
+  } else if (members.weights.get() == nullptr) {
+    part(members.first, members.last, true);
+  } else {
+    part(members.first, members.last, false);
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const index_t n_blocks = divide_up(C, kGramTaskRows);
+  const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
+  const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
+  parallel_.run((n_dense - first) * F * n_blocks, [&, C = C, F = F](index_t task, int) {
+    const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
+    gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
+         std::min((block + 1) * kGramTaskRows, C));
+  });
+  if (lanes_) {
+    const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
+    if (total_is_sum_)  // before the class Grams are inverted in place
+      parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), [&](index_t group, int) { add_up_total(group); });
+    parallel_.run(groups, [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
+  } else {
+    parallel_.run(n_dense * F, [&](index_t q, int thread) {
+      if (total_is_sum_ && q < slot_stride_) add_up_total(q);
+      invert_matrix(q, out, scratch(thread));
+    });
+  }
+  if (!factored_numbers_.empty()) {
+    const index_t groups = divide_up(F, B<T>);
+    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, [&](index_t task, int thread) {
+      factor_group(features, factored_numbers_[static_cast<std::size_t>(task / groups)], task % groups, out,
+                   scratch(thread));
+    });
+  }
+  for (std::size_t number = 0; number < problem_.alphas.size(); ++number) {
+    double sum = 0;
+    for (index_t p = 0; p < F; ++p) {
+      const double logdet = logdets_[static_cast<index_t>(number) * F + p];
+      check(logdet, static_cast<index_t>(number), p);
+      sum += problem_.freq_weights[p] * logdet;
+    }
+    rates[number] = sum / (2 * problem_.n_points);
+  }
+}
+
+template <class T> void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
+  if (std::isfinite(logdet)) return;
+  const std::string which = number == 0 ? "all samples" : "class " + std::to_string(number - 1);
+  throw NotPositiveDefinite("I + alpha G of " + which + " at frequency " + std::to_string(p) +
+                            " is not positive definite in this precision");
+}
+
+// G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
+template <class T> void OperatorBuilder<T>::add_up_total(index_t part) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const index_t matrix = C * C * P;
+  if (lanes_ && slot_stride_ % B<T> != 0) {
+    for (index_t p = 0; p < F; ++p)
+      for (index_t e = 0; e < matrix; ++e) {
+        T sum = 0;
+        for (index_t slot = 1; slot < n_dense; ++slot) sum += gram_at(slot * slot_stride_ + p)[e * B<T>];
+        gram_at(p)[e * B<T>] = sum;
+      }
+    return;
+  }
+  const index_t size = lanes_ ? matrix * B<T> : matrix, step = slot_stride_ * matrix;
+  T* total = grams_.get() + part * size;
+  std::memcpy(total, total + step, static_cast<std::size_t>(size) * sizeof(T));
+  for (index_t slot = 2; slot < n_dense; ++slot) {
+    const T* G = total + slot * step;
+    for (index_t e = 0; e < size; ++e) total[e] += G[e];
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(C * B<T>);
+  T* M = grams_.get() + group * B<T> * C * C * P;
+  T a[B<T>];
+  index_t number[B<T>], frequency[B<T>];
+  for (index_t lane = 0; lane < B<T>; ++lane) {
+    const index_t q = group * B<T> + lane, slot = q / slot_stride_;
+    frequency[lane] = q % slot_stride_;
+    number[lane] = slot < n_dense && frequency[lane] < F ? dense_numbers_[static_cast<std::size_t>(slot)] : -1;
+    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(scale(number[lane]));
+  }
+  for (index_t i = 0; i < C; ++i)
+    for (index_t j = 0; j <= i; ++j)
+      for (index_t plane = 0; plane < P; ++plane) {
+        T* row = M + ((i * C + j) * P + plane) * B<T>;
+        const T shift = i == j && plane == 0 ? T(1) : T(0);
+        for (index_t lane = 0; lane < B<T>; ++lane) row[lane] = shift + a[lane] * row[lane];
+      }
+  const Lanes<T> lanes{M, C, P, scratch.pivots.get()};
+  kernels_.cholesky_lanes(lanes);
+  for (index_t lane = 0; lane < B<T>; ++lane) {
+    if (number[lane] < 0) continue;
+    double logdet = 0;
+    for (index_t i = 0; i < C; ++i)
+      if (!(lanes.pivots[i * B<T> + lane] > 0)) logdet = std::nan("");
+    logdets_[number[lane] * F + frequency[lane]] = logdet + log_of_product(lanes.pivots + lane, C, B<T>);
+  }
+  if (!out) return;
+  kernels_.invert_lanes(lanes);
+  T* to[B<T>];
+  T alpha[B<T>];
+  index_t used[B<T>], n_used = 0;
+  for (index_t lane = 0; lane < B<T>; ++lane) {
+    if (number[lane] < 0) continue;
+    to[n_used] = layout_.dense(*out, number[lane], frequency[lane]);
+    alpha[n_used] = static_cast<T>(problem_.alphas[static_cast<std::size_t>(number[lane])]);
+    used[n_used++] = lane;
+  }
+  for (index_t i = 0; i < C; ++i)
+    for (index_t j = 0; j <= i; ++j) {
+      const T* row = M + (i * C + j) * P * B<T>;
+      for (index_t u = 0; u < n_used; ++u) {
+        T* lower = to[u] + (i * C + j) * P;
+        T* upper = to[u] + (j * C + i) * P;
+        upper[0] = lower[0] = alpha[u] * row[used[u]];
+        if (P == 2) {
+          const T im = i == j ? T(0) : alpha[u] * row[B<T> + used[u]];
+          upper[1] = -im;
+          lower[1] = im;
+        }
+      }
+    }
+}
+
+template <class T>
+void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t number = dense_numbers_[static_cast<std::size_t>(q / F)], p = q % F;
+  if (!scratch.matrix) scratch.matrix = std::make_unique<BlockedMatrix<T>>(kernels_, C, P);
+  BlockedMatrix<T>& M = *scratch.matrix;
+  M.read(gram_at(q), C * P, P, 1, static_cast<T>(scale(number)), T(1));
+  logdets_[number * F + p] = out ? M.invert() : M.cholesky();
+  if (out)
+    M.write(layout_.dense(*out, number, p), C * P,
+            static_cast<T>(problem_.alphas[static_cast<std::size_t>(number)]), true);
+}
+
+template <class T>
+void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t number, index_t group,
+                                      const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t r = problem_.ranks[static_cast<std::size_t>(number)], first = group * B<T>,
+                n_freqs = std::min(B<T>, F - first);
+  const index_t n_panels = divide_up(C, B<T>), panel = r * P * B<T>, rows = n_panels * panel;
+  const bool side_by_side = in_lanes<T>(n_freqs, r, P);
+  const auto most = *std::max_element(problem_.ranks.begin(), problem_.ranks.end());
+  if (scratch.rows.get() == nullptr) {
+    scratch.rows = Buffer<T>(std::min(B<T>, F) * n_panels * most * P * B<T>);
+    scratch.lanes = Buffer<T>(most * most * P * B<T>);
+    if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
+  }
+  // rows <- sqrt(a weight_i) v_i(p)*, channels in lanes.
+  const Members<T>& members = members_[static_cast<std::size_t>(number)];
+  const double a = scale(number);
+  const index_t k = problem_.n_classes();
+  if (C % B<T> != 0)  // lanes past the last channel
+    std::memset(scratch.rows.get(), 0, static_cast<std::size_t>(n_freqs * rows) * sizeof(T));
+  index_t row = 0;
+  for (index_t position = members.first * B<T>; position < std::min(m, members.last * B<T>); ++position) {
+    const index_t sample = features.sample(position);
+    const bool member = number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
+                                                                   : problem_.membership[sample * k + number - 1] > 0);
+    if (!member) continue;
+    const double weight =
+        members.weights.get() == nullptr ? 1.0 : members.weights[position - members.first * B<T>];
+    const T by = static_cast<T>(std::sqrt(a * weight));
+    for (index_t f = 0; f < n_freqs; ++f) {
+      const T* v = features.panel(position / B<T>, first + f) + position % B<T>;
+      T* to = scratch.rows.get() + f * rows + row * P * B<T>;
+      for (index_t c = 0; c < C; ++c) {
+        T* at = to + c / B<T> * panel + c % B<T>;
+        at[0] = by * v[c * P * B<T>];
+        if (P == 2) at[B<T>] = -by * v[(c * 2 + 1) * B<T>];
+      }
+    }
+    ++row;
+  }
+  const index_t element = side_by_side ? P * B<T> : P;
+  const index_t imag = side_by_side ? B<T> : 1;
+  if (side_by_side) std::memset(scratch.lanes.get(), 0, static_cast<std::size_t>(r * r * P * B<T>) * sizeof(T));
+  const auto k_matrix = [&](index_t f) {  // K - I = rows* rows
+    Gram<T> g{};
+    g.v = scratch.rows.get() + f * rows;
+    g.panel_stride = panel, g.n_panels = n_panels;
+    g.row_begin = 0, g.row_end = r, g.planes = P;
+    g.G = scratch.lanes.get() + (side_by_side ? f : 0);
+    g.row_stride = r * element, g.col_stride = element, g.imag_offset = imag;
+    kernels_.gram(g);
+  };
+  const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // Q* = L^-1 rows
+    T* x = scratch.rows.get() + f * rows;
+    kernels_.forward_substitute(L, row_stride, col_stride, imag, r, P, x, panel, n_panels);
+    T* Q = layout_.factor(*out, number, first + f);
+    const index_t stride = layout_.n_columns * P;
+    for (index_t i = 0; i < r; ++i)
+      for (index_t c = 0; c < C; ++c) {
+        const T* from = x + c / B<T> * panel + i * P * B<T> + c % B<T>;
+        Q[c * stride + i * P] = from[0];
+        if (P == 2) Q[c * stride + i * P + 1] = -from[B<T>];
+      }
+  };
+  if (side_by_side) {
+    for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
+    for (index_t i = 0; i < r; ++i) {
+      T* diagonal = scratch.lanes.get() + (i * r + i) * P * B<T>;
+      for (index_t lane = 0; lane < B<T>; ++lane) diagonal[lane] += 1;
+    }
+    const Lanes<T> lanes{scratch.lanes.get(), r, P, scratch.pivots.get()};
+    kernels_.cholesky_lanes(lanes);
+    for (index_t f = 0; f < n_freqs; ++f) {
+      double logdet = 0;
+      for (index_t i = 0; i < r; ++i)
+        if (!(lanes.pivots[i * B<T> + f] > 0)) logdet = std::nan("");
+      logdets_[number * F + first + f] = logdet + log_of_product(lanes.pivots + f, r, B<T>);
+      if (out) finish(f, scratch.lanes.get() + f, r * P * B<T>, P * B<T>);
+    }
+    return;
+  }
+  BlockedMatrix<T> K(kernels_, r, P);
+  for (index_t f = 0; f < n_freqs; ++f) {
+    k_matrix(f);
+    K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));
+    logdets_[number * F + first + f] = K.cholesky();
+    if (!out) continue;
+    K.write(scratch.lanes.get(), r * P, T(1), false);
+    finish(f, scratch.lanes.get(), r * P, P);
+  }
+}
+
+template class OperatorBuilder<float>;
+template class OperatorBuilder<double>;
+
+}  // namespace redunet

@@ -1,0 +1,33 @@
+// The one parallel primitive: run tasks 0..n-1 on a few threads, the caller among them.
+//
+// Which thread runs a task is left open, so tasks must not depend on it: that makes results the same for any number of
+// threads. Threads are started on first use, spin for a short while between runs, then sleep. When another caller
+// holds them (a second Python thread), a run goes on the caller's thread alone. After fork the child starts its own.
+#pragma once
+
+#include <chrono>
+#include <functional>
+
+#include "kernels.hpp"
+
+namespace redunet {
+
+class Parallel {
+ public:
+  // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
+  explicit Parallel(int n_threads, std::function<void()> poll = {});
+
+  // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have ended.
+  void run(index_t n_tasks, const std::function<void(index_t, int)>& body);
+
+  int n_threads() const { return n_threads_; }
+
+ private:
+  void poll_if_due();
+
+  int n_threads_;
+  std::function<void()> poll_;
+  std::chrono::steady_clock::time_point last_poll_;
+};
+
+}  // namespace redunet

@@ -1,0 +1,76 @@
+// Plain views of what Python hands over: the constants of a construction and the operators of its layers
+// (python/redunet/_backends/contract.py says what they mean). Nothing here owns memory.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace redunet {
+
+// The step rules of contract.py.
+constexpr double kNaturalStep = 2.0;
+constexpr int kMaxHalvings = 20;
+constexpr double kFallRoundingUnits = 8.0;
+constexpr double kSmallestNorm = 1e-8;
+
+struct Problem {
+  const std::int64_t* labels = nullptr;  // (m), or null
+  const double* membership = nullptr;    // (m, k), or null
+  const double* weights = nullptr;       // (m), or null
+  const double* freq_weights;            // (F)
+  double n_points, inner;
+  std::vector<double> alphas;  // (k + 1)
+  std::vector<double> gammas;  // (k)
+  std::vector<index_t> counts, ranks;  // (k + 1)
+
+  index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
+};
+
+// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex.
+struct Sizes {
+  index_t m, C, F, planes;
+};
+
+// The operators of one layer: number 0 is E, number j is C^j of class j - 1.
+template <class T> struct LayerOperators {
+  T* dense;    // (n_dense, F, C, C), interleaved real and imaginary
+  T* factors;  // (F, C, R), R = sum of ranks
+};
+
+// Where operators lie in those arrays; the same for every layer.
+struct OperatorLayout {
+  Sizes sizes;
+  std::vector<index_t> ranks;   // 0: dense
+  std::vector<index_t> column;  // first column of the factor
+  std::vector<index_t> slot;    // index among the dense ones
+  index_t n_dense = 0, n_columns = 0;
+
+  OperatorLayout(const Sizes& sizes_, const std::vector<index_t>& ranks_) : sizes(sizes_), ranks(ranks_) {
+    for (const index_t rank : ranks) {
+      column.push_back(n_columns);
+      slot.push_back(n_dense);
+      n_columns += rank;
+      n_dense += rank == 0;
+    }
+  }
+
+  index_t dense_size() const { return n_dense * sizes.F * sizes.C * sizes.C * sizes.planes; }
+  index_t factors_size() const { return sizes.F * sizes.C * n_columns * sizes.planes; }
+
+  template <class T> T* dense(const LayerOperators<T>& ops, index_t number, index_t p) const {
+    return ops.dense + (slot[static_cast<std::size_t>(number)] * sizes.F + p) * sizes.C * sizes.C * sizes.planes;
+  }
+  template <class T> T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
+    return ops.factors + (p * sizes.C * n_columns + column[static_cast<std::size_t>(number)]) * sizes.planes;
+  }
+};
+
+// A matrix that is not positive definite; what() says which.
+struct NotPositiveDefinite : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace redunet
