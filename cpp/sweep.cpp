@@ -91,7 +91,7 @@ bool Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
     q.weight = freq_weights_[static_cast<std::size_t>(p)];
     if (rank == 0) {
       q.A = layout_.dense(ops, number, p);
-      q.row_stride = P, q.col_stride = C * P, q.imag_offset = 1, q.conj = true;  // Hermitian: row i is column i
+      q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
       q.n_in = C;
       q.epilogue = Epilogue::kSquaredNorm;
     } else {
@@ -181,7 +181,7 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
   q.coefficient = own.coefficients.get() + (number + 1) * slab_tiles_ * B<T>;
   if (rank == 0) {
     q.A = layout_.dense(ops, number, p);
-    q.row_stride = P, q.col_stride = C * P, q.imag_offset = 1, q.conj = true;
+    q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
   } else {
     q.A = layout_.factor(ops, number, p);
     q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
