@@ -117,7 +117,8 @@ def cholesky(A: Array, *, n_threads: int) -> Array:
 
 def inv(A: Array, *, n_threads: int) -> Array:
     inverse, _ = _inverse_and_logdet(A)
-    return inverse
+    result: Array = (inverse + _adjoint(inverse)) / 2  # Hermitian to the last bit, which a product W* W is not
+    return result
 
 
 def solve(A: Array, B: Array, *, n_threads: int) -> Array:
@@ -141,17 +142,21 @@ def _adjoint(A: Array) -> Array:
 
 def _cholesky(M: Array) -> Array:
     """Lower Cholesky factors of a batch; the error names the first matrix that is not positive definite."""
-    try:
-        return np.linalg.cholesky(M)
-    except np.linalg.LinAlgError:
-        pass
+    L = _cholesky_or_none(M)
+    if L is not None:
+        return L
     flat = M.reshape(-1, *M.shape[-2:])
-    for index, matrix in enumerate(flat):
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            raise np.linalg.LinAlgError(f"matrix {index} of {len(flat)} is not positive definite") from None
-    raise AssertionError("a batch failed of which no matrix fails")
+    bad = next(index for index, matrix in enumerate(flat) if _cholesky_or_none(matrix) is None)
+    raise np.linalg.LinAlgError(f"matrix {bad} of {len(flat)} is not positive definite")
+
+
+def _cholesky_or_none(M: Array) -> Array | None:
+    """None if a pivot is not a positive finite number; `numpy.linalg.cholesky` lets NaN and infinity through."""
+    try:
+        L = np.linalg.cholesky(M)
+    except np.linalg.LinAlgError:
+        return None
+    return L if np.isfinite(np.diagonal(L, axis1=-2, axis2=-1)).all() else None
 
 
 def _logdet(L: Array) -> Array:
