@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import redunet as rn
+# The matrices of the tests are tiny: threads of NumPy's BLAS would only wait for one another on a busy machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import redunet as rn  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 
@@ -63,5 +66,7 @@ def shared_dir() -> Path:
     """The folder of reference data beside the repository."""
     path = Path(__file__).resolve().parents[2] / "shared"
     if not path.is_dir():
-        (pytest.fail if IN_CI else pytest.skip)(f"the reference data are missing: no folder {path.name} beside the repository")
+        (pytest.fail if IN_CI else pytest.skip)(
+            f"the reference data are missing: no folder {path.name} beside the repository"
+        )
     return path

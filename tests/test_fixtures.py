@@ -103,7 +103,9 @@ def test_labels_of_every_layer(backend, ref, dtype):
     for index in range(int(ref["layers"])):
         net, _ = construct(ref, dtype, index + 1)
         np.testing.assert_array_equal(net.assign(ref["X"].astype(dtype)).argmax(axis=1), ref["y_pred"][index])
-        np.testing.assert_array_equal(net.assign(ref["X_test"].astype(dtype)).argmax(axis=1), ref["y_pred_test"][index])
+        np.testing.assert_array_equal(
+            net.assign(ref["X_test"].astype(dtype)).argmax(axis=1), ref["y_pred_test"][index]
+        )
 
 
 def residual_norms(ref, layer, Z):
@@ -111,7 +113,9 @@ def residual_norms(ref, layer, Z):
     fourier = Fourier(Z.shape[2:], True)
     V = fourier.forward(Z, np.dtype(np.float64), name="Z", normalize=False, n_threads=1)
     Cs = layer.Cs.reshape(*layer.Cs.shape[:3], -1)
-    return np.sqrt(np.einsum("jmcp,p->jm", np.abs(np.einsum("jcdp,mdp->jmcp", Cs, V)) ** 2, fourier.freq_weights))
+    return np.sqrt(
+        np.einsum("jmcp,p->jm", np.abs(np.einsum("jcdp,mdp->jmcp", Cs, V)) ** 2, fourier.freq_weights)
+    )
 
 
 def test_residual_norms_and_assignments(backend, ref, dtype):

@@ -127,7 +127,12 @@ def test_memory_order_does_not_matter(backend, dtype):
     B = np.random.default_rng(0).standard_normal((5, 6, 3)).astype(dtype)
     big = np.zeros((10, 12, 12), dtype)
     big[::2, ::2, 1::2] = A
-    views = [big[::2, ::2, 1::2], np.asfortranarray(A), A[::-1][::-1], np.moveaxis(np.moveaxis(A, 0, -1).copy(), -1, 0)]
+    views = [
+        big[::2, ::2, 1::2],
+        np.asfortranarray(A),
+        A[::-1][::-1],
+        np.moveaxis(np.moveaxis(A, 0, -1).copy(), -1, 0),
+    ]
     for view in views:
         np.testing.assert_array_equal(linalg.cholesky(view), linalg.cholesky(A))
         np.testing.assert_array_equal(linalg.inv(view), linalg.inv(A))
@@ -158,7 +163,9 @@ class TestSolve:
         B = np.random.default_rng(0).standard_normal((5, 4, 3))
         X = linalg.solve(A, B)
         assert X.shape == (2, 5, 4, 3)
-        np.testing.assert_allclose(X, np.linalg.solve(A, B), rtol=0, atol=KAPPA * bound(4, np.float64) * np.abs(X).max())
+        np.testing.assert_allclose(
+            X, np.linalg.solve(A, B), rtol=0, atol=KAPPA * bound(4, np.float64) * np.abs(X).max()
+        )
         one, _ = hermitian(4, (), np.float64)
         assert linalg.solve(one, B).shape == (5, 4, 3)
         assert linalg.solve(A, B[0]).shape == (2, 1, 4, 3)
