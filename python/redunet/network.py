@@ -168,6 +168,14 @@ class ReduNet:
     backend: str
     _operators: Operators | None
 
+    def __post_init__(self) -> None:
+        """Immutable down to the numbers: operators are handed out as views where that costs nothing."""
+        arrays = [self.classes_, self.etas, self.rates.rate, self.rates.per_class]
+        if self._operators is not None:
+            arrays += [value for value in vars(self._operators).values() if isinstance(value, np.ndarray)]
+        for array in arrays:
+            array.flags.writeable = False
+
     @property
     def n_layers(self) -> int:
         return len(self.etas)
