@@ -76,19 +76,21 @@ class Fourier:
         spectral = np.result_type(dtype, np.complex64) if self.signal_shape else dtype
         V = np.empty((m, C, self.n_freqs), spectral)
         axes = tuple(range(2, X.ndim))
+        real = np.empty(0, dtype).real.dtype
 
         def transform(rows: slice) -> None:
-            Z = np.array(X[rows], dtype=dtype)  # a copy: scaled in place below
-            peaks = np.abs(Z).reshape(len(Z), -1).max(axis=1)
+            with np.errstate(over="ignore"):  # what overflows here is found as infinity below
+                Z = np.array(X[rows], dtype=dtype, order="C")  # a copy: scaled in place below
+            numbers = Z.view(real).reshape(len(Z), -1)
+            peaks = np.abs(numbers).max(axis=1, keepdims=True)
             if not np.isfinite(peaks).all():
                 bad = rows.start + int(np.flatnonzero(~np.isfinite(peaks))[0])
-                raise ValueError(f"{name} holds NaN or infinity in sample {bad}; expected finite numbers")
+                raise ValueError(f"{name} holds NaN or infinity in sample {bad}; expected finite {dtype} numbers")
             if normalize:  # by the largest entry first, so that squares neither overflow nor vanish
-                Z /= np.maximum(peaks, np.finfo(dtype).tiny).reshape(-1, *[1] * (X.ndim - 1))
-                norms = np.linalg.norm(Z.reshape(len(Z), -1), axis=1)
-                small = norms * peaks < SMALLEST_NORM
-                scale = np.where(small, peaks / SMALLEST_NORM, 1 / np.maximum(norms, SMALLEST_NORM))
-                Z *= scale.astype(peaks.dtype).reshape(-1, *[1] * (X.ndim - 1))
+                peaks = np.maximum(peaks, np.finfo(real).tiny)
+                numbers /= peaks
+                norms = np.linalg.norm(numbers, axis=1, keepdims=True)
+                numbers /= np.maximum(norms, real.type(SMALLEST_NORM) / peaks)
             if not axes:
                 V[rows, :, 0] = Z
             elif self.real:

@@ -22,7 +22,7 @@ from redunet import checks
 from redunet._backends import select
 from redunet._backends.contract import Operators, Problem
 from redunet.fourier import Fourier
-from redunet.problem import make_problem
+from redunet.problem import largest_square_root, make_problem
 from redunet.progress import RateProgress
 from redunet.rates import RateReduction
 
@@ -167,6 +167,14 @@ class ReduNet:
     dtype: np.dtype[Any]
     backend: str
     _operators: Operators | None
+
+    def __post_init__(self) -> None:
+        """Immutable down to the numbers: operators are handed out as views where that costs nothing."""
+        arrays = [self.classes_, self.etas, self.rates.rate, self.rates.per_class]
+        if self._operators is not None:
+            arrays += [value for value in vars(self._operators).values() if isinstance(value, np.ndarray)]
+        for array in arrays:
+            array.flags.writeable = False
 
     @property
     def n_layers(self) -> int:
@@ -383,7 +391,6 @@ def build(
     array = checks.samples(X)
     kind = checks.floating(dtype, array)
     n_layers = checks.integer(n_layers, "n_layers", 1)
-    etas = checks.step_sizes(eta, n_layers)
     lam = checks.non_negative(lam, "lam")
     checks.choice(assignment, "assignment", ASSIGNMENTS)
     checks.choice(keep, "keep", KEEPS)
@@ -398,9 +405,12 @@ def build(
         fourier=fourier,
         epsilon_sq=epsilon_sq,
         dft_norm=dft_norm,
+        dtype=kind,
     )
     name, module = select(backend)
-    _check_memory(problem, m, C, kind, n_layers if keep == "operators" else 1)
+    _check_memory(problem, m, C, kind, n_layers, keep)
+    etas = checks.step_sizes(eta, n_layers)
+    _check_range(problem, kind, lam, etas)
 
     with RateProgress(n_layers, progress) as bar:
         watchers = [watch for watch in (_plateau(tol, patience), on_layer, bar.update) if watch is not None]
@@ -459,9 +469,21 @@ def _plateau(tol: float | None, patience: int) -> Callable[[int, RateReduction],
     return watch
 
 
-def _check_memory(problem: Problem, m: int, C: int, kind: np.dtype[Any], n_kept: int) -> None:
+def _check_memory(problem: Problem, m: int, C: int, kind: np.dtype[Any], n_layers: int, keep: str) -> None:
     F = len(problem.freq_weights)
     item = kind.itemsize * (2 if kind.kind == "f" and problem.n_points > 1 else 1)
     n_dense = int(np.count_nonzero(problem.ranks == 0))
+    n_kept = n_layers if keep == "operators" else 1
     operators = n_kept * F * C * (n_dense * C + int(problem.ranks.sum())) * item
-    checks.memory(operators + 2 * m * C * F * item, f"{n_kept} layers of operators and the features of {m} samples")
+    rows = n_layers * (2 + problem.n_classes) * 8  # step sizes and rates
+    checks.memory(operators + rows + 2 * m * C * F * item, f"{n_layers} layers and the features of {m} samples")
+
+
+def _check_range(problem: Problem, kind: np.dtype[Any], lam: float, etas: npt.NDArray[np.float64] | None) -> None:
+    """Residual norms are at most alpha_j and a step at most eta alpha_j long: neither may overflow the precision."""
+    alpha = float(problem.alphas.max())
+    largest = largest_square_root(kind)
+    if lam * alpha > largest:
+        raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {kind}; expected a smaller number")
+    if etas is not None and float(etas.max()) * alpha > largest:
+        raise ValueError(f"eta reaches {etas.max()!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")

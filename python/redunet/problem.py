@@ -15,6 +15,11 @@ Array = npt.NDArray[Any]
 DFT_NORMS = ("ortho", "backward")
 
 
+def largest_square_root(dtype: np.dtype[Any]) -> float:
+    """A number whose square, summed over all channels and frequencies, does not overflow."""
+    return float(np.sqrt(np.finfo(dtype).max)) / 2**8
+
+
 def make_problem(
     y: npt.ArrayLike,
     sample_weight: npt.ArrayLike | None,
@@ -24,6 +29,7 @@ def make_problem(
     fourier: Fourier,
     epsilon_sq: float,
     dft_norm: str,
+    dtype: np.dtype[Any],
 ) -> tuple[Problem, Array]:
     """The problem and the classes.
 
@@ -48,9 +54,14 @@ def make_problem(
     if not (sizes > 0).all():
         empty = classes[int(np.flatnonzero(sizes <= 0)[0])]
         raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
-    alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)
-    if not np.isfinite(alphas * fourier.n_points).all():
-        raise ValueError(f"epsilon_sq is {epsilon_sq!r}: C / (m epsilon_sq) overflows; expected a larger number")
+    with np.errstate(over="ignore", divide="ignore"):
+        alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)
+    largest = largest_square_root(dtype)
+    if not ((alphas * fourier.n_points < largest) & (alphas > 1 / largest)).all():
+        raise ValueError(
+            f"epsilon_sq is {epsilon_sq!r} and the samples weigh {total:.6g}: alpha = C / (m epsilon_sq) is out of "
+            f"the range of {dtype}; expected numbers nearer to 1"
+        )
     counts = np.concatenate([[n_samples], counts]).astype(np.int64)
     return (
         Problem(

@@ -249,6 +249,7 @@ def _spectrum(
         fourier=fourier,
         epsilon_sq=epsilon_sq,
         dft_norm=dft_norm,
+        dtype=kind,
     )
     _, module = select(backend)
     V = fourier.forward(array, kind, name="Z", normalize=False, n_threads=cores)

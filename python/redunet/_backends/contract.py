@@ -138,7 +138,10 @@ class Backend(Protocol):
 
     ``on_layer(l, rates)`` is called with a row of `BuildResult.rates` before layer l is applied and once after the
     last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
-    Matrices that are not positive definite raise `numpy.linalg.LinAlgError`.
+
+    A pivot that is not a positive finite number raises `numpy.linalg.LinAlgError`: "matrix 4 of 6 is not positive
+    definite" from linear algebra; "layer 2, class 1, frequency 5: I + alpha G is not positive definite; ..." from
+    `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and `rate_gradient`.
     """
 
     def build(

@@ -6,6 +6,8 @@ one batched matrix product over p. ``n_threads`` is accepted and left to the BLA
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def build(
     columns = _to_columns(V)
     membership = _membership(problem) if given else None
     steps, rows, kept = [], [], []
-    layer = _operators(columns, problem)
+    layer = _operators(columns, problem, 0)
     for index in range(n_layers):
         dense, factors, rates = layer
         rows.append(rates)
@@ -52,7 +54,7 @@ def build(
         for halvings in range(MAX_HALVINGS + 1):
             eta = first / 2**halvings if halvings < MAX_HALVINGS else 0.0
             moved, _ = _apply_layer(columns, ops, 0, eta, membership)
-            layer = _operators(moved, problem)
+            layer = _operators(moved, problem, index + 1)
             if etas is not None or not _falls(rates, layer[2], problem, V.dtype):
                 break
         columns = moved
@@ -117,7 +119,8 @@ def cholesky(A: Array, *, n_threads: int) -> Array:
 
 def inv(A: Array, *, n_threads: int) -> Array:
     inverse, _ = _inverse_and_logdet(A)
-    return inverse
+    result: Array = (inverse + _adjoint(inverse)) / 2  # Hermitian to the last bit, which a product W* W is not
+    return result
 
 
 def solve(A: Array, B: Array, *, n_threads: int) -> Array:
@@ -141,17 +144,41 @@ def _adjoint(A: Array) -> Array:
 
 def _cholesky(M: Array) -> Array:
     """Lower Cholesky factors of a batch; the error names the first matrix that is not positive definite."""
-    try:
-        return np.linalg.cholesky(M)
-    except np.linalg.LinAlgError:
-        pass
+    L = _cholesky_or_none(M)
+    if L is not None:
+        return L
     flat = M.reshape(-1, *M.shape[-2:])
-    for index, matrix in enumerate(flat):
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            raise np.linalg.LinAlgError(f"matrix {index} of {len(flat)} is not positive definite") from None
-    raise AssertionError("a batch failed of which no matrix fails")
+    bad = next(index for index, matrix in enumerate(flat) if _cholesky_or_none(matrix) is None)
+    raise _NotPositiveDefinite(bad, len(flat))
+
+
+class _NotPositiveDefinite(np.linalg.LinAlgError):
+    def __init__(self, index: int, size: int) -> None:
+        super().__init__(f"matrix {index} of {size} is not positive definite")
+        self.index = index
+
+
+@contextmanager
+def _named(layer: int | None, number: int) -> Iterator[None]:
+    """Say in the error of a factorisation which layer, class and frequency it belongs to."""
+    try:
+        yield
+    except _NotPositiveDefinite as error:
+        place = "" if layer is None else f"layer {layer}, "
+        place += f"class {number - 1}" if number else "all classes"
+        raise np.linalg.LinAlgError(
+            f"{place}, frequency {error.index}: I + alpha G is not positive definite; "
+            "epsilon_sq is too small, or features too large, for this precision"
+        ) from None
+
+
+def _cholesky_or_none(M: Array) -> Array | None:
+    """None if a pivot is not a positive finite number; `numpy.linalg.cholesky` lets NaN and infinity through."""
+    try:
+        L = np.linalg.cholesky(M)
+    except np.linalg.LinAlgError:
+        return None
+    return L if np.isfinite(np.diagonal(L, axis1=-2, axis2=-1)).all() else None
 
 
 def _logdet(L: Array) -> Array:
@@ -191,26 +218,30 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     return result
 
 
-def _operators(columns: Array, problem: Problem) -> tuple[Array, Array, Rates]:
-    """E and every C^j from the Gram matrices of the samples, and the row of rates at these features."""
+def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tuple[Array, Array, Rates]:
+    """E and every C^j from the Gram matrices of the samples, and the row of rates at these features.
+
+    ``layer`` is the layer of which these features are the input, for the error message.
+    """
     F, C, _ = columns.shape
     identity = np.eye(C, dtype=columns.dtype)
     dense, factors = [], [np.empty((F, C, 0), columns.dtype)]
     row = np.empty(len(problem.alphas))
     for number, alpha in enumerate(problem.alphas.tolist()):
-        W = _weighted_samples(columns, problem, number)
         a = alpha * problem.inner
-        if W.shape[2] < C:  # det(I + a W W*) = det(I + a W* W), the smaller side
-            L = _cholesky(np.eye(W.shape[2], dtype=W.dtype) + a * (_adjoint(W) @ W))
-            Q = _adjoint(np.linalg.solve(L, a**0.5 * _adjoint(W)))
-            logdets = _logdet(L)
-            if problem.ranks[number]:
-                factors.append(Q)
+        with np.errstate(over="ignore", invalid="ignore"), _named(layer, number):  # what overflows is no pivot
+            W = _weighted_samples(columns, problem, number)
+            if W.shape[2] < C:  # det(I + a W W*) = det(I + a W* W), the smaller side
+                L = _cholesky(np.eye(W.shape[2], dtype=W.dtype) + a * (_adjoint(W) @ W))
+                Q = _adjoint(np.linalg.solve(L, a**0.5 * _adjoint(W)))
+                logdets = _logdet(L)
+                if problem.ranks[number]:
+                    factors.append(Q)
+                else:
+                    dense.append(alpha * (identity - Q @ _adjoint(Q)))
             else:
-                dense.append(alpha * (identity - Q @ _adjoint(Q)))
-        else:
-            inverse, logdets = _inverse_and_logdet(identity + a * (W @ _adjoint(W)))
-            dense.append(alpha * inverse)
+                inverse, logdets = _inverse_and_logdet(identity + a * (W @ _adjoint(W)))
+                dense.append(alpha * inverse)
         row[number] = problem.freq_weights @ logdets.astype(np.float64) / (2 * problem.n_points)
     stacked = np.stack(dense) if dense else np.empty((0, F, C, C), columns.dtype)
     return stacked, np.concatenate(factors, axis=2), row

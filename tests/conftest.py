@@ -1,0 +1,72 @@
+"""What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
+
+The fixture `backend` runs a test once for each backend: numpy, and cpu at every SIMD level of this processor. Where the
+environment variable CI is set, a missing engine or missing reference data fails instead of skipping.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The matrices of the tests are tiny: threads of NumPy's BLAS would only wait for one another on a busy machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import redunet as rn  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
+
+IN_CI = bool(os.environ.get("CI"))
+
+# The backend is chosen once per test, not once per example: that is what the suppressed check is about.
+settings.register_profile(
+    "redunet",
+    max_examples=25,
+    deadline=None,
+    derandomize=IN_CI,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("redunet")
+
+
+def _backends() -> list[str]:
+    if importlib.util.find_spec("redunet._cpu") is None:
+        return ["numpy", "cpu"]  # the second fails or skips below, and says why
+    from redunet import _cpu
+
+    return ["numpy", *(f"cpu-{level}" for level in _cpu.simd_levels())]
+
+
+@pytest.fixture(params=_backends())
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a backend, which is also the default while the test runs."""
+    name, _, level = request.param.partition("-")
+    if name == "cpu" and not level:
+        (pytest.fail if IN_CI else pytest.skip)("redunet._cpu is not built")
+    with rn.use_backend(name):
+        if not level:
+            yield name
+            return
+        from redunet import _cpu
+
+        before = _cpu.simd_level()
+        _cpu.set_simd(level)
+        yield name
+        _cpu.set_simd(before)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference data beside the repository."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        (pytest.fail if IN_CI else pytest.skip)(
+            f"the reference data are missing: no folder {path.name} beside the repository"
+        )
+    return path

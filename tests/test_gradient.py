@@ -1,0 +1,96 @@
+"""Gradient of Delta R against finite differences.
+
+Central differences with step h err by h^2/6 times the third derivative and by u R/h. With h = 1e-5, features of norm 1 and
+alpha <= C/eps^2 <= 20 (so that third derivatives are below alpha^1.5 < 100 per unit of length) that is below 2e-9 + 2e-11;
+1e-8 is taken. Half of the directions are coordinates, half are random of norm 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracle import construct, relative
+
+import redunet as rn
+
+H = 1e-5
+TOLERANCE = 1e-8
+SHAPES = [(6, 4), (3, 5), (5, 1), (5, 2, 6), (4, 3, 5), (3, 6, 4), (4, 2, 3, 4), (4, 1, 4, 3), (3, 5, 2, 2)]
+
+
+def features(shape, complex_valued):
+    rng = np.random.default_rng(sum(shape))
+    Z = rng.standard_normal(shape)
+    if complex_valued:
+        Z = Z + 1j * rng.standard_normal(shape)
+    return Z / np.linalg.norm(Z.reshape(len(Z), -1), axis=1).reshape(-1, *[1] * (Z.ndim - 1))
+
+
+def directions(Z):
+    rng = np.random.default_rng(0)
+    for index in rng.choice(Z.size, min(6, Z.size), replace=False):
+        D = np.zeros(Z.size, Z.dtype)
+        D[index] = 1j if np.iscomplexobj(Z) and index % 2 else 1
+        yield D.reshape(Z.shape)
+    for _ in range(6):
+        D = rng.standard_normal(Z.shape).astype(Z.dtype)
+        if np.iscomplexobj(Z):
+            D += 1j * rng.standard_normal(Z.shape)
+        yield D / np.linalg.norm(D)
+
+
+@pytest.mark.parametrize("dft_norm", ["ortho", "backward"])
+@pytest.mark.parametrize("membership", ["hard", "soft", "weighted", "soft and weighted"])
+@pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_finite_differences(backend, shape, complex_valued, membership, dft_norm):
+    Z = features(shape, complex_valued)
+    rng = np.random.default_rng(1)
+    m = len(Z)
+    y = rng.dirichlet(np.ones(3), m) if "soft" in membership else np.arange(m) % 2
+    weights = rng.uniform(0.2, 3.0, m) if "weighted" in membership else None
+    n_points = int(np.prod(shape[2:]))
+    options = {
+        "epsilon_sq": shape[1] / 10 * (n_points if dft_norm == "backward" else 1),
+        "sample_weight": weights,
+        "dft_norm": dft_norm,
+    }
+    G = rn.rate_reduction_gradient(Z, y, **options)
+    assert G.shape == Z.shape
+    assert G.dtype == Z.dtype
+    for D in directions(Z):
+        plus, minus = (rn.rate_reduction(Z + h * D, y, **options).delta for h in (H, -H))
+        assert abs((plus - minus) / (2 * H) - np.vdot(G, D).real) < TOLERANCE
+
+
+def test_of_vectors_is_the_formula(backend):
+    """E z_i - sum_j gamma_j pi_ij C^j z_i."""
+    Z = features((7, 4), False)
+    Pi = np.random.default_rng(0).dirichlet(np.ones(2), 7)
+    net = construct(Z, Pi, etas=[0.0], epsilon_sq=0.3, lam=0.0)
+    layer = net.layers[0]
+    expected = Z @ layer.E - np.einsum("j,mj,jcd,md->mc", net.gammas, Pi, layer.Cs, Z)
+    assert relative(rn.rate_reduction_gradient(Z, Pi, epsilon_sq=0.3), expected) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(np.float32, np.float32), (np.float16, np.float32), (np.int8, np.float64), (np.complex64, np.complex64)],
+)
+def test_keeps_the_dtype(backend, given, expected):
+    Z = np.array([[2, 1, 0, 3], [1, 0, 1, 1], [0, 1, 1, 0]], dtype=given)
+    for features_ in (Z, Z.reshape(3, 2, 2), Z.reshape(3, 1, 2, 2)):
+        assert rn.rate_reduction_gradient(features_, [0, 1, 1]).dtype == expected
+
+
+def test_is_zero_for_one_class(backend):
+    Z = features((6, 3, 4), False)
+    G = rn.rate_reduction_gradient(Z, np.zeros(6))
+    assert np.abs(G).max() < 1e-13  # a difference of equal terms below alpha = 5, with a few roundings
+
+
+def test_single_precision_follows_double(backend):
+    Z = features((40, 6, 7), False)
+    y = np.arange(40) % 3
+    double = rn.rate_reduction_gradient(Z, y)
+    assert relative(rn.rate_reduction_gradient(Z.astype(np.float32), y), double) < 1e-4

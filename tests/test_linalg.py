@@ -1,0 +1,242 @@
+"""`redunet.linalg` against `numpy.linalg` in double precision, for every size up to 40 and some up to 512.
+
+Matrices are Q diag(s) Q* with s from 1 down to 1/kappa. For Cholesky-based methods (Higham, *Accuracy and Stability of
+Numerical Algorithms*, chapters 10 and 14), with u the rounding unit, all norms spectral or larger, n bounding the sums:
+
+    ||A - L L*|| <= c n u ||A||,   ||X - A^-1|| <= c n u kappa ||A^-1||,   ||x - A^-1 b|| <= c n u kappa ||x||,
+    |log det - exact| <= c n u (n kappa + sum |log diag|), from tr(A^-1 dA) and the sum of logarithms,
+
+c = 4 for real and 8 for complex arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from redunet import linalg
+
+DTYPES = [np.float32, np.float64, np.complex64, np.complex128]
+BATCHES = [(), (0,), (1,), (3,), (2, 5), (37,)]
+SIZES = [*range(1, 41), 64, 65, 128, 200, 512]
+KAPPA = 50.0
+
+
+def hermitian(n, batch, dtype, seed=0):
+    """Positive definite matrices in ``dtype``, and the same numbers in double precision."""
+    rng = np.random.default_rng(seed + n)
+    G = rng.standard_normal((*batch, n, n))
+    if np.dtype(dtype).kind == "c":
+        G = G + 1j * rng.standard_normal((*batch, n, n))
+    Q = np.linalg.qr(G)[0] if G.size else G
+    s = np.geomspace(1, 1 / KAPPA, n)
+    A = (Q * s) @ Q.conj().swapaxes(-1, -2)
+    A = ((A + A.conj().swapaxes(-1, -2)) / 2).astype(dtype)
+    return A, A.astype(np.complex128 if A.dtype.kind == "c" else np.float64)
+
+
+def bound(n, dtype):
+    """c n u."""
+    return (8 if np.dtype(dtype).kind == "c" else 4) * (n + 1) * float(np.finfo(dtype).eps)
+
+
+def error(a, b):
+    """Largest relative Frobenius error over the batch."""
+    if b.size == 0:
+        return 0.0
+    return float((np.linalg.norm(a - b, axis=(-2, -1)) / np.linalg.norm(b, axis=(-2, -1))).max())
+
+
+def adjoint(A):
+    return A.conj().swapaxes(-1, -2)
+
+
+def check_all(A, exact, dtype):
+    """Every function on one batch of Hermitian matrices."""
+    n = A.shape[-1]
+    unit = bound(n, dtype)
+    L = linalg.cholesky(A)
+    assert L.shape == A.shape
+    assert L.dtype == A.dtype
+    np.testing.assert_array_equal(np.triu(L, 1), 0)
+    diagonal = np.diagonal(L, axis1=-2, axis2=-1)
+    assert (diagonal.real > 0).all()
+    assert (diagonal.imag == 0).all()
+    wide = L.astype(exact.dtype)
+    assert error(wide @ adjoint(wide), exact) < unit
+
+    inverse = linalg.inv(A)
+    assert inverse.shape == A.shape
+    assert inverse.dtype == A.dtype
+    np.testing.assert_array_equal(inverse, adjoint(inverse))
+    assert error(inverse, np.linalg.inv(exact)) < unit * KAPPA
+
+    B = np.random.default_rng(1).standard_normal((*A.shape[:-1], 3)).astype(dtype)
+    X = linalg.solve(A, B)
+    assert X.shape == B.shape
+    assert X.dtype == A.dtype
+    assert error(X, np.linalg.solve(exact, B.astype(exact.dtype))) < unit * KAPPA
+
+    logdets = linalg.logdet(A)
+    expected = np.linalg.slogdet(exact)[1]
+    assert logdets.shape == A.shape[:-2]
+    assert logdets.dtype == A.real.dtype
+    slack = unit * (n * KAPPA + np.abs(np.log(np.geomspace(1, 1 / KAPPA, n))).sum())
+    assert (np.abs(logdets - expected) < slack).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+def test_every_size(backend, n, dtype):
+    check_all(*hermitian(n, (2,) if n <= 65 else (), dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("n", [1, 3, 8, 17])
+def test_every_batch_shape(backend, n, batch, dtype):
+    check_all(*hermitian(n, batch, dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_no_rows(backend, dtype):
+    """Empty matrices: as in numpy.linalg, log det is 0."""
+    A = np.empty((3, 0, 0), dtype)
+    assert linalg.cholesky(A).shape == linalg.inv(A).shape == (3, 0, 0)
+    assert linalg.solve(A, np.empty((3, 0, 2), dtype)).shape == (3, 0, 2)
+    np.testing.assert_array_equal(linalg.logdet(A), np.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_only_the_lower_triangle_is_read(backend, dtype):
+    A, _ = hermitian(7, (4,), dtype)
+    spoiled = A.copy()
+    spoiled[..., *np.triu_indices(7, 1)] = np.nan
+    before = spoiled.copy()
+    B = np.ones((7, 2), dtype)
+    np.testing.assert_array_equal(linalg.cholesky(spoiled), linalg.cholesky(A))
+    np.testing.assert_array_equal(linalg.inv(spoiled), linalg.inv(A))
+    np.testing.assert_array_equal(linalg.solve(spoiled, B), linalg.solve(A, B))
+    np.testing.assert_array_equal(linalg.logdet(spoiled), linalg.logdet(A))
+    np.testing.assert_array_equal(spoiled, before)  # and nothing is written
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_order_does_not_matter(backend, dtype):
+    A, _ = hermitian(6, (5,), dtype)
+    B = np.random.default_rng(0).standard_normal((5, 6, 3)).astype(dtype)
+    big = np.zeros((10, 12, 12), dtype)
+    big[::2, ::2, 1::2] = A
+    views = [
+        big[::2, ::2, 1::2],
+        np.asfortranarray(A),
+        A[::-1][::-1],
+        np.moveaxis(np.moveaxis(A, 0, -1).copy(), -1, 0),
+    ]
+    for view in views:
+        np.testing.assert_array_equal(linalg.cholesky(view), linalg.cholesky(A))
+        np.testing.assert_array_equal(linalg.inv(view), linalg.inv(A))
+        np.testing.assert_array_equal(linalg.solve(view, np.asfortranarray(B)), linalg.solve(A, B))
+        np.testing.assert_array_equal(linalg.logdet(view), linalg.logdet(A))
+
+
+def test_real_and_complex_agree(backend):
+    A, _ = hermitian(9, (3,), np.float64)
+    for function in (linalg.cholesky, linalg.inv, linalg.logdet):
+        np.testing.assert_allclose(function(A.astype(complex)), function(A), rtol=1e-12, atol=1e-12)
+
+
+def test_integers_become_double(backend):
+    A = [[4, 2], [2, 5]]
+    for function in (linalg.cholesky, linalg.inv, linalg.logdet):
+        result = function(A)
+        assert result.dtype == np.float64
+        np.testing.assert_array_equal(result, function(np.array(A, dtype=float)))
+    assert linalg.solve(A, [2, 5]).dtype == np.float64
+    np.testing.assert_allclose(linalg.solve(A, [2, 5]), [0, 1], atol=1e-15)
+    assert linalg.solve(np.eye(2, dtype=bool), np.eye(2, dtype=bool)).dtype == np.float64
+
+
+class TestSolve:
+    def test_broadcasts_batches(self, backend):
+        A, _ = hermitian(4, (2, 1), np.float64)
+        B = np.random.default_rng(0).standard_normal((5, 4, 3))
+        X = linalg.solve(A, B)
+        assert X.shape == (2, 5, 4, 3)
+        np.testing.assert_allclose(
+            X, np.linalg.solve(A, B), rtol=0, atol=KAPPA * bound(4, np.float64) * np.abs(X).max()
+        )
+        one, _ = hermitian(4, (), np.float64)
+        assert linalg.solve(one, B).shape == (5, 4, 3)
+        assert linalg.solve(A, B[0]).shape == (2, 1, 4, 3)
+
+    def test_takes_one_vector(self, backend):
+        A, _ = hermitian(4, (3,), np.complex128)
+        b = np.arange(4.0)
+        x = linalg.solve(A, b)
+        assert x.shape == (3, 4)
+        assert x.dtype == np.complex128
+        np.testing.assert_allclose(np.einsum("bij,bj->bi", A, x), np.tile(b, (3, 1)), atol=1e-12)
+
+    def test_has_the_common_dtype(self, backend):
+        A = np.eye(3, dtype=np.float32)
+        assert linalg.solve(A, np.ones(3, np.float32)).dtype == np.float32
+        assert linalg.solve(A, np.ones(3, np.complex64)).dtype == np.complex64
+        assert linalg.solve(A, np.ones(3, np.float64)).dtype == np.float64
+        assert linalg.solve(A.astype(np.float64), np.ones(3, np.complex64)).dtype == np.complex128
+
+    def test_of_no_right_hand_side(self, backend):
+        assert linalg.solve(np.eye(3), np.empty((3, 0))).shape == (3, 0)
+
+    def test_leaves_its_arguments_alone(self, backend):
+        A, _ = hermitian(5, (2,), np.float64)
+        B = np.ones((2, 5, 2))
+        copies = A.copy(), B.copy()
+        for function in (linalg.cholesky, linalg.inv, linalg.logdet):
+            function(A)
+        linalg.solve(A, B)
+        np.testing.assert_array_equal(A, copies[0])
+        np.testing.assert_array_equal(B, copies[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 70])
+def test_not_positive_definite_names_the_matrix(backend, n, dtype):
+    A, _ = hermitian(n, (2, 3), dtype)
+    for spoil in (-1.0, 0.0, np.nan, np.inf):
+        bad = A.copy()
+        bad[1, 1, n - 1, n - 1] = spoil
+        message = "matrix 4 of 6 is not positive definite"
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            linalg.cholesky(bad)
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            linalg.inv(bad)
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            linalg.logdet(bad)
+        with pytest.raises(np.linalg.LinAlgError, match=message):
+            linalg.solve(bad, np.ones((n, 1), dtype))
+
+
+def test_the_first_of_several_bad_matrices_is_named_for_any_number_of_threads(backend):
+    A = np.tile(np.eye(3), (50, 1, 1))
+    A[[11, 12, 40], 2, 2] = -1
+    for n_threads in (1, 2, 3, 7):
+        with pytest.raises(np.linalg.LinAlgError, match="matrix 11 of 50 is"):
+            linalg.cholesky(A, n_threads=n_threads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logdet_neither_overflows_nor_vanishes(backend, dtype):
+    """Determinants of 1e600 and 1e-600 have plain logarithms."""
+    n = 40
+    for scale in (1e15, 1e-15):
+        expected = n * np.log(scale)
+        assert abs(linalg.logdet(scale * np.eye(n, dtype=dtype)) - expected) < bound(n, dtype) * abs(expected)
+
+
+def test_threads_do_not_change_a_bit(backend):
+    A, _ = hermitian(11, (64,), np.float32)
+    for function in (linalg.cholesky, linalg.inv, linalg.logdet):
+        one = function(A, n_threads=1)
+        for n_threads in (2, 3, 7):
+            np.testing.assert_array_equal(function(A, n_threads=n_threads), one)

@@ -1,0 +1,227 @@
+"""Threads, processes and signals: any number of threads, the GIL, Ctrl-C, fork, nothing started at import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import redunet as rn
+
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
+
+
+def python(code, **options):
+    """A fresh interpreter that runs ``code`` with warnings as errors."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    if "redunet._cpu" in sys.modules:
+        environment["REDUNET_SIMD"] = sys.modules["redunet._cpu"].simd_level()
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def output(code):
+    process = python(code)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def problem(shape, k=3, dtype=np.float32):
+    rng = np.random.default_rng(sum(shape))
+    return rng.standard_normal(shape).astype(dtype), rng.permutation(np.arange(shape[0]) % k)
+
+
+@pytest.mark.parametrize(
+    "shape", [(200, 3), (33, 17), (64, 5, 9), (40, 20, 7), (50, 3, 6, 5), (9, 31, 4, 4)], ids=str
+)
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_results_are_bitwise_equal_for_any_number_of_threads(backend, shape, soft, monkeypatch):
+    monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 4000)  # the transforms have several pieces, too
+    X, y = problem(shape)
+    if soft:
+        y = np.random.default_rng(0).dirichlet(np.ones(3), len(X))
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(X))
+    net, Z = rn.build(X, y, n_layers=3, sample_weight=weights, n_threads=1)
+    gradient = rn.rate_reduction_gradient(Z, y, n_threads=1)
+    for n_threads in (2, 3, 7):
+        other, W = rn.build(X, y, n_layers=3, sample_weight=weights, n_threads=n_threads)
+        np.testing.assert_array_equal(W, Z)
+        np.testing.assert_array_equal(other.rates.per_class, net.rates.per_class)
+        np.testing.assert_array_equal(other.rates.rate, net.rates.rate)
+        np.testing.assert_array_equal(other.operators.dense, net.operators.dense)
+        np.testing.assert_array_equal(other.operators.factors, net.operators.factors)
+        np.testing.assert_array_equal(other.transform(X, n_threads=n_threads), net.transform(X, n_threads=1))
+        np.testing.assert_array_equal(other.assign(X, n_threads=n_threads), net.assign(X, n_threads=1))
+        np.testing.assert_array_equal(rn.rate_reduction_gradient(Z, y, n_threads=n_threads), gradient)
+        assert rn.rate_reduction(Z, y, n_threads=n_threads) == rn.rate_reduction(Z, y, n_threads=1)
+
+
+def test_repeated_builds_are_bitwise_equal(backend):
+    X, y = problem((64, 5, 9))
+    _, Z = rn.build(X, y, n_layers=3)
+    for _ in range(3):
+        np.testing.assert_array_equal(rn.build(X, y, n_layers=3)[1], Z)
+
+
+def test_several_python_threads_may_build_at_once(backend):
+    problems = [problem((40 + i, 4, 6)) for i in range(6)]
+
+    def construct(Xy):
+        net, Z = rn.build(*Xy, n_layers=5, backend=backend, n_threads=2)
+        return Z, net.transform(Xy[0], backend=backend), net.rates.rate
+
+    serial = list(map(construct, problems))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for one, other in zip(pool.map(construct, problems), serial, strict=True):
+                for a, b in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+def test_one_network_may_transform_in_several_threads(backend):
+    X, y = problem((60, 4, 6))
+    net, _ = rn.build(X, y, n_layers=4)
+    expected = [net.transform(X[i:]) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda i: net.transform(X[i:], backend=backend), range(8)))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_other_python_threads_run_during_a_build(backend):
+    """A thread that wakes every 5 ms must get its turn while one call builds for half a second or more."""
+    X, y = problem((400, 32, 16))
+    started = time.perf_counter()
+    rn.build(X, y, n_layers=1)
+    layer = time.perf_counter() - started
+    n_layers = max(2, int(0.6 / layer))
+    ticks = []
+    finished = threading.Event()
+
+    def tick():
+        while not finished.wait(0.005):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    started = time.perf_counter()
+    rn.build(X, y, n_layers=n_layers, keep="features")
+    ended = time.perf_counter()
+    finished.set()
+    thread.join()
+    during = [moment for moment in ticks if started < moment < ended]
+    # Each wake-up may wait for the interpreter's 5 ms switch interval and for a busy machine: one in eight is enough.
+    assert len(during) > (ended - started) / 0.005 / 8
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rn.build(rng.standard_normal((200, 2)), np.arange(200) % 2, n_layers=10**7, keep='features', {})",
+        "rn.build(rng.standard_normal((2000, 300)), np.arange(2000) % 4, n_layers=10**4, keep='features', {})",
+        "rn.build(rng.standard_normal((300, 24, 96)), np.arange(300) % 4, n_layers=10**4, keep='features', {})",
+    ],
+    ids=["many small layers", "large vectors", "signals"],
+)
+def test_ctrl_c_stops_a_build_within_a_second(backend, call):
+    process = python(f"""
+        import numpy as np, redunet as rn
+        rng = np.random.default_rng(0)
+        rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
+        print("building", flush=True)
+        try:
+            {call.format(f"backend={backend!r}")}
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        net, Z = rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
+        print(Z.shape)
+    """)
+    try:
+        assert process.stdout.readline() == "building\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        sent = time.perf_counter()
+        line = process.stdout.readline()
+        waited = time.perf_counter() - sent
+        assert line == "interrupted\n"
+        assert waited < 1.5  # a second, and half of one for a machine that is busy with other tests
+        out, err = process.communicate(timeout=60)
+        assert (out, err, process.returncode) == ("(2, 2)\n", "", 0)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@needs_posix
+def test_a_signal_handler_that_returns_lets_the_build_go_on(backend):
+    out = output(f"""
+        import signal, numpy as np, redunet as rn
+        calls = []
+        signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
+        X, y = np.random.default_rng(0).standard_normal((300, 8, 32)), np.arange(300) % 4
+        net, Z = rn.build(X, y, n_layers=20, keep="features", backend={backend!r})
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        _, W = rn.build(X, y, n_layers=20, keep="features", backend={backend!r})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(bool(calls), np.array_equal(Z, W))
+    """)
+    assert out == "True True\n"
+
+
+@needs_posix
+def test_fork_after_a_threaded_build(backend):
+    """A forked child has none of its parent's threads; a build there must not wait for them."""
+    out = output(f"""
+        import multiprocessing, warnings, numpy as np, redunet as rn
+        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # newer Pythons, any threads
+        rng = np.random.default_rng(0)
+        X, y = rng.standard_normal((80, 5, 9)), np.arange(80) % 3
+
+        def construct(_):
+            net, Z = rn.build(X, y, n_layers=4, n_threads=3, backend={backend!r})
+            return Z, net.transform(X, n_threads=2, backend={backend!r})
+
+        if __name__ == "__main__":
+            before = construct(0)
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                results = pool.map_async(construct, range(4)).get(timeout=60)
+            same = [np.array_equal(a, b) for result in [*results, construct(0)] for a, b in zip(result, before)]
+            print(len(same), all(same))
+    """)
+    assert out == "10 True\n"
+
+
+@needs_proc
+def test_import_starts_no_thread_and_loads_nothing_it_does_not_need(backend):
+    out = output(f"""
+        import os, sys, threading
+        import numpy
+        threads = len(os.listdir("/proc/self/task"))
+        import redunet
+        redunet._backends.select({backend!r})
+        print(len(os.listdir("/proc/self/task")) - threads, threading.active_count())
+        print(*sorted({{"matplotlib", "scipy", "sklearn", "safetensors", "tqdm", "torch"}} & set(sys.modules)))
+    """)
+    assert out == "0 1\n\n"
+
+
+@needs_proc
+def test_calls_leave_no_python_thread_behind(backend):
+    before = threading.active_count()
+    X, y = problem((64, 5, 9))
+    net, _ = rn.build(X, y, n_layers=2, n_threads=5)
+    net.transform(X, n_threads=5)
+    assert threading.active_count() == before
