@@ -45,7 +45,7 @@ template <class F> void in_layer(index_t layer, const F& f) {
   try {
     f();
   } catch (const NotPositiveDefinite& error) {
-    throw NotPositiveDefinite("layer " + std::to_string(layer) + ": " + error.what());
+    throw NotPositiveDefinite("layer " + std::to_string(layer) + ", " + error.what());
   }
 }
 

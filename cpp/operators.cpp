@@ -159,9 +159,10 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
 
 template <class T> void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
   if (std::isfinite(logdet)) return;
-  const std::string which = number == 0 ? "all samples" : "class " + std::to_string(number - 1);
-  throw NotPositiveDefinite("I + alpha G of " + which + " at frequency " + std::to_string(p) +
-                            " is not positive definite in this precision");
+  throw NotPositiveDefinite((number == 0 ? "all classes" : "class " + std::to_string(number - 1)) + ", frequency " +
+                            std::to_string(p) +
+                            ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
+                            "for this precision");
 }
 
 // G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
