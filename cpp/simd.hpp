@@ -50,7 +50,7 @@ template <class T> inline T sum(vec<T> v) {
 }
 
 template <class T> inline vec<T> square_root(vec<T> v) {
-  vec<T> r;
+  vec<T> r{};
   for (index_t i = 0; i < kLanes<T>; ++i) r[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(v[i]))) : T(__builtin_sqrt(double(v[i])));
   return r;
 }

@@ -1,0 +1,124 @@
+// The batched tasks against the definition A = L L*, A A^-1 = I, A x = b, for every instruction set, type and size.
+// Bounds: A = G G* / n + I has a condition number below 10, and the methods lose at most about n units per entry.
+
+#include <limits>
+#include <string>
+
+#include "check.hpp"
+#include "dispatch.hpp"
+#include "hermitian.hpp"
+
+using namespace redunet;
+
+namespace {
+
+template <class T> struct Scalar;
+template <> struct Scalar<float> { static constexpr index_t planes = 1; using Real = float; };
+template <> struct Scalar<double> { static constexpr index_t planes = 1; using Real = double; };
+template <class R> struct Scalar<std::complex<R>> { static constexpr index_t planes = 2; using Real = R; };
+
+double conj_of(float z) { return z; }
+double conj_of(double z) { return z; }
+template <class R> std::complex<double> conj_of(std::complex<R> z) { return {z.real(), -z.imag()}; }
+double wide(float z) { return z; }
+double wide(double z) { return z; }
+template <class R> std::complex<double> wide(std::complex<R> z) { return {z.real(), z.imag()}; }
+
+template <class S> std::vector<S> positive_definite(index_t count, index_t n) {
+  using R = typename Scalar<S>::Real;
+  const auto g = check::normal<R>(static_cast<std::size_t>(count * n * n * Scalar<S>::planes), 7);
+  const S* G = reinterpret_cast<const S*>(g.data());
+  std::vector<S> A(static_cast<std::size_t>(count * n * n));
+  for (index_t b = 0; b < count; ++b)
+    for (index_t i = 0; i < n; ++i)
+      for (index_t j = 0; j < n; ++j) {
+        decltype(wide(S{})) sum = i == j ? 1.0 : 0.0;
+        for (index_t k = 0; k < n; ++k)
+          sum += wide(G[(b * n + i) * n + k]) * conj_of(G[(b * n + j) * n + k]) / double(n);
+        A[static_cast<std::size_t>((b * n + i) * n + j)] = static_cast<S>(sum);
+      }
+  return A;
+}
+
+template <class S> void check_size(const KernelSet& set, index_t count, index_t n) {
+  using R = typename Scalar<S>::Real;
+  constexpr index_t planes = Scalar<S>::planes;
+  const Kernels<R>& kernels = kernels_of<R>(set);
+  Parallel parallel(2);
+  const double bound = 40.0 * double(n + 4) * double(std::numeric_limits<R>::epsilon());
+  const auto A = positive_definite<S>(count, n);
+  const R* a = reinterpret_cast<const R*>(A.data());
+  std::vector<S> L(A.size()), inverse(A.size());
+  std::vector<R> logdets(static_cast<std::size_t>(count));
+  const index_t n_rhs = 3;
+  const auto numbers = check::normal<R>(static_cast<std::size_t>(count * n * n_rhs * planes), 9);
+  std::vector<R> x = numbers;
+  batched(Task::kCholesky, kernels, parallel, a, count, n, planes, reinterpret_cast<R*>(L.data()), 0);
+  batched(Task::kInverse, kernels, parallel, a, count, n, planes, reinterpret_cast<R*>(inverse.data()), 0);
+  batched(Task::kLogdet, kernels, parallel, a, count, n, planes, logdets.data(), 0);
+  batched(Task::kSolve, kernels, parallel, a, count, n, planes, x.data(), n_rhs);
+  const S* X = reinterpret_cast<const S*>(x.data());
+  const S* B = reinterpret_cast<const S*>(numbers.data());
+  for (index_t b = 0; b < count; ++b) {
+    double logdet = 0;
+    for (index_t i = 0; i < n; ++i) {
+      logdet += 2 * std::log(std::abs(wide(L[static_cast<std::size_t>((b * n + i) * n + i)])));
+      for (index_t j = 0; j < n; ++j) {
+        decltype(wide(S{})) product = 0, unit = 0;
+        for (index_t k = 0; k < n; ++k) {
+          product += wide(L[static_cast<std::size_t>((b * n + i) * n + k)]) *
+                     conj_of(L[static_cast<std::size_t>((b * n + j) * n + k)]);
+          unit += wide(A[static_cast<std::size_t>((b * n + i) * n + k)]) *
+                  wide(inverse[static_cast<std::size_t>((b * n + k) * n + j)]);
+        }
+        CHECK(std::abs(product - wide(A[static_cast<std::size_t>((b * n + i) * n + j)])) < bound);
+        CHECK(std::abs(unit - (i == j ? 1.0 : 0.0)) < bound);
+        if (j > i) CHECK(std::abs(wide(L[static_cast<std::size_t>((b * n + i) * n + j)])) == 0);
+      }
+      for (index_t r = 0; r < n_rhs; ++r) {
+        decltype(wide(S{})) sum = 0;
+        for (index_t k = 0; k < n; ++k)
+          sum += wide(A[static_cast<std::size_t>((b * n + i) * n + k)]) * wide(X[(b * n + k) * n_rhs + r]);
+        CHECK(std::abs(sum - wide(B[(b * n + i) * n_rhs + r])) < 10 * bound);
+      }
+    }
+    CHECK(std::abs(logdet - double(logdets[static_cast<std::size_t>(b)])) < bound * (1 + std::abs(logdet)));
+  }
+}
+
+}  // namespace
+
+TEST(every_size_type_and_instruction_set) {
+  for (const KernelSet* set : usable_kernel_sets())
+    for (const index_t n : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40})
+      for (const index_t count : {1, 3, 17}) {
+        check_size<float>(*set, count, n);
+        check_size<double>(*set, count, n);
+        check_size<std::complex<float>>(*set, count, n);
+        check_size<std::complex<double>>(*set, count, n);
+      }
+}
+
+TEST(large_matrices) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    check_size<float>(*set, 2, 131);
+    check_size<std::complex<double>>(*set, 1, 100);
+  }
+}
+
+TEST(the_first_bad_matrix_is_named) {
+  for (const KernelSet* set : usable_kernel_sets())
+    for (const index_t n : {3, 40}) {
+      auto A = positive_definite<double>(20, n);
+      for (const std::size_t bad : {7u, 12u}) A[(bad * static_cast<std::size_t>(n) + 2) * static_cast<std::size_t>(n) + 2] = -1;
+      std::vector<double> out(A.size());
+      Parallel parallel(3);
+      std::string message;
+      try {
+        batched(Task::kInverse, kernels_of<double>(*set), parallel, A.data(), 20, n, 1, out.data(), 0);
+      } catch (const NotPositiveDefinite& error) {
+        message = error.what();
+      }
+      CHECK(message == "matrix 7 of 20 is not positive definite");
+    }
+}
