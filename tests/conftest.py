@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 # The matrices of the tests are tiny: threads of NumPy's BLAS would only wait for one another on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import redunet as rn  # noqa: E402
+import redunet as rn
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 

@@ -10,13 +10,14 @@ import math
 import numbers
 import operator
 import os
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-FLOATS = {"f": np.dtype(np.float32), "d": np.dtype(np.float64), "F": np.dtype(np.complex64), "D": np.dtype(np.complex128)}
+#: The dtypes that are computed in, by their character codes.
+FLOATS: dict[str, np.dtype[Any]] = {code: np.dtype(code) for code in "fdFD"}
 SHAPES = "(m, d), (m, C, T) or (m, C, H, W)"
 
 
@@ -203,4 +204,4 @@ def _cgroup_cores() -> int:
             quota, period = lines.read().split()
         return math.ceil(int(quota) / int(period))
     except (OSError, ValueError):
-        return cast(int, 1 << 20)
+        return 1 << 20

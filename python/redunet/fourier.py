@@ -49,10 +49,12 @@ class Fourier:
 
     @property
     def n_freqs(self) -> int:
+        """F, the number of frequencies kept."""
         return math.prod(self.freq_shape)
 
     @property
     def n_points(self) -> int:
+        """N, the number of signal points."""
         return math.prod(self.signal_shape)
 
     @cached_property

@@ -84,22 +84,27 @@ class Layer:
 
     @property
     def E(self) -> Array:
+        """Expansion operator, (C, C, *freqs)."""
         return self._dense(0)
 
     @property
     def Cs(self) -> Array:
+        """Compression operators, (k, C, C, *freqs)."""
         return np.stack([self._dense(j + 1) for j in range(len(self.gammas))])
 
     @property
     def gammas(self) -> npt.NDArray[np.float64]:
+        """Share of each class, (k,)."""
         return self._operators.gammas
 
     @property
     def eta(self) -> float:
+        """Step size."""
         return float(self._operators.etas[self._index])
 
     @property
     def lam(self) -> float:
+        """Sharpness of the soft assignment."""
         return self._operators.lam
 
     def __repr__(self) -> str:
@@ -178,10 +183,12 @@ class ReduNet:
 
     @property
     def n_layers(self) -> int:
+        """Number of layers."""
         return len(self.etas)
 
     @property
     def n_classes(self) -> int:
+        """Number of classes."""
         return len(self.classes_)
 
     @property

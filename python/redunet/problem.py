@@ -41,12 +41,13 @@ def make_problem(
     labels, Pi, classes = checks.membership(y, n_samples)
     weights = checks.sample_weights(sample_weight, n_samples)
     omega = np.ones(n_samples) if weights is None else weights
+    counts: Array
     if labels is not None:
         sizes = np.bincount(labels, weights=omega, minlength=len(classes))
         counts = np.bincount(labels, minlength=len(classes))
     else:
         assert Pi is not None
-        sizes = omega @ Pi
+        sizes = (omega @ Pi).astype(np.float64)
         counts = np.count_nonzero(Pi, axis=0)
     total = float(sizes.sum())
     if not np.isfinite(total):

@@ -10,6 +10,7 @@ frequencies, C in place of d. Nats unless bits are asked for. Features are taken
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from redunet.fourier import Fourier
 from redunet.problem import make_problem
 
 Array = npt.NDArray[Any]
-UNITS = {"nats": 1.0, "bits": 1.0 / np.log(2.0)}
+UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2.0)}
 
 
 class RateReduction(NamedTuple):
@@ -99,7 +100,7 @@ def coding_length(
         squares = float(np.vdot(mu, mu).real)
         length = d / 2 * float(np.log1p(squares / checks.positive(epsilon_sq, "epsilon_sq")))
     rate = coding_rate(array, epsilon_sq=epsilon_sq, backend=backend, n_threads=n_threads)
-    return scale * (length + (m + d) * rate)
+    return float(scale * (length + (m + d) * rate))
 
 
 def coding_rate(

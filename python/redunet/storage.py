@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from redunet._backends.contract import Operators
 from redunet.fourier import Fourier
-from redunet.network import ASSIGNMENTS, ReduNet, Rates
+from redunet.network import ASSIGNMENTS, Rates, ReduNet
 from redunet.problem import DFT_NORMS
 
 Array = npt.NDArray[Any]

@@ -114,10 +114,12 @@ class Operators:
     def to_dense(self, layer: int, number: int) -> Array:
         """Operator ``number`` of a layer as an (F, C, C) array."""
         if self.ranks[number] == 0:
-            return self.dense[layer, int(np.count_nonzero(self.ranks[:number] == 0))]
+            dense: Array = self.dense[layer, int(np.count_nonzero(self.ranks[:number] == 0))]
+            return dense
         Q = self.factors[layer, :, :, self.columns(number)]
         identity = np.eye(Q.shape[1], dtype=Q.dtype)
-        return float(self.alphas[number]) * (identity - Q @ Q.conj().swapaxes(-1, -2))
+        operator: Array = float(self.alphas[number]) * (identity - Q @ Q.conj().swapaxes(-1, -2))
+        return operator
 
 
 @dataclass(frozen=True)

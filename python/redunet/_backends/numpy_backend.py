@@ -207,6 +207,7 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     """The columns whose Gram matrix makes operator ``number``, each times the root of its weight: (F, C, count)."""
     m = columns.shape[2]
     weights = np.ones(m) if problem.weights is None else problem.weights
+    used: slice | npt.NDArray[np.bool_]
     if number == 0:
         used = slice(None)
     elif problem.labels is not None:
@@ -258,7 +259,8 @@ def _product(ops: Operators, layer: int, number: int, columns: Array) -> Array:
     if ops.ranks[number] == 0:
         return ops.to_dense(layer, number) @ columns
     Q = ops.factors[layer, :, :, ops.columns(number)]
-    return float(ops.alphas[number]) * (columns - Q @ (_adjoint(Q) @ columns))
+    product: Array = float(ops.alphas[number]) * (columns - Q @ (_adjoint(Q) @ columns))
+    return product
 
 
 def _norms(columns: Array, freq_weights: Rates) -> Array:
