@@ -85,7 +85,6 @@ template <class T> class Sweep {
 
   Slab slab(index_t index, const Features<T>& features) const;
   void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
-  void softmax(const Features<T>& features, double lam, Slab slab, Scratch& own);
   bool respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab, Scratch& own,
                const T* limits);
   void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,

@@ -347,6 +347,46 @@ void forward_substitute(const T* L, index_t row_stride, index_t col_stride, inde
   }
 }
 
+template <class T> void softmax(const Softmax<T>& q) {
+  vec<T> index{};
+  for (index_t i = 0; i < kLanes<T>; ++i) index[i] = T(i);
+  for (index_t lane = 0; lane < q.lanes; lane += kLanes<T>) {
+    const T* squares = q.squares + lane;
+    T* pi = q.pi + lane;
+    vec<T> least = load(squares);
+    for (index_t j = 1; j < q.k; ++j) {
+      const vec<T> s = load(squares + j * q.stride);
+      least = s < least ? s : least;
+    }
+    least = square_root<T>(least);
+    const vec<T> limit = (least + q.beyond) * (least + q.beyond);
+    const integers<T> sample = index < vec<T>{} + T(q.n_samples - lane);
+    vec<T> sum{};
+    for (index_t j = 0; j < q.k; ++j) {
+      const vec<T> s = load(squares + j * q.stride);
+      const integers<T> zero = s > limit;
+      vec<T> x = -q.lambda * (square_root<T>(s) - least);
+      x = zero ? vec<T>{} : x;
+      const vec<T> e = zero ? vec<T>{} : exponential<T>(x);
+      store<T>(pi + j * q.stride, e);
+      sum += e;
+      const integers<T> counts = ~zero & sample;
+      bool any = false;
+      for (index_t i = 0; i < kLanes<T>; ++i) any |= counts[i] != 0;
+      q.live[j] = static_cast<char>(q.live[j] | any);
+    }
+    const vec<T> scale = T(1) / sum;
+    for (index_t j = 0; j < q.k; ++j) store<T>(pi + j * q.stride, load(pi + j * q.stride) * scale);
+  }
+}
+
+template <class T> void reciprocal_norms(T* squares, index_t lanes, T smallest) {
+  for (index_t lane = 0; lane < lanes; lane += kLanes<T>) {
+    const vec<T> norm = square_root<T>(load(squares + lane)), least = vec<T>{} + smallest;
+    store<T>(squares + lane, T(1) / (norm > least ? norm : least));
+  }
+}
+
 template <class T>
 void scale(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
            const T* factors) {
@@ -377,7 +417,7 @@ void settle(const T* moved, index_t moved_stride, T* v, index_t v_stride, index_
 
 template <class T>
 constexpr Kernels<T> kTable{product<T>,      gram<T>,      cholesky_lanes<T>, invert_lanes<T>, forward_substitute<T>,
-                            scale<T>, settle<T>};
+                            softmax<T>, reciprocal_norms<T>, scale<T>, settle<T>};
 
 }  // namespace
 

@@ -66,6 +66,16 @@ template <class T> struct Lanes {
   T* pivots;  // (n, kPanel): squares of the diagonal of L
 };
 
+// pi_j = softmax_j(-lambda sqrt(squares_j)) per sample, zero where squares_j > (sqrt(least) + beyond)^2.
+template <class T> struct Softmax {
+  const T* squares;  // k rows of lanes, `stride` apart
+  T* pi;             // likewise
+  index_t stride, k, lanes;
+  index_t n_samples;  // lanes from here on hold no sample
+  T lambda, beyond;
+  char* live;  // (k): whether the class has a sample that is not zero
+};
+
 template <class T> struct Kernels {
   void (*product)(const Product<T>&);
   void (*gram)(const Gram<T>&);
@@ -76,6 +86,9 @@ template <class T> struct Kernels {
   // x <- L^-1 x, row by row: L (n, n) with the strides of A in Product, x n rows in each of n_panels panels.
   void (*forward_substitute)(const T* L, index_t row_stride, index_t col_stride, index_t imag_offset, index_t n,
                              index_t planes, T* x, index_t x_stride, index_t n_panels);
+  void (*softmax)(const Softmax<T>&);
+  // squares <- 1 / max(sqrt(squares), smallest)
+  void (*reciprocal_norms)(T* squares, index_t lanes, T smallest);
   // out = scale * v, one scale per sample; out may be v.
   void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
                 const T* scale);

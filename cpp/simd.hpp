@@ -4,6 +4,8 @@
 
 
 
+#include <cstdint>
+
 #include "kernels.hpp"
 
 #if defined(__AVX512F__)
@@ -20,11 +22,14 @@ namespace REDUNET_ISA {
 template <class T> struct Simd;
 template <> struct Simd<float> {
   typedef float vec __attribute__((vector_size(REDUNET_VECTOR_BYTES), may_alias));
+  typedef std::int32_t integers __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
 };
 template <> struct Simd<double> {
   typedef double vec __attribute__((vector_size(REDUNET_VECTOR_BYTES), may_alias));
+  typedef std::int64_t integers __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
 };
 template <class T> using vec = typename Simd<T>::vec;
+template <class T> using integers = typename Simd<T>::integers;  // also what a comparison gives: -1 or 0 per lane
 
 template <class T> constexpr index_t kLanes = REDUNET_VECTOR_BYTES / static_cast<index_t>(sizeof(T));
 // Vectors in one panel row.
@@ -53,6 +58,25 @@ template <class T> inline vec<T> square_root(vec<T> v) {
   vec<T> r{};
   for (index_t i = 0; i < kLanes<T>; ++i) r[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(v[i]))) : T(__builtin_sqrt(double(v[i])));
   return r;
+}
+
+// exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a
+// quarter of the rounding unit (0.347^8/8! = 5e-9, 0.347^14/14! = 4e-18).
+template <class T> inline vec<T> exponential(vec<T> x) {
+  constexpr bool single = sizeof(T) == 4;
+  constexpr int degree = single ? 7 : 13, mantissa = single ? 23 : 52;
+  // ln 2 in two parts, the first with so few digits that n times it is exact.
+  constexpr T ln2_high = single ? T(0x1.62e4p-1) : T(0x1.62e42feep-1);
+  constexpr T ln2_low = single ? T(0x1.7f7d1cp-20) : T(0x1.a39ef35793c76p-33);
+  const integers<T> n = __builtin_convertvector(x * T(1.4426950408889634) - T(0.5), integers<T>);  // rounds to nearest
+  const vec<T> real_n = __builtin_convertvector(n, vec<T>);
+  const vec<T> r = (x - real_n * ln2_high) - real_n * ln2_low;
+  vec<T> series = vec<T>{} + T(1);
+  for (int i = degree; i > 0; --i) series = T(1) + series * r * (T(1) / T(i));
+  const integers<T> power = (n + (single ? 127 : 1023)) << mantissa;
+  vec<T> scale;
+  __builtin_memcpy(&scale, &power, sizeof scale);
+  return series * scale;
 }
 
 }  // namespace REDUNET_ISA

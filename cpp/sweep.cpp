@@ -139,33 +139,14 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
   for (index_t j = 0; j < k_; ++j)
     if (j != first && !respond(features, ops, j + 1, slab, own, limits))
       std::fill_n(own.squares.get() + j * stride, lanes, std::numeric_limits<T>::infinity());
-  softmax(features, step.lam, slab, own);
-}
-
-// pi_j = softmax_j(-lambda rho_j), zero where it is below the rounding unit.
-template <class T>
-void Sweep<T>::softmax(const Features<T>& features, double lam, Slab slab, Scratch& own) {
-  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>;
-  const auto lambda = static_cast<T>(lam);
-  const T beyond = margin<T>(lam);
   std::fill(own.live.begin(), own.live.end(), char{0});
-  for (index_t i = 0; i < lanes; ++i) {
-    const T* squares = own.squares.get() + i;
-    T* pi = own.pi.get() + i;
+  kernels_.softmax({own.squares.get(), own.pi.get(), stride, k_, lanes, features.sizes().m - slab.tile * B<T>,
+                    static_cast<T>(step.lam), beyond, own.live.data()});
+  for (index_t i = 0; i < lanes; i += B<T>) {
     index_t best = 0;
     for (index_t j = 1; j < k_; ++j)
-      if (squares[j * stride] < squares[best * stride]) best = j;
-    if (i % B<T> == 0) nearest_[static_cast<std::size_t>(slab.tile + i / B<T>)] = best;
-    const T least = std::sqrt(squares[best * stride]), limit = (least + beyond) * (least + beyond);
-    T sum = 0;
-    for (index_t j = 0; j < k_; ++j) {
-      const bool zero = squares[j * stride] > limit;
-      pi[j * stride] =
-          zero ? T(0) : (j == best ? T(1) : std::exp(-lambda * (std::sqrt(squares[j * stride]) - least)));
-      sum += pi[j * stride];
-      if (!zero && slab.tile * B<T> + i < features.sizes().m) own.live[static_cast<std::size_t>(j)] = 1;
-    }
-    for (index_t j = 0; j < k_; ++j) pi[j * stride] /= sum;
+      if (own.squares[j * stride + i] < own.squares[best * stride + i]) best = j;
+    nearest_[static_cast<std::size_t>(slab.tile + i / B<T>)] = best;
   }
 }
 
@@ -258,7 +239,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
       kernels_.settle(own.moved.get(), C * P * B<T>, features.panel(part.tile, p), features.tile_stride(), part.n_tiles,
                       C * P, freq_weights_[static_cast<std::size_t>(p)], squares);
     }
-    for (index_t i = 0; i < lanes; ++i) squares[i] = 1 / std::max(std::sqrt(squares[i]), static_cast<T>(kSmallestNorm));
+    kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
   });
