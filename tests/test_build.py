@@ -1,6 +1,7 @@
 """`build` on every shape and option against the independent construction of `oracle`, in double precision.
 
-`oracle.rounding` bounds the difference of one layer from size, condition and sharpness of the gates; see its head.
+`oracle.rounding` bounds the difference of one layer from size, condition and sharpness of the gates; see its
+head.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""The shift-invariant network against dense matrices of all cyclic shifts, which decide what ``dft_norm`` means.
+"""The shift-invariant network against dense matrices of all cyclic shifts, which decide what ``dft_norm``
+means.
 
-A sample z of C channels on N points becomes circ(z), (C N, N), one column per cyclic shift. On paper the network of all
-shifts has Zbar = [circ(z^1) .. circ(z^m)] and
+A sample z of C channels on N points becomes circ(z), (C N, N), one column per cyclic shift. On paper the
+network of all shifts has Zbar = [circ(z^1) .. circ(z^m)] and
 
     R = 1/(2N) log det(I + alpha Zbar Zbar*),  Ebar = alpha (I + alpha Zbar Zbar*)^-1,  alpha = C/(m eps^2),
 
-and so on for the classes: ``dft_norm="backward"``. Cases are tiny (C N <= 48), in double precision; the condition numbers
-are at most 1 + C N / eps^2 < 1e3, so that 1e-10 leaves three digits for the sizes and the sharpness of the gates.
+and so on for the classes: ``dft_norm="backward"``. Cases are tiny (C N <= 48), in double precision; the
+condition numbers are at most 1 + C N / eps^2 < 1e3, so that 1e-10 leaves three digits for the sizes and the
+sharpness of the gates.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Arrays of the authors' own code, reproduced by every backend.
 
-Tolerances are those that the package promises. float64: 1e-10 for everything within one layer, 1e-8 for what several
-layers made; float32: 1e-4 and 1e-3. Labels must agree. Of the authors' full spectra the kept half is compared.
+Tolerances are those that the package promises. float64: 1e-10 for everything within one layer, 1e-8 for what
+several layers made; float32: 1e-4 and 1e-3. Labels must agree. Of the authors' full spectra the kept half is
+compared.
 """
 
 from __future__ import annotations

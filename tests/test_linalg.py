@@ -1,10 +1,11 @@
 """`redunet.linalg` against `numpy.linalg` in double precision, for every size up to 40 and some up to 512.
 
-Matrices are Q diag(s) Q* with s from 1 down to 1/kappa. For Cholesky-based methods (Higham, *Accuracy and Stability of
-Numerical Algorithms*, chapters 10 and 14), with u the rounding unit, all norms spectral or larger, n bounding the sums:
+Matrices are Q diag(s) Q* with s from 1 down to 1/kappa. For Cholesky-based methods (Higham, *Accuracy and
+Stability of Numerical Algorithms*, chapters 10 and 14), with u the rounding unit, all norms spectral or
+larger, n bounding the sums:
 
-    ||A - L L*|| <= c n u ||A||,   ||X - A^-1|| <= c n u kappa ||A^-1||,   ||x - A^-1 b|| <= c n u kappa ||x||,
-    |log det - exact| <= c n u (n kappa + sum |log diag|), from tr(A^-1 dA) and the sum of logarithms,
+    ||A - L L*|| <= c n u ||A||,   ||X - A^-1|| <= c n u kappa ||A^-1||,   ||x - A^-1 b|| <= c n u kappa
+    ||x||, |log det - exact| <= c n u (n kappa + sum |log diag|), from tr(A^-1 dA) and the sum of logarithms,
 
 c = 4 for real and 8 for complex arithmetic.
 """

@@ -40,7 +40,9 @@ class TestRepr:
         assert "2 of 3 operators factored" in repr(network((8, 9, 4)))
         assert "operators not kept; ΔR" in repr(network(keep="features"))
 
-    @pytest.mark.parametrize(("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")])
+    @pytest.mark.parametrize(
+        ("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")]
+    )
     def test_sizes_are_readable(self, size, text):
         from redunet.network import _bytes
 
@@ -54,7 +56,9 @@ class TestRepr:
 class TestAttributes:
     def test_tell_the_problem(self, backend):
         X, y = problem((9, 3, 5, 4), dtype=np.float32)
-        net, _ = rn.build(X, y, n_layers=2, epsilon_sq=0.2, lam=7, assignment="given", dft_norm="backward", eta=0.1)
+        net, _ = rn.build(
+            X, y, n_layers=2, epsilon_sq=0.2, lam=7, assignment="given", dft_norm="backward", eta=0.1
+        )
         assert (net.n_layers, net.n_classes, net.n_channels, net.signal_shape) == (2, 2, 3, (5, 4))
         assert (net.epsilon_sq, net.lam, net.assignment, net.dft_norm) == (0.2, 7.0, "given", "backward")
         assert net.dtype == np.float32
@@ -132,7 +136,10 @@ class TestImmutability:
         net = network(shape)
         X, _ = problem(shape)
         before = net.operators.dense.copy(), net.operators.factors.copy(), net.transform(X)
-        for array in (net.layers[0].E, net.layers[0].Cs):  # theirs or the network's, but never written through
+        for array in (
+            net.layers[0].E,
+            net.layers[0].Cs,
+        ):  # theirs or the network's, but never written through
             if array.flags.writeable:
                 array[...] = 0
         net.rates.delta[...] = 0
@@ -196,7 +203,16 @@ def test_real_samples_fit_a_complex_network(backend):
 def test_public_names():
     """Every name of `__all__` is there, and `dir` shows it before it is imported."""
     assert set(rn.__all__) <= set(dir(rn))
-    for name in ("build", "ReduNet", "RateReduction", "coding_length", "coding_rate", "load", "linalg", "show_config"):
+    for name in (
+        "build",
+        "ReduNet",
+        "RateReduction",
+        "coding_length",
+        "coding_rate",
+        "load",
+        "linalg",
+        "show_config",
+    ):
         assert getattr(rn, name) is not None
     with pytest.raises(AttributeError, match=re.escape("module 'redunet' has no attribute 'bild'")):
         _ = rn.bild

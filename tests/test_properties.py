@@ -1,8 +1,8 @@
 """What must hold for any data: symmetries, invariants and bounds, on random problems of all kinds.
 
-Two ways of computing the same features differ by rounding. `oracle.rounding` bounds it from the size of the problem, the
-condition number of I + alpha G (unit-norm samples give 1 + C/eps^2), the sharpness lambda alpha_j of the gates and the
-number of layers; its head has the derivation.
+Two ways of computing the same features differ by rounding. `oracle.rounding` bounds it from the size of the
+problem, the condition number of I + alpha G (unit-norm samples give 1 + C/eps^2), the sharpness lambda
+alpha_j of the gates and the number of layers; its head has the derivation.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ def test_one_hot_membership_is_labels(backend, case, dtype):
 def test_soft_membership_a_few_roundings_from_one_hot(backend, case):
     """The path of soft membership (all samples in every class) against the one of labels.
 
-    Off by 4 units per entry, the Gram matrix of a class errs by at most 4 m units relative to its own alpha_j.
+    Off by 4 units per entry, the Gram matrix of a class errs by at most 4 m units relative to its own
+    alpha_j.
     """
     k = len(np.unique(case.y))
     assume(k > 1)

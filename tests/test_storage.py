@@ -27,7 +27,16 @@ def network(shape=(9, 3, 4), dtype=np.float64, labels=None, **options):
 
 
 def assert_same(a, b):
-    for name in ("n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend"):
+    for name in (
+        "n_channels",
+        "signal_shape",
+        "epsilon_sq",
+        "lam",
+        "assignment",
+        "dft_norm",
+        "dtype",
+        "backend",
+    ):
         assert getattr(a, name) == getattr(b, name), name
         assert type(getattr(a, name)) is type(getattr(b, name)), name
     pairs = [(a.classes_, b.classes_), (a.etas, b.etas), (a.rates.rate, b.rates.rate)]
@@ -62,7 +71,9 @@ def saved(tmp_path):
 
 class TestRoundTrip:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
-    @pytest.mark.parametrize("shape", [(9, 3), (9, 3, 4), (9, 3, 5), (7, 2, 3, 4), (5, 12), (5, 11, 3), (9, 1)], ids=str)
+    @pytest.mark.parametrize(
+        "shape", [(9, 3), (9, 3, 4), (9, 3, 5), (7, 2, 3, 4), (5, 12), (5, 11, 3), (9, 1)], ids=str
+    )
     def test_brings_back_every_bit(self, backend, tmp_path, shape, dtype):
         net, X = network(shape, dtype)
         net.save(tmp_path / "net")
@@ -97,7 +108,9 @@ class TestRoundTrip:
         loaded = rn.load(tmp_path / "net")
         assert loaded.classes_.dtype == net.classes_.dtype
         assert loaded.classes_.tolist() == net.classes_.tolist()
-        assert [type(label) for label in loaded.classes_.tolist()] == [type(label) for label in net.classes_.tolist()]
+        assert [type(label) for label in loaded.classes_.tolist()] == [
+            type(label) for label in net.classes_.tolist()
+        ]
 
     @pytest.mark.parametrize(
         "labels",
@@ -109,13 +122,20 @@ class TestRoundTrip:
     )  # fmt: skip
     def test_of_labels_that_have_no_plain_form_is_an_error(self, tmp_path, labels):
         net, _ = network(labels=labels)
-        with pytest.raises(TypeError, match=r"labels of dtype \S+ cannot be saved; expected numbers, strings or booleans"):
+        with pytest.raises(
+            TypeError, match=r"labels of dtype \S+ cannot be saved; expected numbers, strings or booleans"
+        ):
             net.save(tmp_path / "net")
         assert os.listdir(tmp_path) == []
 
     def test_of_every_option(self, tmp_path):
         net, _ = network(
-            assignment="given", dft_norm="backward", lam=0.0, epsilon_sq=1e-3, eta=[0.1, 0.2, 0.3], n_threads=1
+            assignment="given",
+            dft_norm="backward",
+            lam=0.0,
+            epsilon_sq=1e-3,
+            eta=[0.1, 0.2, 0.3],
+            n_threads=1,
         )
         net.save(tmp_path / "net")
         assert_same(rn.load(tmp_path / "net"), net)
@@ -151,7 +171,9 @@ class TestMapping:
             if array.size == 0:
                 continue
             base = array
-            while isinstance(base, np.ndarray) and not (isinstance(base, np.memmap) and base._mmap is not None):
+            while isinstance(base, np.ndarray) and not (
+                isinstance(base, np.memmap) and base._mmap is not None
+            ):
                 base = base.base
             assert isinstance(base, np.memmap)
             assert array.flags.c_contiguous
@@ -233,7 +255,13 @@ class TestDamage:
     def test_another_safetensors_file(self, tmp_path):
         from safetensors.numpy import save_file
 
-        for metadata in (None, {"format": "pt"}, {"redunet": "no json"}, {"redunet": "[]"}, {"redunet": "{}"}):
+        for metadata in (
+            None,
+            {"format": "pt"},
+            {"redunet": "no json"},
+            {"redunet": "[]"},
+            {"redunet": "{}"},
+        ):
             save_file({"a": np.zeros(3)}, tmp_path / "net", metadata=metadata)
             with pytest.raises(ValueError, match="net' cannot be loaded: it holds no redunet network"):
                 rn.load(tmp_path / "net")
@@ -284,7 +312,9 @@ class TestDamage:
         with pytest.raises(ValueError, match=f"net.safetensors' cannot be loaded: .*{message}"):
             rn.load(saved[0])
 
-    @pytest.mark.parametrize("name", ["dense", "factors", "ranks", "alphas", "gammas", "etas", "rate", "classes"])
+    @pytest.mark.parametrize(
+        "name", ["dense", "factors", "ranks", "alphas", "gammas", "etas", "rate", "classes"]
+    )
     def test_a_missing_tensor(self, saved, name):
         header, body = split(saved[0])
         del header[name]
