@@ -1,5 +1,4 @@
-"""An independent ReduNet for the tests: full spectrum, one frequency at a time, explicit inverses, double
-precision.
+"""An independent ReduNet for the tests: full spectrum, one frequency at a time, explicit inverses, float64.
 
 Written from the formulas alone, slow and plain on purpose; it shares no code with the package. With v^i(p)
 the DFT of the unit-norm sample i, per frequency p, N points, omega the sample weights::
@@ -57,9 +56,7 @@ def half(spectrum: np.ndarray, real: bool, signal_ndim: int) -> np.ndarray:
     return spectrum[..., : spectrum.shape[-1] // 2 + 1]
 
 
-def construct(
-    X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", given=False, normalize=True
-) -> Network:
+def construct(X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", given=False, normalize=True) -> Network:
     """A network with one layer per step size in ``etas``; none gives the rates of X alone."""
     X = np.asarray(X)
     Pi = np.asarray(Pi, dtype=float)

@@ -56,9 +56,7 @@ class TestRepr:
 class TestAttributes:
     def test_tell_the_problem(self, backend):
         X, y = problem((9, 3, 5, 4), dtype=np.float32)
-        net, _ = rn.build(
-            X, y, n_layers=2, epsilon_sq=0.2, lam=7, assignment="given", dft_norm="backward", eta=0.1
-        )
+        net, _ = rn.build(X, y, n_layers=2, epsilon_sq=0.2, lam=7, assignment="given", dft_norm="backward", eta=0.1)
         assert (net.n_layers, net.n_classes, net.n_channels, net.signal_shape) == (2, 2, 3, (5, 4))
         assert (net.epsilon_sq, net.lam, net.assignment, net.dft_norm) == (0.2, 7.0, "given", "backward")
         assert net.dtype == np.float32
@@ -168,7 +166,7 @@ class TestNewSamples:
         assert np.abs(np.linalg.norm(Z.reshape(7, -1), axis=1) - 1).max() < 4 * unit
 
     def test_of_training_end_where_training_ended(self, backend, shape, dtype):
-        """The same path, though training may sort samples and knows the operators before they are rounded to storage."""
+        """The same path, though training may sort its samples."""
         X, y = problem(shape, k=3, dtype=dtype)
         net, Z = rn.build(X, y, n_layers=1, lam=1.0)
         assert relative(net.transform(X), Z) < (1e-4 if np.finfo(dtype).bits == 32 else 1e-10)

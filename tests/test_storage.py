@@ -108,9 +108,7 @@ class TestRoundTrip:
         loaded = rn.load(tmp_path / "net")
         assert loaded.classes_.dtype == net.classes_.dtype
         assert loaded.classes_.tolist() == net.classes_.tolist()
-        assert [type(label) for label in loaded.classes_.tolist()] == [
-            type(label) for label in net.classes_.tolist()
-        ]
+        assert [type(label) for label in loaded.classes_.tolist()] == [type(label) for label in net.classes_.tolist()]
 
     @pytest.mark.parametrize(
         "labels",
@@ -171,9 +169,7 @@ class TestMapping:
             if array.size == 0:
                 continue
             base = array
-            while isinstance(base, np.ndarray) and not (
-                isinstance(base, np.memmap) and base._mmap is not None
-            ):
+            while isinstance(base, np.ndarray) and not (isinstance(base, np.memmap) and base._mmap is not None):
                 base = base.base
             assert isinstance(base, np.memmap)
             assert array.flags.c_contiguous
@@ -238,7 +234,7 @@ class TestDamage:
         cut = tmp_path / "cut"
         for size in sorted(places | set(range(0, len(data), 211))):
             cut.write_bytes(data[:size])
-            with pytest.raises(ValueError, match="cannot be loaded: (it is truncated|its header is damaged)"):
+            with pytest.raises(ValueError, match=r"cannot be loaded: (it is truncated|its header is damaged)"):
                 rn.load(cut)
 
     @pytest.mark.parametrize(
@@ -249,7 +245,7 @@ class TestDamage:
     )  # fmt: skip
     def test_not_a_safetensors_file(self, tmp_path, data):
         (tmp_path / "net").write_bytes(data)
-        with pytest.raises(ValueError, match="cannot be loaded: (it is truncated|its header is damaged)"):
+        with pytest.raises(ValueError, match=r"cannot be loaded: (it is truncated|its header is damaged)"):
             rn.load(tmp_path / "net")
 
     def test_another_safetensors_file(self, tmp_path):
@@ -312,9 +308,7 @@ class TestDamage:
         with pytest.raises(ValueError, match=f"net.safetensors' cannot be loaded: .*{message}"):
             rn.load(saved[0])
 
-    @pytest.mark.parametrize(
-        "name", ["dense", "factors", "ranks", "alphas", "gammas", "etas", "rate", "classes"]
-    )
+    @pytest.mark.parametrize("name", ["dense", "factors", "ranks", "alphas", "gammas", "etas", "rate", "classes"])
     def test_a_missing_tensor(self, saved, name):
         header, body = split(saved[0])
         del header[name]

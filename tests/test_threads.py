@@ -43,9 +43,7 @@ def problem(shape, k=3, dtype=np.float32):
     return rng.standard_normal(shape).astype(dtype), rng.permutation(np.arange(shape[0]) % k)
 
 
-@pytest.mark.parametrize(
-    "shape", [(200, 3), (33, 17), (64, 5, 9), (40, 20, 7), (50, 3, 6, 5), (9, 31, 4, 4)], ids=str
-)
+@pytest.mark.parametrize("shape", [(200, 3), (33, 17), (64, 5, 9), (40, 20, 7), (50, 3, 6, 5), (9, 31, 4, 4)], ids=str)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_results_are_bitwise_equal_for_any_number_of_threads(backend, shape, soft, monkeypatch):
     monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 4000)  # the transforms have several pieces, too
@@ -184,26 +182,37 @@ def test_a_signal_handler_that_returns_lets_the_build_go_on(backend):
 @needs_posix
 def test_fork_after_a_threaded_build(backend):
     """A forked child has none of its parent's threads; a build there must not wait for them."""
-    out = output(f""" import multiprocessing, warnings, numpy as np, redunet as rn
-    warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # newer Pythons, any
-    threads rng = np.random.default_rng(0) X, y = rng.standard_normal((80, 5, 9)), np.arange(80) % 3
+    out = output(f"""
+        import multiprocessing, warnings, numpy as np, redunet as rn
+        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # newer Pythons, any threads
+        rng = np.random.default_rng(0)
+        X, y = rng.standard_normal((80, 5, 9)), np.arange(80) % 3
 
         def construct(_):
             net, Z = rn.build(X, y, n_layers=4, n_threads=3, backend={backend!r})
             return Z, net.transform(X, n_threads=2, backend={backend!r})
 
-        if __name__ == "__main__": before = construct(0) with multiprocessing.get_context("fork").Pool(2) as
-        pool: results = pool.map_async(construct, range(4)).get(timeout=60) same = [np.array_equal(a, b) for
-        result in [*results, construct(0)] for a, b in zip(result, before)] print(len(same), all(same)) """)
+        if __name__ == "__main__":
+            before = construct(0)
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                results = pool.map_async(construct, range(4)).get(timeout=60)
+            same = [np.array_equal(a, b) for result in [*results, construct(0)] for a, b in zip(result, before)]
+            print(len(same), all(same))
+    """)
     assert out == "10 True\n"
 
 
 @needs_proc
 def test_import_starts_no_thread_and_loads_nothing_it_does_not_need(backend):
-    out = output(f""" import os, sys, threading import numpy threads = len(os.listdir("/proc/self/task"))
-    import redunet redunet._backends.select({backend!r}) print(len(os.listdir("/proc/self/task")) - threads,
-    threading.active_count()) print(*sorted({{"matplotlib", "scipy", "sklearn", "safetensors", "tqdm",
-    "torch"}} & set(sys.modules))) """)
+    out = output(f"""
+        import os, sys, threading
+        import numpy
+        threads = len(os.listdir("/proc/self/task"))
+        import redunet
+        redunet._backends.select({backend!r})
+        print(len(os.listdir("/proc/self/task")) - threads, threading.active_count())
+        print(*sorted({{"matplotlib", "scipy", "sklearn", "safetensors", "tqdm", "torch"}} & set(sys.modules)))
+    """)
     assert out == "0 1\n\n"
 
 

@@ -142,9 +142,8 @@ class Backend(Protocol):
     last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
 
     A pivot that is not a positive finite number raises `numpy.linalg.LinAlgError`: "matrix 4 of 6 is not positive
-    definite" in linear algebra; "layer 2: I + alpha G of class 1 at frequency 5 is not positive definite in this
-    precision" in `build` ("of all samples" for E), and without the layer in `layer_operators`, `rates` and
-    `rate_gradient`.
+    definite" from linear algebra; "layer 2, class 1, frequency 5: I + alpha G is not positive definite; ..." from
+    `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and `rate_gradient`.
     """
 
     def build(

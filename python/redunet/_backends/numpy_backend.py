@@ -152,15 +152,6 @@ def _cholesky(M: Array) -> Array:
     raise _NotPositiveDefinite(bad, len(flat))
 
 
-def _cholesky_or_none(M: Array) -> Array | None:
-    """None if a pivot is not a positive finite number; `numpy.linalg.cholesky` lets NaN and infinity through."""
-    try:
-        L = np.linalg.cholesky(M)
-    except np.linalg.LinAlgError:
-        return None
-    return L if np.isfinite(np.diagonal(L, axis1=-2, axis2=-1)).all() else None
-
-
 class _NotPositiveDefinite(np.linalg.LinAlgError):
     def __init__(self, index: int, size: int) -> None:
         super().__init__(f"matrix {index} of {size} is not positive definite")
@@ -173,11 +164,21 @@ def _named(layer: int | None, number: int) -> Iterator[None]:
     try:
         yield
     except _NotPositiveDefinite as error:
-        place = "" if layer is None else f"layer {layer}: "
-        which = f"class {number - 1}" if number else "all samples"
+        place = "" if layer is None else f"layer {layer}, "
+        place += f"class {number - 1}" if number else "all classes"
         raise np.linalg.LinAlgError(
-            f"{place}I + alpha G of {which} at frequency {error.index} is not positive definite in this precision"
+            f"{place}, frequency {error.index}: I + alpha G is not positive definite; "
+            "epsilon_sq is too small, or features too large, for this precision"
         ) from None
+
+
+def _cholesky_or_none(M: Array) -> Array | None:
+    """None if a pivot is not a positive finite number; `numpy.linalg.cholesky` lets NaN and infinity through."""
+    try:
+        L = np.linalg.cholesky(M)
+    except np.linalg.LinAlgError:
+        return None
+    return L if np.isfinite(np.diagonal(L, axis1=-2, axis2=-1)).all() else None
 
 
 def _logdet(L: Array) -> Array:
