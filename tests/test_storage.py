@@ -364,6 +364,17 @@ class TestDamage:
         with pytest.raises(ValueError, match=f"cannot be loaded: .*{message}"):
             rn.load(saved[0])
 
+    @pytest.mark.parametrize(
+        ("name", "message"), [("gammas", "3 layers and 0 classes"), ("etas", "0 layers and 2 classes")]
+    )
+    def test_no_layers_or_classes(self, saved, name, message):
+        header, body = split(saved[0])
+        begin, _ = header[name]["data_offsets"]
+        header[name].update(shape=[0], data_offsets=[begin, begin])
+        join(saved[0], header, body)
+        with pytest.raises(ValueError, match=f"cannot be loaded: it holds {message}"):
+            rn.load(saved[0])
+
     def test_doctored_labels(self, tmp_path):
         net, _ = network(labels=["a", "b"])
         net.save(tmp_path / "net")
