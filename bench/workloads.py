@@ -1,0 +1,198 @@
+"""The named workloads: the experiments of the ReduNet papers plus one wide synthetic one.
+
+`load(name)` gives X (float32; (m, d), (m, C, T) or (m, C, H, W); real, before the DFT, not normalised), y (labels
+0..k-1), as many new samples and the hyperparameters. MNIST is read from the folder given, else `$REDUNET_MNIST`,
+else `../shared/data/mnist` beside the repository; without it the workloads that need it say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import redunet as rn
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+# Layers of the published experiments: what a user would build.
+FULL_LAYERS = {
+    "gauss2d": 2000, "gauss3d": 2000, "mnist_vec": 50, "rot01": 3500, "rot10": 40,
+    "trans01": 2000, "trans10": 25, "bp2d": 30, "wide1d": 20,
+}  # fmt: skip
+NAMES = tuple(FULL_LAYERS)
+NEEDS_MNIST = frozenset(NAMES) - {"gauss2d", "gauss3d", "wide1d"}
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class WorkloadUnavailable(RuntimeError):
+    """The data of a workload are not on this machine; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes
+    ----------
+    X, X_new : ndarray of float32, shape (m, d) | (m, C, T) | (m, C, H, W)
+        Training samples and as many new ones.
+    y : ndarray of int64, shape (m,)
+        Labels 0..n_classes-1.
+    n_layers : int
+        Layers of the published experiment.
+    """
+
+    name: str
+    X: FloatArray
+    y: IntArray
+    X_new: FloatArray
+    n_classes: int
+    n_layers: int
+    eta: float = 0.5
+    epsilon_sq: float = 0.1
+    lam: float = 500.0
+
+    @property
+    def n_samples(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def n_channels(self) -> int:
+        """C, or d for vectors."""
+        return int(self.X.shape[1])
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.X.shape[2:])
+
+    @property
+    def n_freqs(self) -> int:
+        """Frequencies of the half spectrum; 1 for vectors."""
+        if not self.signal_shape:
+            return 1
+        return int(np.prod(self.signal_shape[:-1], dtype=np.int64)) * (self.signal_shape[-1] // 2 + 1)
+
+    @property
+    def class_sizes(self) -> IntArray:
+        return np.bincount(self.y, minlength=self.n_classes).astype(np.int64)
+
+
+def mnist_folder(data: str | os.PathLike[str] | None = None) -> Path:
+    """Folder of the four MNIST IDX files (gzipped or not).
+
+    Raises
+    ------
+    WorkloadUnavailable
+        If no candidate folder holds them.
+    """
+    candidates = [data] if data else [os.environ.get("REDUNET_MNIST"), REPOSITORY.parent / "shared" / "data" / "mnist"]
+    folders = [Path(c) for c in candidates if c]
+    for folder in folders:
+        if any((folder / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz")):
+            return folder
+    raise WorkloadUnavailable(
+        f"MNIST not found in {', '.join(map(str, folders))}: give --data DIR or set REDUNET_MNIST to the folder of its IDX files"
+    )
+
+
+def _first_per_class(
+    images: NDArray[np.uint8], labels: IntArray, classes: Sequence[int], n: int, skip: int = 0
+) -> tuple[NDArray[np.uint8], IntArray]:
+    """Samples skip..skip+n-1 of every class, class by class."""
+    picks = [np.flatnonzero(labels == c)[skip : skip + n] for c in classes]
+    y = np.repeat(np.arange(len(classes)), [len(p) for p in picks])
+    return images[np.concatenate(picks)], y.astype(np.int64)
+
+
+def _gaussians(d: int, n_per_class: int, seed: int) -> tuple[FloatArray, IntArray]:
+    """Gaussians of deviation 0.1 around the d unit vectors, projected to the sphere."""
+    rng = np.random.default_rng(seed)
+    X = np.concatenate([rng.normal(center, 0.1, (n_per_class, d)) for center in np.eye(d)])
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    return X.astype(np.float32), np.repeat(np.arange(d), n_per_class).astype(np.int64)
+
+
+def _wide_signals(small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Ten random signals, each seen many times in noise of its own strength."""
+    C, T, m = (16, 32, 200) if small else (64, 256, 2000)
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((10, C, T), dtype=np.float32)
+    y = np.repeat(np.arange(10), m // 10).astype(np.int64)
+    X = base[y] + rng.standard_normal((m, C, T), dtype=np.float32)
+    return X, y, base[y] + rng.standard_normal((m, C, T), dtype=np.float32)
+
+
+def _lift(n_channels: int, kernel_size: int) -> Callable[[FloatArray], FloatArray]:
+    """The authors' lift: fixed Gaussian kernels drawn with seed 10, circular, ReLU."""
+    lift = rn.RandomLift(n_channels, kernel_size, activation="relu", random_state=np.random.RandomState(10))
+    return lambda X: np.asarray(lift(X), dtype=np.float32)
+
+
+def _polar(images: NDArray[np.uint8], n_channels: int) -> FloatArray:
+    """(m, H, W) to (m, C, 200), sampled as the authors sample."""
+    return np.asarray(rn.to_polar(images, n_channels, 200, compat=True, endpoint=True), dtype=np.float32)
+
+
+def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
+    """The MNIST workloads: X, y, X_new, class by class."""
+    images, labels = rn.datasets.load_mnist(mnist_folder(data), split="train")
+    classes = [0, 1] if name in ("rot01", "trans01") else list(range(10))
+    n = {"mnist_vec": 1000, "rot01": 1000, "rot10": 10, "trans01": 500, "trans10": 10, "bp2d": 50}[name]
+    if small:
+        n = {"mnist_vec": 150, "rot01": 60, "trans01": 40, "trans10": 6, "bp2d": 12}.get(name, n)
+    old, y = _first_per_class(images, labels, classes, n)
+    new, _ = _first_per_class(images, labels, classes, n, skip=n)
+    enter: Callable[[NDArray[np.uint8]], FloatArray]
+    if name == "mnist_vec":
+        enter = lambda a: a.reshape(len(a), -1).astype(np.float32) / np.float32(255)  # noqa: E731
+    elif name == "rot01":
+        enter = lambda a: _polar(a, 5)  # noqa: E731
+    elif name == "rot10":
+        enter = lambda a: _lift(20, 5)(_polar(a, 15))  # noqa: E731
+    else:
+        C = {"trans01": 5, "trans10": 20 if small else 75, "bp2d": 16}[name]
+        enter = lambda a: _lift(C, 9)(a[:, None].astype(np.float32))  # noqa: E731
+    return enter(old), y, enter(new)
+
+
+def load(name: str, *, data: str | os.PathLike[str] | None = None, small: bool = False) -> Workload:
+    """One workload by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+    data : path, optional
+        Folder of the MNIST files.
+    small : bool
+        A cut-down version with the same structure, for checks of agreement.
+
+    Raises
+    ------
+    WorkloadUnavailable
+        If it needs MNIST and no folder has it.
+    """
+    if name not in FULL_LAYERS:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}; got {name!r}")
+    if name.startswith("gauss"):
+        d = int(name[5])
+        X, y = _gaussians(d, 500, seed=1)
+        X_new, _ = _gaussians(d, 500, seed=2)
+    elif name == "wide1d":
+        X, y, X_new = _wide_signals(small)
+    else:
+        X, y, X_new = _digits(name, data, small)
+    order = np.random.default_rng(0).permutation(len(y))
+    return Workload(
+        name=name,
+        X=np.ascontiguousarray(X[order]),
+        y=y[order],
+        X_new=np.ascontiguousarray(X_new),
+        n_classes=int(y.max()) + 1,
+        n_layers=FULL_LAYERS[name],
+    )
