@@ -131,7 +131,6 @@ class Floor:
         return "compute" if self.compute_s >= self.memory_s else "memory"
 
 
-def layer_floor(workload: Workload, rate: float, bandwidth: float, *, factored: bool = False) -> Floor:
+def layer_floor(cost: LayerCost, rate: float, bandwidth: float) -> Floor:
     """Floor at a SGEMM rate (flop/s) and a copy bandwidth (bytes/s)."""
-    cost = min_cost(workload, factored=factored)
     return Floor(cost.flops / rate, cost.bytes / bandwidth)

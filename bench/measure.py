@@ -10,11 +10,12 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from bench.floor import copy_bandwidth, layer_floor, min_cost
+from bench.floor import LayerCost, copy_bandwidth, layer_floor, min_cost
 from bench.implementations import AUTHORS, EXPERTS, PACKAGE, Run, runner, why_not
 from bench.workloads import Workload
 
@@ -38,7 +39,6 @@ def measure(
     workload: Workload,
     names: Sequence[str],
     *,
-    sgemm: float,
     n_threads: int,
     rounds: int,
     n_layers: int | None = None,
@@ -53,8 +53,6 @@ def measure(
         What to build.
     names : sequence of str
         Implementations, by the names in `bench.implementations`.
-    sgemm : float
-        Measured flop/s, for the floor.
     n_threads : int
         Threads of everything, BLAS included.
     rounds : int
@@ -67,7 +65,7 @@ def measure(
     Returns
     -------
     dict
-        Sizes, floors, and for each implementation its median milliseconds per layer with all rounds, or why it was
+        Sizes, least cost, and for each implementation its median milliseconds per layer with all rounds, or why it was
         skipped.
     """
     skipped = {name: reason for name in names if (reason := why_not(name, workload))}
@@ -84,7 +82,7 @@ def measure(
                 gc.collect()
     return {
         **_sizes(workload),
-        **_floors(workload, sgemm, n_threads),
+        **_costs(workload, n_threads),
         "implementations": {
             name: _summary(runs[name]) if name in runs else {"skipped": skipped[name]} for name in names
         },
@@ -101,21 +99,25 @@ def _sizes(workload: Workload) -> dict[str, Any]:
     }
 
 
-def _floors(workload: Workload, sgemm: float, n_threads: int) -> dict[str, Any]:
-    bandwidth = copy_bandwidth(min_cost(workload).feature_bytes, n_threads)
-    floors: dict[str, Any] = {"copy_gb_s": bandwidth / 1e9}
-    for kind, factored in (("dense", False), ("factored", True)):
-        cost = min_cost(workload, factored=factored)
-        floor = layer_floor(workload, sgemm, bandwidth, factored=factored)
-        floors[f"floor_{kind}"] = {
+def _costs(workload: Workload, n_threads: int) -> dict[str, Any]:
+    """Least arithmetic and traffic, and the bandwidth of copying a block of the features' size."""
+    dense, factored = min_cost(workload), min_cost(workload, factored=True)
+    return {
+        "copy_gb_s": copy_bandwidth(dense.feature_bytes, n_threads) / 1e9,
+        "cost": {"dense": asdict(dense), "factored": asdict(factored)},
+    }
+
+
+def add_floors(result: dict[str, Any], sgemm: float) -> None:
+    """Put the floors, in milliseconds, into a result: dense, and with small classes factored."""
+    for kind, numbers in result["cost"].items():
+        floor = layer_floor(LayerCost(**numbers), sgemm, result["copy_gb_s"] * 1e9)
+        result[f"floor_{kind}"] = {
             "ms": floor.seconds * 1e3,
             "bound": floor.bound,
             "compute_ms": floor.compute_s * 1e3,
             "memory_ms": floor.memory_s * 1e3,
-            "flops": cost.flops,
-            "bytes": cost.bytes,
         }
-    return floors
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from typing import Any
 
 from bench.environment import available_cores, describe, restart_clean
 
+# Load per core, before the run, above which a table is marked: thread barriers wait for a core that others hold.
+_BUSY = 0.25
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0])
@@ -23,13 +26,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--implementations", nargs="+", metavar="NAME", help="default: all of them")
     parser.add_argument("--layers", type=int, metavar="N", help="layers per build (default: by workload)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)")
-    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds an implementation may take on a workload")
-    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: the cores of this process")
+    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)")
+    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
     parser.add_argument("--data", metavar="DIR", help="folder of the MNIST files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--builds", action="store_true", help="also print whole builds, end to end")
-    parser.add_argument("--quick", action="store_true", help="cut-down workloads, three rounds: a smoke test, not a result")
+    parser.add_argument("--quick", action="store_true", help="cut-down workloads: a smoke test, not a result")
     return parser
 
 
@@ -47,15 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bench import implementations, tables, workloads
     from bench.floor import sgemm_rate
-    from bench.measure import measure, ratios
+    from bench.measure import add_floors, measure, ratios
 
     names = _checked(options.workloads, workloads.NAMES, "workloads")
     chosen = _checked(options.implementations, implementations.NAMES, "implementations")
     rounds = min(options.rounds, 3) if options.quick else options.rounds
-    say = (lambda text: print(f"\r\x1b[K{text}", end="", file=sys.stderr)) if sys.stderr.isatty() else (lambda text: None)
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     before = describe()
-    sgemm = sgemm_rate(options.threads)
+    sgemm = 0.0
     results: list[dict[str, Any]] = []
     missing: list[str] = []
     for name in names:
@@ -64,22 +70,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except workloads.WorkloadUnavailable as reason:
             missing.append(f"not run: {name}: {reason}")
             continue
-        result = measure(
-            workload,
-            chosen,
-            sgemm=sgemm,
-            n_threads=options.threads,
-            rounds=rounds,
-            n_layers=options.layers,
-            limit_s=options.limit,
-            say=say,
+        sgemm = max(sgemm, sgemm_rate(options.threads))  # the best of the whole run: what the machine can do
+        results.append(
+            measure(
+                workload,
+                chosen,
+                n_threads=options.threads,
+                rounds=rounds,
+                n_layers=options.layers,
+                limit_s=options.limit,
+                say=say,
+            )
         )
-        results.append({**result, "ratios": ratios(result)})
     say("")
+    for result in results:
+        add_floors(result, sgemm)
+        result["ratios"] = ratios(result)
 
     machine = {**before, "threads": options.threads, "sgemm_gflop_s": round(sgemm / 1e9, 1)}
     show = tables.as_markdown if options.markdown else tables.as_text
     lines = [_machine_line(machine, rounds, options.quick), "", show(tables.rows(results, rounds)), ""]
+    if before["load_average"] and before["load_average"][0] > _BUSY * options.threads:
+        lines.append(f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote.")
     lines += [*tables.NOTES, *tables.skipped(results), *missing]
     if options.builds:
         lines += ["", show(tables.builds(results))]

@@ -82,10 +82,10 @@ def builds(results: Sequence[dict[str, Any]]) -> list[list[str]]:
 def as_text(table: Sequence[Sequence[str]]) -> str:
     """Aligned columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in table
-    ]
+    lines = []
+    for first, *others in table:
+        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -96,7 +96,8 @@ def mnist_folder(data: str | os.PathLike[str] | None = None) -> Path:
         if any((folder / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz")):
             return folder
     raise WorkloadUnavailable(
-        f"MNIST not found in {', '.join(map(str, folders))}: give --data DIR or set REDUNET_MNIST to the folder of its IDX files"
+        f"MNIST not found in {', '.join(map(str, folders))}: "
+        "give --data DIR or set REDUNET_MNIST to the folder of its IDX files"
     )
 
 
@@ -138,6 +139,19 @@ def _polar(images: NDArray[np.uint8], n_channels: int) -> FloatArray:
     return np.asarray(rn.to_polar(images, n_channels, 200, compat=True, endpoint=True), dtype=np.float32)
 
 
+def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArray]:
+    """What turns images (m, 28, 28) into the samples of a workload."""
+    if name == "mnist_vec":
+        return lambda images: images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    if name == "rot01":
+        return lambda images: _polar(images, 5)
+    if name == "rot10":
+        lift = _lift(20, 5)
+        return lambda images: lift(_polar(images, 15))
+    lift = _lift({"trans01": 5, "trans10": 20 if small else 75, "bp2d": 16}[name], 9)
+    return lambda images: lift(images[:, None].astype(np.float32))
+
+
 def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
     """The MNIST workloads: X, y, X_new, class by class."""
     images, labels = rn.datasets.load_mnist(mnist_folder(data), split="train")
@@ -147,16 +161,7 @@ def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tupl
         n = {"mnist_vec": 150, "rot01": 60, "trans01": 40, "trans10": 6, "bp2d": 12}.get(name, n)
     old, y = _first_per_class(images, labels, classes, n)
     new, _ = _first_per_class(images, labels, classes, n, skip=n)
-    enter: Callable[[NDArray[np.uint8]], FloatArray]
-    if name == "mnist_vec":
-        enter = lambda a: a.reshape(len(a), -1).astype(np.float32) / np.float32(255)  # noqa: E731
-    elif name == "rot01":
-        enter = lambda a: _polar(a, 5)  # noqa: E731
-    elif name == "rot10":
-        enter = lambda a: _lift(20, 5)(_polar(a, 15))  # noqa: E731
-    else:
-        C = {"trans01": 5, "trans10": 20 if small else 75, "bp2d": 16}[name]
-        enter = lambda a: _lift(C, 9)(a[:, None].astype(np.float32))  # noqa: E731
+    enter = _entrance(name, small)
     return enter(old), y, enter(new)
 
 
