@@ -1,4 +1,6 @@
-"""The process and machine that a measurement was made in. Imports no NumPy: BLAS reads the environment when it loads."""
+"""The process and machine that a measurement was made in. Imports no NumPy: BLAS reads the environment when
+it loads.
+"""
 
 from __future__ import annotations
 

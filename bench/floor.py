@@ -1,9 +1,10 @@
 """The floor of a layer: the least time that its arithmetic, or its traffic, takes on this machine.
 
-Arithmetic: half spectrum, Hermitian class Grams with the total as their sum, one Cholesky and inverse for each of the
-k + 1 matrices of a frequency, E and every C_j applied once to every sample, at the measured SGEMM rate. Traffic: the
-features read once and written once, the operators written once, at the measured copy bandwidth. One complex
-multiply-add counts 8 flops. Identities that skip products (sharp gates) can go below this floor.
+Arithmetic: half spectrum, Hermitian class Grams with the total as their sum, one Cholesky and inverse for
+each of the k + 1 matrices of a frequency, E and every C_j applied once to every sample, at the measured SGEMM
+rate. Traffic: the features read once and written once, the operators written once, at the measured copy
+bandwidth. One complex multiply-add counts 8 flops. Identities that skip products (sharp gates) can go below
+this floor.
 """
 
 from __future__ import annotations
@@ -65,7 +66,11 @@ def min_cost(workload: Workload, *, factored: bool = False) -> LayerCost:
         inverse, apply, operators = c * F * C**3, dense_apply, entry * F * C * C
         for size in workload.class_sizes.tolist():
             if size >= C:
-                inverse, apply, operators = inverse + c * F * C**3, apply + dense_apply, operators + entry * F * C * C
+                inverse, apply, operators = (
+                    inverse + c * F * C**3,
+                    apply + dense_apply,
+                    operators + entry * F * C * C,
+                )
                 continue
             gram += c * F * size * size * C  # beside its share of the total Gram
             inverse += c * F * (size**3 / 3 + size * size * C)

@@ -1,7 +1,8 @@
 """Everything that is timed, behind one call: build n layers of a workload and say what one layer cost.
 
-The cost of a layer is the mean over the layers after the first, in the loop; the total is what a caller waits for,
-transforms into and out of the spectrum and the first layer's fresh memory included. Operators are kept by all.
+The cost of a layer is the mean over the layers after the first, in the loop; the total is what a caller waits
+for, transforms into and out of the spectrum and the first layer's fresh memory included. Operators are kept
+by all.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import redunet as rn
-from redunet._backends import status
-
 from bench.baselines.builder import Builder
 from bench.baselines.numpy_expert import NumpyExpert
 from bench.environment import available_bytes
 from bench.workloads import Workload
+from redunet._backends import status
 
 AUTHORS = "authors"
 EXPERTS = ("PyTorch expert", "PyTorch expert, factored", "NumPy expert", "NumPy expert, factored")
@@ -126,7 +126,9 @@ def why_not(name: str, workload: Workload) -> str | None:
     return None
 
 
-def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float) -> Callable[[], Run]:
+def runner(
+    name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float
+) -> Callable[[], Run]:
     """A function that builds the workload once with this implementation."""
     if name in PACKAGE:
         backend = name.split()[1]

@@ -1,8 +1,8 @@
 """Interleaved measurement of one workload: round after round every implementation once, then medians.
 
-A machine's speed drifts, so implementations take turns (A, B, C, A, B, C, ...) and their ratios come from the same
-minutes. An implementation that has used up its seconds sits out the later rounds; one that must stop within a build
-reports the layers it did. The result is plain data, ready for JSON.
+A machine's speed drifts, so implementations take turns (A, B, C, A, B, C, ...) and their ratios come from the
+same minutes. An implementation that has used up its seconds sits out the later rounds; one that must stop
+within a build reports the layers it did. The result is plain data, ready for JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bench.floor import LayerCost, copy_bandwidth, layer_floor, min_cost
 from bench.implementations import AUTHORS, EXPERTS, PACKAGE, Run, runner, why_not
@@ -65,8 +65,8 @@ def measure(
     Returns
     -------
     dict
-        Sizes, least cost, and for each implementation its median milliseconds per layer with all rounds, or why it was
-        skipped.
+        Sizes, least cost, and for each implementation its median milliseconds per layer with all rounds,
+        or why it was skipped.
     """
     skipped = {name: reason for name in names if (reason := why_not(name, workload))}
     runs: dict[str, list[Run]] = {name: [] for name in names if name not in skipped}
@@ -132,7 +132,7 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def best_of(result: dict[str, Any], names: Sequence[str]) -> tuple[str, float] | None:
-    """The fastest of some implementations in one workload's result: name and ms per layer; None if none ran."""
+    """The fastest of some implementations: name and ms per layer; None if none ran."""
     done = {
         name: float(entry["ms_per_layer"])
         for name in names

@@ -1,8 +1,8 @@
 """`python -m bench.report`: build every workload with every implementation, interleaved, and print the table.
 
-Run it from the root of the repository with the package installed. `--json` keeps everything that was measured, with
-machine, versions, settings and commit; `--markdown` prints the table as the README shows it. NumPy is imported after
-the environment has been cleaned of settings that would slow down one side.
+Run it from the root of the repository with the package installed. `--json` keeps everything that was
+measured, with machine, versions, settings and commit; `--markdown` prints the table as the README shows it.
+NumPy is imported after the environment has been cleaned of settings that would slow down one side.
 """
 
 from __future__ import annotations
@@ -16,18 +16,27 @@ from typing import Any
 
 from bench.environment import available_cores, describe, restart_clean
 
-# Load per core, before the run, above which a table is marked: thread barriers wait for a core that others hold.
+# Load per core, before the run, above which a table is marked: a thread barrier waits for a core that
+# another process holds.
 _BUSY = 0.25
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0]
+    )
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="default: all of them")
     parser.add_argument("--implementations", nargs="+", metavar="NAME", help="default: all of them")
     parser.add_argument("--layers", type=int, metavar="N", help="layers per build (default: by workload)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)")
-    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)")
-    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=available_cores(), metavar="N", help="default: all cores"
+    )
     parser.add_argument("--data", metavar="DIR", help="folder of the MNIST files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -91,13 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = tables.as_markdown if options.markdown else tables.as_text
     lines = [_machine_line(machine, rounds, options.quick), "", show(tables.rows(results, rounds)), ""]
     if before["load_average"] and before["load_average"][0] > _BUSY * options.threads:
-        lines.append(f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote.")
+        lines.append(
+            f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote."
+        )
     lines += [*tables.NOTES, *tables.skipped(results), *missing]
     if options.builds:
         lines += ["", show(tables.builds(results))]
     print("\n".join(lines))
     if options.json:
-        saved = {"machine": machine, "rounds": rounds, "quick": options.quick, "results": results, "missing": missing}
+        saved = {
+            "machine": machine,
+            "rounds": rounds,
+            "quick": options.quick,
+            "results": results,
+            "missing": missing,
+        }
         options.json.write_text(json.dumps(saved, indent=1) + "\n")
     return 0
 
@@ -108,8 +125,8 @@ def _machine_line(machine: dict[str, Any], rounds: int, quick: bool) -> str:
     commit = machine["commit"][:10] + (" with changes" if machine["uncommitted_changes"] else "")
     return (
         f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores ({caches}), "
-        f"SGEMM {machine['sgemm_gflop_s']} GFLOP/s; {versions}; commit {commit or 'unknown'}; {machine['date']}; "
-        f"{rounds} rounds" + ("; CUT-DOWN WORKLOADS" if quick else "")
+        f"SGEMM {machine['sgemm_gflop_s']} GFLOP/s; {versions}; commit {commit or 'unknown'}; "
+        f"{machine['date']}; {rounds} rounds" + ("; CUT-DOWN WORKLOADS" if quick else "")
     )
 
 

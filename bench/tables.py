@@ -13,10 +13,10 @@ _EXPERTS = (
     ("NumPy expert", ("NumPy expert", "NumPy expert, factored")),
 )
 NOTES = (
-    "Milliseconds per layer in the loop, medians of interleaved rounds, single precision, operators kept by all.",
-    "f: classes kept in factored form was the faster of the expert's two ways.  *: fewer rounds (time limit).",
-    "floor: the fewest flops of a dense layer at the measured SGEMM rate, or its least traffic (m) at the measured copy "
-    "bandwidth; share: floor / redunet, above 1 where classes are factored or gates are sharp.",
+    "Milliseconds per layer in the loop, medians of interleaved rounds; single precision; all keep operators.",
+    "f: factored classes were the faster of the expert's two ways. *: fewer rounds than asked (time limit).",
+    "floor: the fewest flops of a dense layer at the measured SGEMM rate, or (m) its least traffic at the",
+    "measured copy bandwidth. share: floor / redunet; above 1 where classes are factored or gates are sharp.",
 )
 
 
@@ -74,7 +74,12 @@ def builds(results: Sequence[dict[str, Any]]) -> list[list[str]]:
                 continue
             total, loop = entry["total_s"] * 1e3, entry["ms_per_layer"] * entry["n_layers"]
             table.append(
-                [result["workload"], name, str(entry["n_layers"]), *map(_number, (total, loop, max(total - loop, 0.0)))]
+                [
+                    result["workload"],
+                    name,
+                    str(entry["n_layers"]),
+                    *map(_number, (total, loop, max(total - loop, 0.0))),
+                ]
             )
     return table
 

@@ -1,8 +1,9 @@
 """The named workloads: the experiments of the ReduNet papers plus one wide synthetic one.
 
-`load(name)` gives X (float32; (m, d), (m, C, T) or (m, C, H, W); real, before the DFT, not normalised), y (labels
-0..k-1), as many new samples and the hyperparameters. MNIST is read from the folder given, else `$REDUNET_MNIST`,
-else `../shared/data/mnist` beside the repository; without it the workloads that need it say so and are skipped.
+`load(name)` gives X (float32; (m, d), (m, C, T) or (m, C, H, W); real, before the DFT, not normalised), y
+(labels 0..k-1), as many new samples and the hyperparameters. MNIST is read from the folder given, else
+`$REDUNET_MNIST`, else `../shared/data/mnist` beside the repository; without it the workloads that need it say
+so and are skipped.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import redunet as rn
 from numpy.typing import NDArray
+
+import redunet as rn
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -90,7 +92,9 @@ def mnist_folder(data: str | os.PathLike[str] | None = None) -> Path:
     WorkloadUnavailable
         If no candidate folder holds them.
     """
-    candidates = [data] if data else [os.environ.get("REDUNET_MNIST"), REPOSITORY.parent / "shared" / "data" / "mnist"]
+    candidates = (
+        [data] if data else [os.environ.get("REDUNET_MNIST"), REPOSITORY.parent / "shared" / "data" / "mnist"]
+    )
     folders = [Path(c) for c in candidates if c]
     for folder in folders:
         if any((folder / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz")):
@@ -152,7 +156,9 @@ def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArra
     return lambda images: lift(images[:, None].astype(np.float32))
 
 
-def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
+def _digits(
+    name: str, data: str | os.PathLike[str] | None, small: bool
+) -> tuple[FloatArray, IntArray, FloatArray]:
     """The MNIST workloads: X, y, X_new, class by class."""
     images, labels = rn.datasets.load_mnist(mnist_folder(data), split="train")
     classes = [0, 1] if name in ("rot01", "trans01") else list(range(10))

@@ -1,9 +1,10 @@
 """The authors' algorithm, as their PyTorch code runs it, one layer at a time.
 
-Full complex spectrum; total and class Grams both formed; one explicit inverse at a time in a Python loop over the
-frequencies; every operator applied with einsum; all class components stacked; the loss of the layer's output with the
-predicted labels. Their PyTorch code runs in single precision (complex64), their NumPy code in complex128: `dtype`
-chooses, single is the default. V is (m, C, *signal_shape), E (C, C, *signal_shape), Cs (k, C, C, *signal_shape).
+Full complex spectrum; total and class Grams both formed; one explicit inverse at a time in a Python loop over
+the frequencies; every operator applied with einsum; all class components stacked; the loss of the layer's
+output with the predicted labels. Their PyTorch code runs in single precision (complex64), their NumPy code in
+complex128: `dtype` chooses, single is the default. V is (m, C, *signal_shape), E (C, C, *signal_shape), Cs
+(k, C, C, *signal_shape).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench.baselines.builder import Builder, Floats
 
 
 def _unit(X: Tensor) -> Tensor:
-    norm = torch.linalg.norm(X.flatten(1), dim=1).clip(min=1e-8)
+    norm: Tensor = torch.linalg.norm(X.flatten(1), dim=1).clip(min=1e-8)
     return X / norm.reshape(-1, *[1] * (X.ndim - 1))
 
 
@@ -86,8 +87,9 @@ class AuthorsTorch(Builder):
         if V.ndim == 2:
             return alpha * torch.inverse(A)
         out = torch.empty_like(A)
-        for p in product(*map(range, A.shape[2:])):
-            out[(..., *p)] = alpha * torch.inverse(A[(..., *p)])
+        for p in product(*(range(n) for n in A.shape[2:])):
+            at: tuple[slice | int, ...] = (slice(None), slice(None), *p)
+            out[at] = alpha * torch.inverse(A[at])
         return out
 
     def _apply(self, V: Tensor, E: Tensor, Cs: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +108,7 @@ class AuthorsTorch(Builder):
         return _unit(V + self.eta * (expand - cluster)), torch.argmax(membership, dim=0)
 
     def _loss(self, V: Tensor, predicted: Tensor) -> tuple[float, float, float]:
-        """Rates of the layer's output with the predicted labels, as the authors log them after every layer."""
+        """Rates of the layer's output with the predicted labels, as the authors log them."""
         n = int(np.prod(V.shape[2:], dtype=np.int64))
 
         def rate(W: Tensor) -> float:
@@ -116,7 +118,7 @@ class AuthorsTorch(Builder):
 
         total = rate(V)
         compressed = 0.0
-        for j in predicted.unique():
+        for j in torch.unique(predicted):
             members = V[predicted == j]
             compressed += len(members) / len(V) * rate(members)
         return total - compressed, total, compressed

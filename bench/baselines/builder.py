@@ -1,6 +1,7 @@
 """What every baseline can do: take the data, build one layer at a time, map new samples, give features back.
 
-Features are X's shape, in X's order, of unit norm per sample. `rates` holds one (delta, rate, class_rate) per layer.
+Features are X's shape, in X's order, of unit norm per sample. `rates` holds one (delta, rate, class_rate) per
+layer.
 """
 
 from __future__ import annotations

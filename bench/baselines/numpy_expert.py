@@ -1,8 +1,9 @@
 """The best layer that a skilled NumPy user writes.
 
-Half spectrum as real planes P (F, R, m), samples sorted by class; batched real GEMMs into buffers that live as long as
-the network; class Grams summed to the total one; batched Cholesky for the log determinants, batched inverses, both
-split over threads. Small vector problems run all operators as one product. `low_rank` as in the PyTorch expert.
+Half spectrum as real planes P (F, R, m), samples sorted by class; batched real GEMMs into buffers that live
+as long as the network; class Grams summed to the total one; batched Cholesky for the log determinants,
+batched inverses, both split over threads. Small vector problems run all operators as one product. `low_rank`
+as in the PyTorch expert.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bench.baselines.builder import Builder, Floats
 from bench.baselines.problem import Problem
@@ -28,7 +29,7 @@ _STACK_LIMIT = 1 << 17
 
 @dataclass
 class _Operators:
-    """One layer: dense (k + 1, F, C, C), or E (1, F, C, C) and the stacked Q_j^* (F, m, C); complex for signals."""
+    """One layer: dense (k + 1, F, C, C), or E (1, F, C, C) and the stacked Q_j^* (F, m, C)."""
 
     dense: Array
     factors: Array | None = None
@@ -50,7 +51,8 @@ class NumpyExpert(Builder):
     name = "numpy"
 
     def __init__(self, n_threads: int = 2, *, low_rank: bool = False, dtype: DTypeLike = np.float32) -> None:
-        self.n_threads, self.low_rank, self.dtype = n_threads, low_rank, np.dtype(dtype)
+        self.n_threads, self.low_rank = n_threads, low_rank
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
 
     def start(
@@ -59,7 +61,9 @@ class NumpyExpert(Builder):
         q = self.problem = Problem(X, y, n_classes=n_classes, eta=eta, epsilon_sq=epsilon_sq, lam=lam)
         if self.low_rank and (int(q.sizes.max()) >= q.C or not q.is_complex):
             raise ValueError("low_rank needs signals with every class smaller than the number of channels")
-        self.matrix_dtype = np.result_type(self.dtype, np.complex64) if q.is_complex else self.dtype
+        self.matrix_dtype: np.dtype[Any] = (
+            np.result_type(self.dtype, np.complex64) if q.is_complex else self.dtype
+        )
         self.weights = q.weights.astype(self.dtype)
         self.alpha = q.alpha.astype(self.dtype)
         self.scale = (q.eta * q.gammas).astype(self.dtype)[:, None]
@@ -70,7 +74,7 @@ class NumpyExpert(Builder):
         self.rates = []
         self.P = self._enter(X[q.order])
 
-    def _buffer(self, key: str, shape: tuple[int, ...], dtype: DTypeLike = None) -> Array:
+    def _buffer(self, key: str, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Array:
         """A block that stays allocated between layers: fresh pages cost more than the arithmetic."""
         held = self.buffers.get(key)
         if held is None or held.shape != shape:
@@ -92,10 +96,13 @@ class NumpyExpert(Builder):
     def _leave(self, P: Array) -> Floats:
         q = self.problem
         if not q.is_complex:
-            return P[0].T
-        V = (P[:, : q.C] + self.matrix_dtype.type(1j) * P[:, q.C :]).transpose(2, 1, 0) / np.sqrt(self.weights)
+            vectors: Floats = P[0].T
+            return vectors
+        V = P[:, : q.C] + self.matrix_dtype.type(1j) * P[:, q.C :]
+        V = V.transpose(2, 1, 0) / np.sqrt(self.weights)
         V = V.reshape(P.shape[2], q.C, *q.signal_shape[:-1], q.signal_shape[-1] // 2 + 1)
-        return np.fft.irfftn(V, s=q.signal_shape, axes=tuple(range(2, V.ndim)), norm="ortho")
+        Z: Floats = np.fft.irfftn(V, s=q.signal_shape, axes=tuple(range(2, V.ndim)), norm="ortho")
+        return Z
 
     def build_layer(self) -> None:
         op = self._factored_operators() if self.low_rank else self._dense_operators()
@@ -194,7 +201,8 @@ class NumpyExpert(Builder):
     def _membership(self, norms: Array) -> Array:
         """Soft assignment times eta gamma_j, (k, m)."""
         e = np.exp(self.dtype.type(self.problem.lam) * (norms.min(0) - norms))
-        return e * (self.scale / e.sum(0))
+        membership: Array = e * (self.scale / e.sum(0))
+        return membership
 
     def _apply(self, op: _Operators, P: Array, key: str) -> Array:
         """Planes after the layer; two blocks under `key` take turns."""
@@ -221,7 +229,8 @@ class NumpyExpert(Builder):
     def _dense_update(self, op: _Operators, P: Array, out: Array) -> None:
         q = self.problem
         parts = [
-            self._product(self._planar(op.dense[j + 1], "operator"), P, f"part {j}") for j in range(q.n_classes)
+            self._product(self._planar(op.dense[j + 1], "operator"), P, f"part {j}")
+            for j in range(q.n_classes)
         ]
         membership = self._membership(np.stack([self._norms(part) for part in parts]))
         np.matmul(self._planar(op.dense[0], "operator"), P, out=out)

@@ -1,8 +1,8 @@
 """Sizes and constants that both expert baselines share.
 
-Training samples are sorted by class, so that a class is a range of columns. The spectrum is kept as planes
-P (F, R, m), R = 2C rows (real parts, then imaginary parts; R = C and F = 1 for vectors), scaled by sqrt(w_p), w_p the
-number of times frequency p counts: plain sums over P are then sums over the full spectrum.
+Training samples are sorted by class, so that a class is a range of columns. The spectrum is kept as planes P
+(F, R, m), R = 2C rows (real parts, then imaginary parts; R = C and F = 1 for vectors), scaled by sqrt(w_p),
+w_p the number of times frequency p counts: plain sums over P are then sums over the full spectrum.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Problem:
         self.F = len(self.weights)
         self.order = np.argsort(y, kind="stable")
         self.sizes = np.bincount(y, minlength=n_classes)
-        self.columns = [slice(int(b - q), int(b)) for b, q in zip(np.cumsum(self.sizes), self.sizes, strict=True)]
+        self.columns = [
+            slice(int(b - q), int(b)) for b, q in zip(np.cumsum(self.sizes), self.sizes, strict=True)
+        ]
         self.alpha = np.concatenate([[self.C / (self.m * epsilon_sq)], self.C / (self.sizes * epsilon_sq)])
         self.gammas = self.sizes / self.m
 

@@ -1,9 +1,9 @@
 """The best layer that a skilled PyTorch user writes.
 
-Half spectrum as real planes P (F, R, m), samples sorted by class; batched real GEMMs into buffers that live as long as
-the network; class Grams summed to the total one; one batched Cholesky for inverses and log determinants, split over
-threads because LAPACK takes one matrix at a time. With `low_rank`, classes smaller than C are kept as
-C_j = alpha_j (I - Q_j Q_j^*), Q_j^* = L_j^-1 V_j^*, L_j L_j^* = I/alpha_j + V_j^* V_j.
+Half spectrum as real planes P (F, R, m), samples sorted by class; batched real GEMMs into buffers that live
+as long as the network; class Grams summed to the total one; one batched Cholesky for inverses and log
+determinants, split over threads because LAPACK takes one matrix at a time. With `low_rank`, classes smaller
+than C are kept as C_j = alpha_j (I - Q_j Q_j^*), Q_j^* = L_j^-1 V_j^*, L_j L_j^* = I/alpha_j + V_j^* V_j.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MIN_SIZE_TO_SPLIT = 8
 
 @dataclass
 class _Operators:
-    """One layer: dense (k + 1, F, C, C), or E (1, F, C, C) and the stacked Q_j^* (F, m, C); complex for signals."""
+    """One layer: dense (k + 1, F, C, C), or E (1, F, C, C) and the stacked Q_j^* (F, m, C)."""
 
     dense: Tensor
     factors: Tensor | None = None
@@ -46,7 +46,9 @@ class TorchExpert(Builder):
 
     name = "torch"
 
-    def __init__(self, n_threads: int = 2, *, low_rank: bool = False, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, n_threads: int = 2, *, low_rank: bool = False, dtype: torch.dtype = torch.float32
+    ) -> None:
         torch.set_num_threads(n_threads)
         self.n_threads, self.low_rank, self.dtype = n_threads, low_rank, dtype
         self.pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
@@ -77,7 +79,7 @@ class TorchExpert(Builder):
     def _enter(self, X: Floats) -> Tensor:
         """(m, C, *signal_shape) to planes (F, R, m)."""
         q = self.problem
-        Z = torch.from_numpy(np.ascontiguousarray(X)).to(self.dtype)
+        Z: Tensor = torch.from_numpy(np.ascontiguousarray(X)).to(self.dtype)
         norms = torch.linalg.vector_norm(Z.flatten(1), dim=1).clamp(min=1e-8)
         Z = Z / norms.reshape(-1, *[1] * (Z.ndim - 1))
         if not q.is_complex:
@@ -226,7 +228,9 @@ class TorchExpert(Builder):
             factors.append(QH)
             coefficients.append(u)
         membership = self._membership(norms).mul_(self.alpha[1:, None])
-        torch.baddbmm(P, self._planar(op.dense[0], "operator"), P, beta=1 - q.eta * q.alpha[0], alpha=q.eta, out=out)
+        torch.baddbmm(
+            P, self._planar(op.dense[0], "operator"), P, beta=1 - q.eta * q.alpha[0], alpha=q.eta, out=out
+        )
         for QH, u, c in zip(factors, coefficients, membership, strict=True):
             out.baddbmm_(QH.mT, u.mul_(c))
 
