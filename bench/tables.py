@@ -13,7 +13,7 @@ _EXPERTS = (
     ("NumPy expert", ("NumPy expert", "NumPy expert, factored")),
 )
 NOTES = (
-    "Milliseconds per layer in the loop, medians of interleaved rounds; single precision; all keep operators.",
+    "Milliseconds per layer in the loop, medians of interleaved rounds; single precision, operators kept.",
     "f: factored classes were the faster of the expert's two ways. *: fewer rounds than asked (time limit).",
     "floor: the fewest flops of a dense layer at the measured SGEMM rate, or (m) its least traffic at the",
     "measured copy bandwidth. share: floor / redunet; above 1 where classes are factored or gates are sharp.",

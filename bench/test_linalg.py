@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -73,28 +74,29 @@ def _torch(operation: str, A: NDArray[Any], B: NDArray[Any], n_threads: int) -> 
     }[operation]
 
 
-@pytest.mark.parametrize("rival", RIVALS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.benchmark(max_time=MAX_SECONDS, min_rounds=3)
-def test_linalg(
-    benchmark: BenchmarkFixture,
-    request: pytest.FixtureRequest,
-    n_threads: int,
-    operation: str,
-    n: int,
-    batch: int,
-    dtype: str,
-    rival: str,
-) -> None:
-    chosen = n in DEFAULT_SIZES and batch in DEFAULT_BATCHES and dtype in DEFAULT_DTYPES
-    if not chosen and not request.config.option.full:
-        pytest.skip("only with --full")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All sizes within the bounds with --full, else a few of them."""
+    if "operation" not in metafunc.fixturenames:
+        return
+    full = metafunc.config.option.full
+    sizes, batches, dtypes = (
+        (SIZES, BATCHES, DTYPES) if full else (DEFAULT_SIZES, DEFAULT_BATCHES, DEFAULT_DTYPES)
+    )
+    cases = [
+        case for case in product(OPERATIONS, sizes, batches, dtypes, RIVALS) if within_bounds(*case[1:4])
+    ]
+    metafunc.parametrize(("operation", "n", "batch", "dtype", "rival"), cases)
+
+
+def within_bounds(n: int, batch: int, dtype: str) -> bool:
     flops = batch * n**3 * (4 if dtype.startswith("complex") else 1)
-    if flops > MAX_FLOPS or batch * n * n * np.dtype(dtype).itemsize > MAX_BYTES:
-        pytest.skip("beyond the bound on arithmetic or memory")
+    return flops <= MAX_FLOPS and batch * n * n * np.dtype(dtype).itemsize <= MAX_BYTES
+
+
+@pytest.mark.benchmark(max_time=MAX_SECONDS, min_rounds=3, warmup=True, warmup_iterations=1)
+def test_linalg(
+    benchmark: BenchmarkFixture, n_threads: int, operation: str, n: int, batch: int, dtype: str, rival: str
+) -> None:
     if rival == "torch" and not find_spec("torch"):
         pytest.skip("PyTorch is not installed")
     if rival == "redunet cpu" and status()["cpu"] != "available":
