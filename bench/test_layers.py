@@ -47,7 +47,7 @@ def test_layer(
     data = workload(workload_name)
     if reason := why_not(name, data):
         pytest.skip(reason)
-    benchmark.group = f"ms per layer: {workload_name}"
+    benchmark.group = f"time per layer: {workload_name}"
     n_layers = 2 if benchmark.disabled else timed_layers(name, data, None)
     build = runner(name, data, n_layers, n_threads=n_threads, limit_s=LIMIT_S)
 
