@@ -126,9 +126,7 @@ def why_not(name: str, workload: Workload) -> str | None:
     return None
 
 
-def runner(
-    name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float
-) -> Callable[[], Run]:
+def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float) -> Callable[[], Run]:
     """A function that builds the workload once with this implementation."""
     if name in PACKAGE:
         backend = name.split()[1]

@@ -22,21 +22,13 @@ _BUSY = 0.25
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="default: all of them")
     parser.add_argument("--implementations", nargs="+", metavar="NAME", help="default: all of them")
     parser.add_argument("--layers", type=int, metavar="N", help="layers per build (default: by workload)")
-    parser.add_argument(
-        "--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=available_cores(), metavar="N", help="default: all cores"
-    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)")
+    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)")
+    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
     parser.add_argument("--data", metavar="DIR", help="folder of the MNIST files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -100,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = tables.as_markdown if options.markdown else tables.as_text
     lines = [_machine_line(machine, rounds, options.quick), "", show(tables.rows(results, rounds)), ""]
     if before["load_average"] and before["load_average"][0] > _BUSY * options.threads:
-        lines.append(
-            f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote."
-        )
+        lines.append(f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote.")
     lines += [*tables.NOTES, *tables.skipped(results), *missing]
     if options.builds:
         lines += ["", show(tables.builds(results))]

@@ -82,9 +82,7 @@ EXPERTS: dict[str, Callable[[], Builder]] = {
 
 
 # Factored forms need every class smaller than C.
-PAIRS = [
-    (case, name) for case in SHAPES for name in EXPERTS if case == "small classes" or "factored" not in name
-]
+PAIRS = [(case, name) for case in SHAPES for name in EXPERTS if case == "small classes" or "factored" not in name]
 
 
 @pytest.mark.parametrize("lam", [500.0, 3.0])

@@ -22,4 +22,4 @@ def test_lift_of_signals(benchmark: BenchmarkFixture) -> None:
 
 def test_polar(benchmark: BenchmarkFixture) -> None:
     images = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)
-    assert benchmark(lambda: rn.to_polar(images, 5, 200)).shape == (100, 5, 200)
+    assert benchmark(lambda: rn.to_polar(images, n_channels=5, n_angles=200)).shape == (100, 5, 200)

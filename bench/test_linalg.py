@@ -79,12 +79,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "operation" not in metafunc.fixturenames:
         return
     full = metafunc.config.option.full
-    sizes, batches, dtypes = (
-        (SIZES, BATCHES, DTYPES) if full else (DEFAULT_SIZES, DEFAULT_BATCHES, DEFAULT_DTYPES)
-    )
-    cases = [
-        case for case in product(OPERATIONS, sizes, batches, dtypes, RIVALS) if within_bounds(*case[1:4])
-    ]
+    sizes, batches, dtypes = (SIZES, BATCHES, DTYPES) if full else (DEFAULT_SIZES, DEFAULT_BATCHES, DEFAULT_DTYPES)
+    cases = [case for case in product(OPERATIONS, sizes, batches, dtypes, RIVALS) if within_bounds(*case[1:4])]
     metafunc.parametrize(("operation", "n", "batch", "dtype", "rival"), cases)
 
 

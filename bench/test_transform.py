@@ -34,9 +34,7 @@ def test_transform(
     benchmark.group = f"transform {samples}: {workload_name}, {n_layers} layers, {len(X)} samples"
     if name in PACKAGE:
         backend = name.split()[1]
-        net, _ = rn.build(
-            data.X, data.y, n_layers=n_layers, eta=data.eta, backend=backend, n_threads=n_threads
-        )
+        net, _ = rn.build(data.X, data.y, n_layers=n_layers, eta=data.eta, backend=backend, n_threads=n_threads)
         benchmark(lambda: net.transform(X, backend=backend, n_threads=n_threads))
         return
     builder = make_builder(name, n_threads)

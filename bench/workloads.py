@@ -9,7 +9,7 @@ so and are skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +92,7 @@ def mnist_folder(data: str | os.PathLike[str] | None = None) -> Path:
     WorkloadUnavailable
         If no candidate folder holds them.
     """
-    candidates = (
-        [data] if data else [os.environ.get("REDUNET_MNIST"), REPOSITORY.parent / "shared" / "data" / "mnist"]
-    )
+    candidates = [data] if data else [os.environ.get("REDUNET_MNIST"), REPOSITORY.parent / "shared" / "data" / "mnist"]
     folders = [Path(c) for c in candidates if c]
     for folder in folders:
         if any((folder / f"train-images-idx3-ubyte{end}").exists() for end in ("", ".gz")):
@@ -105,21 +103,10 @@ def mnist_folder(data: str | os.PathLike[str] | None = None) -> Path:
     )
 
 
-def _first_per_class(
-    images: NDArray[np.uint8], labels: IntArray, classes: Sequence[int], n: int, skip: int = 0
-) -> tuple[NDArray[np.uint8], IntArray]:
-    """Samples skip..skip+n-1 of every class, class by class."""
-    picks = [np.flatnonzero(labels == c)[skip : skip + n] for c in classes]
-    y = np.repeat(np.arange(len(classes)), [len(p) for p in picks])
-    return images[np.concatenate(picks)], y.astype(np.int64)
-
-
-def _gaussians(d: int, n_per_class: int, seed: int) -> tuple[FloatArray, IntArray]:
+def _gaussians(d: int, seed: int) -> tuple[FloatArray, IntArray]:
     """Gaussians of deviation 0.1 around the d unit vectors, projected to the sphere."""
-    rng = np.random.default_rng(seed)
-    X = np.concatenate([rng.normal(center, 0.1, (n_per_class, d)) for center in np.eye(d)])
-    X /= np.linalg.norm(X, axis=1, keepdims=True)
-    return X.astype(np.float32), np.repeat(np.arange(d), n_per_class).astype(np.int64)
+    X, y = rn.datasets.gaussian_mixture(500, n_features=d, noise=0.1, random_state=seed)
+    return X.astype(np.float32), y
 
 
 def _wide_signals(small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
@@ -134,13 +121,14 @@ def _wide_signals(small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
 
 def _lift(n_channels: int, kernel_size: int) -> Callable[[FloatArray], FloatArray]:
     """The authors' lift: fixed Gaussian kernels drawn with seed 10, circular, ReLU."""
-    lift = rn.RandomLift(n_channels, kernel_size, activation="relu", random_state=np.random.RandomState(10))
+    lift = rn.RandomLift(n_channels, kernel_size, activation="relu", random_state=10)
     return lambda X: np.asarray(lift(X), dtype=np.float32)
 
 
 def _polar(images: NDArray[np.uint8], n_channels: int) -> FloatArray:
     """(m, H, W) to (m, C, 200), sampled as the authors sample."""
-    return np.asarray(rn.to_polar(images, n_channels, 200, compat=True, endpoint=True), dtype=np.float32)
+    polar = rn.to_polar(images, n_channels=n_channels, n_angles=200, compat=True, endpoint=True)
+    return np.asarray(polar, dtype=np.float32)
 
 
 def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArray]:
@@ -156,17 +144,16 @@ def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArra
     return lambda images: lift(images[:, None].astype(np.float32))
 
 
-def _digits(
-    name: str, data: str | os.PathLike[str] | None, small: bool
-) -> tuple[FloatArray, IntArray, FloatArray]:
+def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tuple[FloatArray, IntArray, FloatArray]:
     """The MNIST workloads: X, y, X_new, class by class."""
-    images, labels = rn.datasets.load_mnist(mnist_folder(data), split="train")
+    digits = rn.datasets.mnist(mnist_folder(data))
     classes = [0, 1] if name in ("rot01", "trans01") else list(range(10))
     n = {"mnist_vec": 1000, "rot01": 1000, "rot10": 10, "trans01": 500, "trans10": 10, "bp2d": 50}[name]
     if small:
         n = {"mnist_vec": 150, "rot01": 60, "trans01": 40, "trans10": 6, "bp2d": 12}.get(name, n)
-    old, y = _first_per_class(images, labels, classes, n)
-    new, _ = _first_per_class(images, labels, classes, n, skip=n)
+    first = rn.datasets.first_per_class
+    old, y = first(digits.X_train, digits.y_train, n, classes=classes)
+    new, _ = first(digits.X_train, digits.y_train, n, classes=classes, skip=n)
     enter = _entrance(name, small)
     return enter(old), y, enter(new)
 
@@ -192,8 +179,8 @@ def load(name: str, *, data: str | os.PathLike[str] | None = None, small: bool =
         raise ValueError(f"name must be one of {', '.join(NAMES)}; got {name!r}")
     if name.startswith("gauss"):
         d = int(name[5])
-        X, y = _gaussians(d, 500, seed=1)
-        X_new, _ = _gaussians(d, 500, seed=2)
+        X, y = _gaussians(d, seed=1)
+        X_new, _ = _gaussians(d, seed=2)
     elif name == "wide1d":
         X, y, X_new = _wide_signals(small)
     else:

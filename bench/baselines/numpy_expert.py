@@ -61,9 +61,7 @@ class NumpyExpert(Builder):
         q = self.problem = Problem(X, y, n_classes=n_classes, eta=eta, epsilon_sq=epsilon_sq, lam=lam)
         if self.low_rank and (int(q.sizes.max()) >= q.C or not q.is_complex):
             raise ValueError("low_rank needs signals with every class smaller than the number of channels")
-        self.matrix_dtype: np.dtype[Any] = (
-            np.result_type(self.dtype, np.complex64) if q.is_complex else self.dtype
-        )
+        self.matrix_dtype: np.dtype[Any] = np.result_type(self.dtype, np.complex64) if q.is_complex else self.dtype
         self.weights = q.weights.astype(self.dtype)
         self.alpha = q.alpha.astype(self.dtype)
         self.scale = (q.eta * q.gammas).astype(self.dtype)[:, None]
@@ -228,10 +226,7 @@ class NumpyExpert(Builder):
 
     def _dense_update(self, op: _Operators, P: Array, out: Array) -> None:
         q = self.problem
-        parts = [
-            self._product(self._planar(op.dense[j + 1], "operator"), P, f"part {j}")
-            for j in range(q.n_classes)
-        ]
+        parts = [self._product(self._planar(op.dense[j + 1], "operator"), P, f"part {j}") for j in range(q.n_classes)]
         membership = self._membership(np.stack([self._norms(part) for part in parts]))
         np.matmul(self._planar(op.dense[0], "operator"), P, out=out)
         out *= self.dtype.type(q.eta)

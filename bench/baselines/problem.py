@@ -42,9 +42,7 @@ class Problem:
         self.F = len(self.weights)
         self.order = np.argsort(y, kind="stable")
         self.sizes = np.bincount(y, minlength=n_classes)
-        self.columns = [
-            slice(int(b - q), int(b)) for b, q in zip(np.cumsum(self.sizes), self.sizes, strict=True)
-        ]
+        self.columns = [slice(int(b - q), int(b)) for b, q in zip(np.cumsum(self.sizes), self.sizes, strict=True)]
         self.alpha = np.concatenate([[self.C / (self.m * epsilon_sq)], self.C / (self.sizes * epsilon_sq)])
         self.gammas = self.sizes / self.m
 

@@ -46,9 +46,7 @@ class TorchExpert(Builder):
 
     name = "torch"
 
-    def __init__(
-        self, n_threads: int = 2, *, low_rank: bool = False, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, n_threads: int = 2, *, low_rank: bool = False, dtype: torch.dtype = torch.float32) -> None:
         torch.set_num_threads(n_threads)
         self.n_threads, self.low_rank, self.dtype = n_threads, low_rank, dtype
         self.pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
@@ -228,9 +226,7 @@ class TorchExpert(Builder):
             factors.append(QH)
             coefficients.append(u)
         membership = self._membership(norms).mul_(self.alpha[1:, None])
-        torch.baddbmm(
-            P, self._planar(op.dense[0], "operator"), P, beta=1 - q.eta * q.alpha[0], alpha=q.eta, out=out
-        )
+        torch.baddbmm(P, self._planar(op.dense[0], "operator"), P, beta=1 - q.eta * q.alpha[0], alpha=q.eta, out=out)
         for QH, u, c in zip(factors, coefficients, membership, strict=True):
             out.baddbmm_(QH.mT, u.mul_(c))
 
