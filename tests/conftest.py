@@ -1,7 +1,8 @@
 """What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
 
-The fixture `backend` runs a test once for each backend: numpy, and cpu at every SIMD level of this processor. Where the
-environment variable CI is set, a missing engine or missing reference data fails instead of skipping.
+The fixture `backend` runs a test once for each backend: numpy, and cpu at every SIMD level of this processor.
+Where the environment variable CI is set, a missing engine or missing reference data fails instead of
+skipping.
 """
 
 from __future__ import annotations

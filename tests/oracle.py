@@ -1,7 +1,7 @@
-"""An independent ReduNet for the tests: full spectrum, one frequency at a time, explicit inverses, double precision.
+"""An independent ReduNet for the tests: full spectrum, one frequency at a time, explicit inverses, float64.
 
-Written from the formulas alone, slow and plain on purpose; it shares no code with the package. With v^i(p) the DFT of
-the unit-norm sample i, per frequency p, N points, omega the sample weights::
+Written from the formulas alone, slow and plain on purpose; it shares no code with the package. With v^i(p)
+the DFT of the unit-norm sample i, per frequency p, N points, omega the sample weights::
 
     G_j(p) = sum_i omega_i Pi_ij v^i v^i*,  E = alpha (I + a G)^-1,  C^j = alpha_j (I + a_j G_j)^-1,
     pi = softmax_j(-lambda ||C^j v||),      v <- normalise(v + eta (E v - sum_j gamma_j pi_j C^j v)),
@@ -56,9 +56,7 @@ def half(spectrum: np.ndarray, real: bool, signal_ndim: int) -> np.ndarray:
     return spectrum[..., : spectrum.shape[-1] // 2 + 1]
 
 
-def construct(
-    X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", given=False, normalize=True
-) -> Network:
+def construct(X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", given=False, normalize=True) -> Network:
     """A network with one layer per step size in ``etas``; none gives the rates of X alone."""
     X = np.asarray(X)
     Pi = np.asarray(Pi, dtype=float)
@@ -116,10 +114,11 @@ def relative(a, b) -> float:
 def rounding(dtype, *, C, N, epsilon_sq, lam, alpha_max, n_layers=1, s=2.0, dft_norm="ortho") -> float:
     """A bound of the relative rounding error of features after some layers, in the precision of ``dtype``.
 
-    Unit-norm samples give kappa = cond(I + alpha G) <= 1 + C/eps^2 (times N for "backward"), and inverses by Cholesky an
-    error of 4 C u kappa. A residual norm rho <= alpha_j then errs by that times alpha_j, the assignment by lambda times
-    as much, and the step, s = eta alpha in natural units, multiplies both by s. A further layer passes an error of its
-    input on at most kappa (1 + 2s + s lambda alpha_j) times. Sums over the spectrum of N points add log N.
+    Unit-norm samples give kappa = cond(I + alpha G) <= 1 + C/eps^2 (times N for "backward"), and inverses by
+    Cholesky an error of 4 C u kappa. A residual norm rho <= alpha_j then errs by that times alpha_j, the
+    assignment by lambda times as much, and the step, s = eta alpha in natural units, multiplies both by s. A
+    further layer passes an error of its input on at most kappa (1 + 2s + s lambda alpha_j) times. Sums over
+    the spectrum of N points add log N.
     """
     unit = float(np.finfo(dtype).eps)
     kappa = 1 + C / epsilon_sq * (N if dft_norm == "backward" else 1)

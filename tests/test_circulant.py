@@ -1,12 +1,13 @@
 """The shift-invariant network against dense matrices of all cyclic shifts, which decide what ``dft_norm`` means.
 
-A sample z of C channels on N points becomes circ(z), (C N, N), one column per cyclic shift. On paper the network of all
-shifts has Zbar = [circ(z^1) .. circ(z^m)] and
+A sample z of C channels on N points becomes circ(z), (C N, N), one column per cyclic shift. On paper the
+network of all shifts has Zbar = [circ(z^1) .. circ(z^m)] and
 
     R = 1/(2N) log det(I + alpha Zbar Zbar*),  Ebar = alpha (I + alpha Zbar Zbar*)^-1,  alpha = C/(m eps^2),
 
-and so on for the classes: ``dft_norm="backward"``. Cases are tiny (C N <= 48), in double precision; the condition numbers
-are at most 1 + C N / eps^2 < 1e3, so that 1e-10 leaves three digits for the sizes and the sharpness of the gates.
+and so on for the classes: ``dft_norm="backward"``. Cases are tiny (C N <= 48), in double precision; the
+condition numbers are at most 1 + C N / eps^2 < 1e3, so that 1e-10 leaves three digits for the sizes and the
+sharpness of the gates.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def circulant(Z):
 
 
 def spectral_blocks(operator, C, signal_shape):
-    """Blocks of a (C N, C N) block-circulant operator in the Fourier basis: (C, C, *S), and what is off the diagonals."""
+    """A block-circulant operator in the Fourier basis: its diagonals, (C, C, *S), and what is off them."""
     N = int(np.prod(signal_shape))
     n = len(signal_shape)
     A = operator.reshape(C, *signal_shape, C, *signal_shape)
@@ -119,9 +120,7 @@ def test_ortho_at_epsilon_sq_is_backward_at_n_times_epsilon_sq(backend, shape):
     X, y = samples(shape, False)
     N = int(np.prod(shape[2:]))
     ortho, Z = rn.build(X, y, n_layers=2, eta=ETA, epsilon_sq=EPSILON_SQ, lam=LAM)
-    backward, W = rn.build(
-        X, y, n_layers=2, eta=ETA * N, epsilon_sq=EPSILON_SQ * N, lam=LAM * N, dft_norm="backward"
-    )
+    backward, W = rn.build(X, y, n_layers=2, eta=ETA * N, epsilon_sq=EPSILON_SQ * N, lam=LAM * N, dft_norm="backward")
     np.testing.assert_allclose(backward.rates.rate, ortho.rates.rate, rtol=TOLERANCE)
     np.testing.assert_allclose(backward.rates.per_class, ortho.rates.per_class, rtol=TOLERANCE)
     for a, b in zip(backward.layers, ortho.layers, strict=True):
@@ -129,9 +128,7 @@ def test_ortho_at_epsilon_sq_is_backward_at_n_times_epsilon_sq(backend, shape):
         assert relative(N * a.Cs, b.Cs) < TOLERANCE
     assert relative(W, Z) < TOLERANCE
     natural_ortho, _ = rn.build(X, y, n_layers=1, epsilon_sq=EPSILON_SQ)
-    natural_backward, _ = rn.build(
-        X, y, n_layers=1, epsilon_sq=EPSILON_SQ * N, lam=500.0 * N, dft_norm="backward"
-    )
+    natural_backward, _ = rn.build(X, y, n_layers=1, epsilon_sq=EPSILON_SQ * N, lam=500.0 * N, dft_norm="backward")
     np.testing.assert_allclose(natural_backward.etas, N * natural_ortho.etas, rtol=TOLERANCE)
 
 

@@ -1,7 +1,7 @@
 """Arrays of the authors' own code, reproduced by every backend.
 
-Tolerances are those that the package promises. float64: 1e-10 for everything within one layer, 1e-8 for what several
-layers made; float32: 1e-4 and 1e-3. Labels must agree. Of the authors' full spectra the kept half is compared.
+Tolerances are those that the package promises. float64: 1e-10 for everything within one layer, 1e-8 for what
+several layers made; float32: 1e-4 and 1e-3. Labels must agree. The kept half of the authors' spectra is compared.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def test_labels_of_every_layer(backend, ref, dtype):
     for index in range(int(ref["layers"])):
         net, _ = construct(ref, dtype, index + 1)
         np.testing.assert_array_equal(net.assign(ref["X"].astype(dtype)).argmax(axis=1), ref["y_pred"][index])
-        np.testing.assert_array_equal(
-            net.assign(ref["X_test"].astype(dtype)).argmax(axis=1), ref["y_pred_test"][index]
-        )
+        np.testing.assert_array_equal(net.assign(ref["X_test"].astype(dtype)).argmax(axis=1), ref["y_pred_test"][index])
 
 
 def residual_norms(ref, layer, Z):
@@ -113,9 +111,7 @@ def residual_norms(ref, layer, Z):
     fourier = Fourier(Z.shape[2:], True)
     V = fourier.forward(Z, np.dtype(np.float64), name="Z", normalize=False, n_threads=1)
     Cs = layer.Cs.reshape(*layer.Cs.shape[:3], -1)
-    return np.sqrt(
-        np.einsum("jmcp,p->jm", np.abs(np.einsum("jcdp,mdp->jmcp", Cs, V)) ** 2, fourier.freq_weights)
-    )
+    return np.sqrt(np.einsum("jmcp,p->jm", np.abs(np.einsum("jcdp,mdp->jmcp", Cs, V)) ** 2, fourier.freq_weights))
 
 
 def test_residual_norms_and_assignments(backend, ref, dtype):
@@ -126,7 +122,7 @@ def test_residual_norms_and_assignments(backend, ref, dtype):
     norms_last = residual_norms(ref, last.layers[-1], Z_before_last)
     assert relative(norms0, ref["norms0"]) < ONE_LAYER[dtype]
     assert relative(norms_last, ref["norms_last"]) < ALL_LAYERS[dtype]
-    # d softmax = lambda d(norms): the error of the norms, and their own rounding in a sum over C channels, times lambda.
+    # d softmax <= lambda d(norms): the error of the norms and their own rounding in a sum over C channels.
     unit = (ref["X"].shape[1] + 4) * np.finfo(dtype).eps
     lam = float(ref["lmbda"])
     for net, pi, norms, error in (

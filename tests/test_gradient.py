@@ -1,8 +1,8 @@
 """Gradient of Delta R against finite differences.
 
-Central differences with step h err by h^2/6 times the third derivative and by u R/h. With h = 1e-5, features of norm 1 and
-alpha <= C/eps^2 <= 20 (so that third derivatives are below alpha^1.5 < 100 per unit of length) that is below 2e-9 + 2e-11;
-1e-8 is taken. Half of the directions are coordinates, half are random of norm 1.
+Central differences with step h err by h^2/6 times the third derivative and by u R/h. With h = 1e-5, features
+of norm 1 and alpha <= C/eps^2 <= 20 (so that third derivatives are below alpha^1.5 < 100 per unit of length)
+that is below 2e-9 + 2e-11; 1e-8 is taken. Half of the directions are coordinates, half are random of norm 1.
 """
 
 from __future__ import annotations

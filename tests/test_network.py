@@ -40,7 +40,9 @@ class TestRepr:
         assert "2 of 3 operators factored" in repr(network((8, 9, 4)))
         assert "operators not kept; ΔR" in repr(network(keep="features"))
 
-    @pytest.mark.parametrize(("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")])
+    @pytest.mark.parametrize(
+        ("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")]
+    )
     def test_sizes_are_readable(self, size, text):
         from redunet.network import _bytes
 
@@ -132,7 +134,10 @@ class TestImmutability:
         net = network(shape)
         X, _ = problem(shape)
         before = net.operators.dense.copy(), net.operators.factors.copy(), net.transform(X)
-        for array in (net.layers[0].E, net.layers[0].Cs):  # theirs or the network's, but never written through
+        for array in (
+            net.layers[0].E,
+            net.layers[0].Cs,
+        ):  # theirs or the network's, but never written through
             if array.flags.writeable:
                 array[...] = 0
         net.rates.delta[...] = 0
@@ -161,7 +166,7 @@ class TestNewSamples:
         assert np.abs(np.linalg.norm(Z.reshape(7, -1), axis=1) - 1).max() < 4 * unit
 
     def test_of_training_end_where_training_ended(self, backend, shape, dtype):
-        """The same path, though training may sort samples and knows the operators before they are rounded to storage."""
+        """The same path, though training may sort its samples."""
         X, y = problem(shape, k=3, dtype=dtype)
         net, Z = rn.build(X, y, n_layers=1, lam=1.0)
         assert relative(net.transform(X), Z) < (1e-4 if np.finfo(dtype).bits == 32 else 1e-10)
@@ -196,7 +201,16 @@ def test_real_samples_fit_a_complex_network(backend):
 def test_public_names():
     """Every name of `__all__` is there, and `dir` shows it before it is imported."""
     assert set(rn.__all__) <= set(dir(rn))
-    for name in ("build", "ReduNet", "RateReduction", "coding_length", "coding_rate", "load", "linalg", "show_config"):
+    for name in (
+        "build",
+        "ReduNet",
+        "RateReduction",
+        "coding_length",
+        "coding_rate",
+        "load",
+        "linalg",
+        "show_config",
+    ):
         assert getattr(rn, name) is not None
     with pytest.raises(AttributeError, match=re.escape("module 'redunet' has no attribute 'bild'")):
         _ = rn.bild

@@ -1,8 +1,8 @@
 """What must hold for any data: symmetries, invariants and bounds, on random problems of all kinds.
 
-Two ways of computing the same features differ by rounding. `oracle.rounding` bounds it from the size of the problem, the
-condition number of I + alpha G (unit-norm samples give 1 + C/eps^2), the sharpness lambda alpha_j of the gates and the
-number of layers; its head has the derivation.
+Two ways of computing the same features differ by rounding. `oracle.rounding` bounds it from the size of the
+problem, the condition number of I + alpha G (unit-norm samples give 1 + C/eps^2), the sharpness lambda
+alpha_j of the gates and the number of layers; its head has the derivation.
 """
 
 from __future__ import annotations
@@ -87,10 +87,7 @@ def test_shift_equivariance(backend, case, data):
     _, W = case.build(np.roll(case.X, shift, axes))
     assert relative(W, np.roll(Z, shift, axes)) < case.tolerance
     new = case.X[::-1] + 1
-    assert (
-        relative(net.transform(np.roll(new, shift, axes)), np.roll(net.transform(new), shift, axes))
-        < case.tolerance
-    )
+    assert relative(net.transform(np.roll(new, shift, axes)), np.roll(net.transform(new), shift, axes)) < case.tolerance
     assert relative(net.assign(np.roll(new, shift, axes)), net.assign(new)) < case.tolerance
 
 
@@ -173,9 +170,7 @@ def test_operators_are_hermitian_with_eigenvalues_in_0_alpha(backend, case):
 @given(case=cases())
 def test_rate_reduction_is_never_negative(backend, case):
     """R is concave in the Gram matrix, so R >= R_c; each class adds a rate of its own >= 0."""
-    reduction = rn.rate_reduction(
-        case.X, case.y, epsilon_sq=case.epsilon_sq, dft_norm=case.dft_norm, per_class=True
-    )
+    reduction = rn.rate_reduction(case.X, case.y, epsilon_sq=case.epsilon_sq, dft_norm=case.dft_norm, per_class=True)
     unit = case.X[0].size * len(case.X) * np.finfo(float).eps
     assert reduction.delta >= -unit * (1 + reduction.rate)
     assert (reduction.class_rate >= -unit).all()
@@ -220,7 +215,8 @@ def test_one_hot_membership_is_labels(backend, case, dtype):
 def test_soft_membership_a_few_roundings_from_one_hot(backend, case):
     """The path of soft membership (all samples in every class) against the one of labels.
 
-    Off by 4 units per entry, the Gram matrix of a class errs by at most 4 m units relative to its own alpha_j.
+    Off by 4 units per entry, the Gram matrix of a class errs by at most 4 m units relative to its own
+    alpha_j.
     """
     k = len(np.unique(case.y))
     assume(k > 1)

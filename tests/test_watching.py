@@ -121,9 +121,7 @@ class TestTol:
 
     def test_works_beside_on_layer(self, backend):
         seen = []
-        net, _ = rn.build(
-            np.eye(2), [0, 1], n_layers=50, tol=0.1, patience=3, on_layer=lambda i, r: seen.append(i)
-        )
+        net, _ = rn.build(np.eye(2), [0, 1], n_layers=50, tol=0.1, patience=3, on_layer=lambda i, r: seen.append(i))
         assert net.n_layers == 3
         assert seen == [0, 1, 2, 3]
 

@@ -492,5 +492,6 @@ def _check_range(problem: Problem, kind: np.dtype[Any], lam: float, etas: npt.ND
     largest = largest_square_root(kind)
     if lam * alpha > largest:
         raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {kind}; expected a smaller number")
-    if etas is not None and float(etas.max()) * alpha > largest:
-        raise ValueError(f"eta reaches {etas.max()!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")
+    longest = 0.0 if etas is None else float(etas.max())
+    if longest * alpha > largest:
+        raise ValueError(f"eta reaches {longest!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")

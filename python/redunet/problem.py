@@ -53,7 +53,7 @@ def make_problem(
     if not np.isfinite(total):
         raise ValueError("sample_weight adds up to more than a float64 holds; expected smaller weights")
     if not (sizes > 0).all():
-        empty = classes[int(np.flatnonzero(sizes <= 0)[0])]
+        empty = classes.tolist()[int(np.flatnonzero(sizes <= 0)[0])]
         raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
     with np.errstate(over="ignore", divide="ignore"):
         alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)

@@ -95,6 +95,10 @@ def coding_length(
     length = 0.0
     if mean == "estimate":
         array = array.astype(checks.floating(None, array))
+        finite = np.isfinite(array).all(axis=1)  # before the mean spreads what is not
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise ValueError(f"Z holds NaN or infinity in sample {bad}; expected finite {array.dtype} numbers")
         mu = array.mean(axis=0)
         array = array - mu
         squares = float(np.vdot(mu, mu).real)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from redunet import checks
 from redunet._backends.contract import Operators
 from redunet.fourier import Fourier
 from redunet.network import ASSIGNMENTS, Rates, ReduNet
@@ -25,7 +26,13 @@ from redunet.problem import DFT_NORMS
 
 Array = npt.NDArray[Any]
 FORMAT_VERSION = 1
+TENSORS = ("dense", "factors", "ranks", "alphas", "gammas", "etas", "freq_weights", "rate", "per_class", "classes")
 DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
+#: How labels are stored, and the kinds of dtype that are stored so; as JSON: strings, booleans, and objects of these.
+KINDS = {"integer": "iu", "float": "f", "json": "UbO"}
+PLAIN = (str, bool, int, float)
+#: What reading a damaged header can end in.
+UNSOUND = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 FIELDS = ("n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend", "classes")
 
 
@@ -97,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> ReduNet:
     try:
         header = json.loads(metadata["redunet"])
         version = header["format_version"]
-    except (KeyError, TypeError, ValueError):
+    except UNSOUND:
         raise _broken(path, "it holds no redunet network") from None
     if version != FORMAT_VERSION:
         raise _broken(path, f"it has format version {version!r}; this redunet reads version {FORMAT_VERSION}")
@@ -106,7 +113,7 @@ def load(path: str | os.PathLike[str]) -> ReduNet:
         raise _broken(path, f"its header lacks {missing[0]!r}")
     try:
         return _assemble(tensors, header)
-    except (KeyError, TypeError, ValueError) as error:
+    except UNSOUND as error:
         raise _broken(path, str(error)) from error
 
 
@@ -114,13 +121,19 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
     dtype = np.dtype(header["dtype"])
     if dtype.char not in "fdFD":
         raise ValueError(f"dtype is {dtype}; expected a floating dtype")
-    C, signal_shape = int(header["n_channels"]), tuple(int(n) for n in header["signal_shape"])
-    if C < 1 or len(signal_shape) > 2 or any(n < 1 for n in signal_shape):
-        raise ValueError(f"n_channels is {C} and signal_shape {signal_shape}")
+    C = checks.integer(header["n_channels"], "n_channels", 1)
+    signal_shape = tuple(checks.integer(n, "signal_shape", 1) for n in header["signal_shape"])
+    if len(signal_shape) > 2:
+        raise ValueError(f"signal_shape is {signal_shape}; expected at most two axes")
+    lam = checks.non_negative(header["lam"], "lam")
+    epsilon_sq = checks.positive(header["epsilon_sq"], "epsilon_sq")
     if header["assignment"] not in ASSIGNMENTS or header["dft_norm"] not in DFT_NORMS:
         raise ValueError(f"assignment is {header['assignment']!r} and dft_norm {header['dft_norm']!r}")
     fourier = Fourier(signal_shape, dtype.kind == "f")
     is_complex = bool(signal_shape) or dtype.kind == "c"
+    for name in TENSORS:
+        if name not in tensors:
+            raise ValueError(f"tensor {name!r} is missing")
     L, k, F = len(tensors["etas"]), len(tensors["gammas"]), fourier.n_freqs
     ranks = tensors["ranks"]
     if ranks.ndim != 1 or ((ranks < 0) | (ranks > C)).any():
@@ -149,7 +162,6 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
         raise ValueError("a hyperparameter is not finite")
     if not np.array_equal(small["freq_weights"], fourier.freq_weights):
         raise ValueError("tensor 'freq_weights' does not belong to this signal shape")
-    lam = float(header["lam"])
     operators = Operators(
         _complex_view(tensors["dense"], is_complex),
         _complex_view(tensors["factors"], is_complex),
@@ -160,7 +172,7 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
         lam,
         small["freq_weights"],
     )
-    classes = _decode_classes(np.array(tensors["classes"]), header["classes"])
+    classes = _decode_classes(np.array(tensors["classes"]), str(header["classes"]))
     if classes.shape != (k,):
         raise ValueError(f"tensor 'classes' has shape {classes.shape}; expected ({k},)")
     return ReduNet(
@@ -169,7 +181,7 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
         signal_shape=signal_shape,
         rates=Rates(small["rate"], small["per_class"]),
         etas=small["etas"],
-        epsilon_sq=float(header["epsilon_sq"]),
+        epsilon_sq=epsilon_sq,
         lam=lam,
         assignment=header["assignment"],
         dft_norm=header["dft_norm"],
@@ -191,7 +203,7 @@ def _map_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             header = json.loads(file.read(length))
             metadata = header.pop("__metadata__", {})
             entries = {name: _entry(entry) for name, entry in header.items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except UNSOUND:
             raise _broken(path, "its header is damaged") from None
     body = size - 8 - length
     mapped = np.memmap(path, mode="r", offset=8 + length, shape=(body,)) if body else np.empty(0, np.uint8)
@@ -202,15 +214,17 @@ def _map_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         if end - begin != math.prod(shape) * dtype.itemsize:
             raise _broken(path, f"the size of tensor {name!r} does not fit its shape {shape}")
         tensors[name] = mapped[begin:end].view(dtype).reshape(shape)
+        if not tensors[name].flags.aligned:
+            raise _broken(path, f"tensor {name!r} is not aligned")
     return tensors, metadata
 
 
 def _entry(entry: dict[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
     begin, end = entry["data_offsets"]
-    shape = tuple(int(n) for n in entry["shape"])
-    if any(n < 0 for n in shape):
-        raise ValueError("negative shape")
-    return np.dtype(DTYPES[entry["dtype"]]), shape, int(begin), int(end)
+    shape = tuple(entry["shape"])
+    if any(type(n) is not int for n in (*shape, begin, end)) or any(n < 0 for n in shape):
+        raise ValueError("a shape or an offset is not a natural number")
+    return np.dtype(DTYPES[entry["dtype"]]), shape, begin, end
 
 
 def _broken(path: str | os.PathLike[str], reason: str) -> ValueError:
@@ -241,7 +255,7 @@ def _encode_classes(classes: Array) -> tuple[Array, str]:
     if classes.dtype.kind == "f" and classes.dtype.itemsize <= 8:
         return classes.astype(np.float64), f"float:{classes.dtype.name}"
     labels = classes.tolist()
-    if not all(isinstance(label, (str, bool)) for label in labels):
+    if classes.dtype.kind not in "UbO" or not all(isinstance(label, PLAIN) for label in labels):
         raise TypeError(f"labels of dtype {classes.dtype} cannot be saved; expected numbers, strings or booleans")
     kind = "object" if classes.dtype.kind == "O" else str(classes.dtype)
     return np.frombuffer(json.dumps(labels).encode(), np.uint8), f"json:{kind}"
@@ -249,11 +263,14 @@ def _encode_classes(classes: Array) -> tuple[Array, str]:
 
 def _decode_classes(tensor: Array, kind: str) -> Array:
     form, _, dtype = kind.partition(":")
-    if form == "json":
-        return np.array(json.loads(tensor.tobytes()), dtype=dtype)
-    if form not in ("integer", "float"):
+    if form not in KINDS or np.dtype(dtype).kind not in KINDS[form]:
         raise ValueError(f"classes are stored as {kind!r}")
-    return tensor.astype(np.dtype(dtype))
+    if form != "json":
+        return tensor.astype(dtype)
+    labels = json.loads(tensor.tobytes())
+    if not isinstance(labels, list) or not all(isinstance(label, PLAIN) for label in labels):
+        raise ValueError("tensor 'classes' is no list of labels")
+    return np.array(labels, dtype=dtype)
 
 
 def _umask() -> int:

@@ -1,0 +1,124 @@
+"""`python -m bench.report`: build every workload with every implementation, interleaved, and print the table.
+
+Run it from the root of the repository with the package installed. `--json` keeps everything that was
+measured, with machine, versions, settings and commit; `--markdown` prints the table as the README shows it.
+NumPy is imported after the environment has been cleaned of settings that would slow down one side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.environment import available_cores, describe, restart_clean
+
+# Load per core, before the run, above which a table is marked: a thread barrier waits for a core that
+# another process holds.
+_BUSY = 0.25
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="default: all of them")
+    parser.add_argument("--implementations", nargs="+", metavar="NAME", help="default: all of them")
+    parser.add_argument("--layers", type=int, metavar="N", help="layers per build (default: by workload)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each implementation (default 5)")
+    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds of each on a workload (60)")
+    parser.add_argument("--threads", type=int, default=available_cores(), metavar="N", help="default: all cores")
+    parser.add_argument("--data", metavar="DIR", help="folder of the MNIST files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--builds", action="store_true", help="also print whole builds, end to end")
+    parser.add_argument("--quick", action="store_true", help="cut-down workloads: a smoke test, not a result")
+    return parser
+
+
+def _checked(asked: Sequence[str] | None, known: Sequence[str], what: str) -> list[str]:
+    unknown = [name for name in asked or () if name not in known]
+    if unknown:
+        raise SystemExit(f"unknown {what}: {', '.join(unknown)}; known: {', '.join(known)}")
+    return list(asked or known)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    restart_clean()
+
+    from bench import implementations, tables, workloads
+    from bench.floor import sgemm_rate
+    from bench.measure import add_floors, measure, ratios
+
+    names = _checked(options.workloads, workloads.NAMES, "workloads")
+    chosen = _checked(options.implementations, implementations.NAMES, "implementations")
+    rounds = min(options.rounds, 3) if options.quick else options.rounds
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    before = describe()
+    sgemm = 0.0
+    results: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for name in names:
+        try:
+            workload = workloads.load(name, data=options.data, small=options.quick)
+        except workloads.WorkloadUnavailable as reason:
+            missing.append(f"not run: {name}: {reason}")
+            continue
+        sgemm = max(sgemm, sgemm_rate(options.threads))  # the best of the whole run: what the machine can do
+        results.append(
+            measure(
+                workload,
+                chosen,
+                n_threads=options.threads,
+                rounds=rounds,
+                n_layers=options.layers,
+                limit_s=options.limit,
+                say=say,
+            )
+        )
+    say("")
+    for result in results:
+        add_floors(result, sgemm)
+        result["ratios"] = ratios(result)
+
+    machine = {**before, "threads": options.threads, "sgemm_gflop_s": round(sgemm / 1e9, 1)}
+    show = tables.as_markdown if options.markdown else tables.as_text
+    lines = [_machine_line(machine, rounds, options.quick), "", show(tables.rows(results, rounds)), ""]
+    if before["load_average"] and before["load_average"][0] > _BUSY * options.threads:
+        lines.append(f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote.")
+    lines += [*tables.NOTES, *tables.skipped(results), *missing]
+    if options.builds:
+        lines += ["", show(tables.builds(results))]
+    print("\n".join(lines))
+    if options.json:
+        saved = {
+            "machine": machine,
+            "rounds": rounds,
+            "quick": options.quick,
+            "results": results,
+            "missing": missing,
+        }
+        options.json.write_text(json.dumps(saved, indent=1) + "\n")
+    return 0
+
+
+def _machine_line(machine: dict[str, Any], rounds: int, quick: bool) -> str:
+    caches = ", ".join(f"{level} {size}" for level, size in machine["caches"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    commit = machine["commit"][:10] + (" with changes" if machine["uncommitted_changes"] else "")
+    return (
+        f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores ({caches}), "
+        f"SGEMM {machine['sgemm_gflop_s']} GFLOP/s; {versions}; commit {commit or 'unknown'}; "
+        f"{machine['date']}; {rounds} rounds" + ("; CUT-DOWN WORKLOADS" if quick else "")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

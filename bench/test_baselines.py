@@ -1,0 +1,142 @@
+"""The baselines compute the same layers as one another and as the package.
+
+In float64 a relative perturbation u of a norm rho_j <= alpha_j moves the exponent of the gate by lam alpha_j
+u and the assignment by as much; operators move by u times their condition, at most 1 + C/eps^2. Sums have R F
+terms. The bound is u (lam max alpha_j + 1 + C/eps^2) sqrt(R F), once per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import redunet as rn
+from bench.baselines.builder import Builder
+from bench.baselines.numpy_expert import NumpyExpert
+from bench.floor import layer_floor, min_cost
+from bench.implementations import start_builder
+from bench.workloads import Workload, load
+
+torch = pytest.importorskip("torch")
+N_LAYERS = 3
+SHAPES = {
+    "vectors": ((5,), (9, 20, 6)),
+    "signals of odd length": ((4, 9), (9, 20, 6)),
+    "images": ((3, 5, 6), (20, 15, 10)),
+    "images, odd width": ((3, 6, 5), (20, 15, 10)),
+    "small classes": ((9, 8), (5, 8, 3)),
+    "equal vectors": ((3,), (10, 10, 10)),
+}
+
+
+def synthetic(shape: tuple[int, ...], sizes: tuple[int, ...], lam: float) -> Workload:
+    """Classes around random centres, in a mixed order; new samples of their own."""
+    rng = np.random.default_rng(3)
+    y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    base = rng.standard_normal((len(sizes), *shape))
+    X, X_new = (base[y] + 0.5 * rng.standard_normal((len(y), *shape)) for _ in range(2))
+    return Workload("synthetic", X, y, X_new, len(sizes), N_LAYERS, lam=lam)
+
+
+def bound(data: Workload) -> float:
+    u = np.finfo(np.float64).eps
+    condition = 1 + data.n_channels / data.epsilon_sq
+    alpha = data.n_channels / (data.class_sizes.min() * data.epsilon_sq)
+    terms = 2 * data.n_channels * data.n_freqs
+    return float(N_LAYERS * u * (data.lam * alpha + condition) * np.sqrt(terms))
+
+
+def run(builder: Builder, data: Workload) -> tuple[NDArray[Any], NDArray[Any]]:
+    start_builder(builder, data)
+    for _ in range(N_LAYERS):
+        builder.build_layer()
+    builder.start_new(data.X_new)
+    for i in range(N_LAYERS):
+        builder.apply_layer(i)
+    return builder.features(), builder.new_features()
+
+
+def authors() -> Builder:
+    from bench.baselines.authors import AuthorsTorch
+
+    return AuthorsTorch(1, torch.float64)
+
+
+def torch_expert(low_rank: bool = False) -> Builder:
+    from bench.baselines.torch_expert import TorchExpert
+
+    return TorchExpert(2, low_rank=low_rank, dtype=torch.float64)
+
+
+EXPERTS: dict[str, Callable[[], Builder]] = {
+    "torch": torch_expert,
+    "numpy": lambda: NumpyExpert(2, dtype=np.float64),
+    "torch factored": lambda: torch_expert(low_rank=True),
+    "numpy factored": lambda: NumpyExpert(2, low_rank=True, dtype=np.float64),
+}
+
+
+# Factored forms need every class smaller than C.
+PAIRS = [(case, name) for case in SHAPES for name in EXPERTS if case == "small classes" or "factored" not in name]
+
+
+@pytest.mark.parametrize("lam", [500.0, 3.0])
+@pytest.mark.parametrize(("case", "name"), PAIRS)
+def test_expert_builds_the_authors_layers(case: str, name: str, lam: float) -> None:
+    data = synthetic(*SHAPES[case], lam)
+    expert = EXPERTS[name]()
+    for ours, theirs in zip(run(expert, data), run(authors(), data), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.linalg.norm(ours - theirs) <= bound(data) * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("lam", [500.0, 3.0])
+@pytest.mark.parametrize(("case", "name"), PAIRS)
+def test_expert_builds_the_packages_layers_and_rates(case: str, name: str, lam: float) -> None:
+    data = synthetic(*SHAPES[case], lam)
+    expert = EXPERTS[name]()
+    Z, Z_new = run(expert, data)
+    net, features = rn.build(
+        data.X, data.y, n_layers=N_LAYERS, eta=data.eta, epsilon_sq=data.epsilon_sq, lam=lam, backend="numpy"
+    )
+    transformed = net.transform(data.X_new, backend="numpy")
+    assert np.linalg.norm(Z - features) <= bound(data) * np.linalg.norm(Z)
+    assert np.linalg.norm(Z_new - transformed) <= bound(data) * np.linalg.norm(Z_new)
+    rates = np.column_stack([net.rates.delta, net.rates.rate, net.rates.class_rate])[:N_LAYERS]
+    np.testing.assert_allclose(expert.rates, rates, rtol=0, atol=bound(data) * rates[:, 1].max())
+
+
+def test_factored_form_needs_small_classes() -> None:
+    data = synthetic(*SHAPES["images"], 500.0)
+    for make in (EXPERTS["torch factored"], EXPERTS["numpy factored"]):
+        with pytest.raises(ValueError, match="every class smaller than the number of channels"):
+            start_builder(make(), data)
+
+
+def test_floor_counts_a_vector_layer() -> None:
+    data = replace(load("gauss2d"), name="floor")
+    cost = min_cost(data)
+    m, d, k = 1000, 2, 2
+    assert cost.gram == m * d * d
+    assert cost.inverse == (k + 1) * d**3
+    assert cost.apply == 2 * (k + 1) * m * d * d
+    assert cost.bytes == 4 * (2 * m * d + (k + 1) * d * d)
+    floor = layer_floor(cost, rate=1e9, bandwidth=1e9)
+    assert floor.seconds == max(cost.flops, cost.bytes) / 1e9
+
+
+def test_factored_floor_is_lower_only_with_small_classes() -> None:
+    large = synthetic(*SHAPES["images"], 500.0)
+    assert min_cost(large, factored=True) == min_cost(large)
+    small = synthetic((60, 8), (5, 8, 3), 500.0)
+    assert min_cost(small, factored=True).flops < min_cost(small).flops
+
+
+def test_unknown_workload() -> None:
+    with pytest.raises(ValueError, match="name must be one of gauss2d"):
+        load("mnist")

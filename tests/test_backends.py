@@ -1,0 +1,287 @@
+"""Which backend runs, and that all of them compute the same on problems of medium size.
+
+Promised against the NumPy backend in double precision: operators, rates and features of one layer to 1e-4
+(single) and 1e-10 (double), features after several layers to 1e-3 and 1e-8 in relative Frobenius norm, where
+the iteration itself does not amplify rounding. Gates of the problems below are as sharp as lambda alpha_j =
+100 at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from oracle import relative
+
+import redunet as rn
+from redunet import _backends
+from redunet._backends import contract, numpy_backend
+
+
+class TestSelection:
+    def test_an_argument_wins_over_the_block_and_the_block_over_the_environment(self, monkeypatch):
+        for name in ("numpy", "auto"):
+            monkeypatch.setenv("REDUNET_BACKEND", name)
+            with rn.use_backend("numpy"):
+                assert _backends.select() == ("numpy", numpy_backend)
+        monkeypatch.setenv("REDUNET_BACKEND", "numpy")
+        assert _backends.select() == ("numpy", numpy_backend)
+        assert _backends.select("auto")[0] == "numpy"
+        monkeypatch.setenv("REDUNET_BACKEND", "no such")
+        with rn.use_backend("numpy"):
+            assert _backends.select()[0] == "numpy"
+        assert _backends.select("numpy")[0] == "numpy"
+
+    def test_auto_prefers_the_compiled_engine(self, backend, monkeypatch):
+        monkeypatch.delenv("REDUNET_BACKEND", raising=False)
+        with rn.use_backend("auto"):
+            assert _backends.select()[0] == ("cpu" if _backends.status()["cpu"] == "available" else "numpy")
+        assert _backends.select()[0] == backend
+
+    def test_the_backend_is_the_one_that_runs(self, backend):
+        net, _ = rn.build(np.eye(2), [0, 1], n_layers=1)
+        assert net.backend == backend
+        assert rn.build(np.eye(2), [0, 1], n_layers=1, backend="numpy")[0].backend == "numpy"
+
+    def test_blocks_nest_and_end_with_an_exception(self, monkeypatch):
+        monkeypatch.setenv("REDUNET_BACKEND", "auto")
+        outside = _backends.select()[0]
+        with rn.use_backend("numpy"):
+            with contextlib.suppress(KeyError), rn.use_backend("auto"):
+                inside = _backends.select()[0]
+                raise KeyError
+            assert inside == outside
+            assert _backends.select()[0] == "numpy"
+        assert _backends.select()[0] == outside
+
+    def test_unknown_names_are_errors(self, monkeypatch):
+        expected = "expected one of 'auto', 'cpu', 'numpy'"
+        with pytest.raises(ValueError, match=f"backend is 'cuda'; {expected}"):
+            _backends.select("cuda")
+        with pytest.raises(ValueError, match=f"backend is 'cuda'; {expected}"), rn.use_backend("cuda"):
+            pass
+        monkeypatch.setenv("REDUNET_BACKEND", "cuda")
+        with pytest.raises(ValueError, match=f"REDUNET_BACKEND is 'cuda'; {expected}"):
+            rn.build(np.eye(2), [0, 1], n_layers=1)
+
+
+@pytest.fixture
+def without_engine(monkeypatch):
+    """As on a machine where ``_cpu`` was not built; returns a function that sets the reason of the build."""
+    monkeypatch.delenv("REDUNET_BACKEND", raising=False)
+    monkeypatch.setitem(sys.modules, "redunet._cpu", None)
+    monkeypatch.setitem(sys.modules, "redunet._build_info", None)
+    monkeypatch.delattr(rn, "_cpu", raising=False)
+    _backends._load.cache_clear()
+
+    def reason(text):
+        info = types.ModuleType("redunet._build_info")
+        info.cpu_missing = text
+        monkeypatch.setitem(sys.modules, "redunet._build_info", info)
+        _backends._load.cache_clear()
+
+    yield reason
+    _backends._load.cache_clear()
+
+
+class TestWithoutTheEngine:
+    def test_auto_falls_back_to_numpy(self, without_engine):
+        assert _backends.select()[0] == "numpy"
+        assert rn.build(np.eye(2), [0, 1], n_layers=1)[0].backend == "numpy"
+
+    def test_asking_for_it_says_why_it_is_missing(self, without_engine):
+        with pytest.raises(
+            RuntimeError, match="backend 'cpu' cannot be used: the compiled extension could not be import"
+        ):
+            rn.build(np.eye(2), [0, 1], n_layers=1, backend="cpu")
+        without_engine("no C++ compiler was found")
+        with pytest.raises(RuntimeError, match="backend 'cpu' cannot be used: no C\\+\\+ compiler was found"):
+            _backends.select("cpu")
+        with pytest.raises(RuntimeError, match="no C\\+\\+ compiler"), rn.use_backend("cpu"):
+            pass
+        without_engine(None)  # built, but it does not load
+        with pytest.raises(RuntimeError, match="the compiled extension could not be imported: "):
+            _backends.select("cpu")
+
+    def test_the_configuration_says_why(self, without_engine, capsys):
+        without_engine("no C++ compiler was found")
+        rn.show_config()
+        lines = dict(line.split(maxsplit=2)[1:] for line in capsys.readouterr().out.splitlines() if "backend " in line)
+        assert lines == {"backend": "numpy", "cpu": "no C++ compiler was found", "numpy": "available"}
+
+
+class TestConfiguration:
+    def test_shows_versions_backends_and_threads(self, backend, capsys, monkeypatch):
+        monkeypatch.setenv("REDUNET_NUM_THREADS", "3")
+        rn.show_config()
+        out = capsys.readouterr().out
+        lines = {line[:17].strip(): line[18:] for line in out.splitlines()}
+        assert lines["redunet"] == rn.__version__
+        assert lines["numpy"] == np.__version__
+        assert lines["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+        assert lines["selected backend"] == backend
+        assert lines["threads"] == "3"
+        assert lines["backend numpy"] == "available"
+        if backend == "cpu":
+            from redunet import _cpu
+
+            assert lines["backend cpu"] == "available"
+            levels = ", ".join(_cpu.simd_levels())
+            assert lines["SIMD level"] == f"{_cpu.simd_level()} (usable: {levels})"
+            assert lines["compiler"]
+
+    def test_every_line_is_aligned(self, capsys):
+        rn.show_config()
+        for line in capsys.readouterr().out.splitlines():
+            assert line[17] == " "
+            assert line[18] != " "
+
+
+def medium(shape, complex_valued=False):
+    """Classes around three directions each, so that gates and labels have something to tell apart."""
+    rng = np.random.default_rng(sum(shape))
+    y = rng.integers(0, 4, shape[0])
+    y[:4] = range(4)
+    centres = rng.standard_normal((4, *shape[1:]))
+    X = centres[y] + 0.7 * rng.standard_normal(shape)
+    if complex_valued:
+        X = X + 1j * (centres[::-1][y] + 0.7 * rng.standard_normal(shape))
+    return X, y
+
+
+SHAPES = [
+    (300, 20),
+    (60, 50),
+    (400, 3),
+    (200, 7, 16),
+    (90, 24, 15),
+    (30, 40, 5),
+    (150, 3, 9, 8),
+    (40, 18, 4, 5),
+]
+SHARPNESS = 100.0  # lambda alpha_j of the smallest class
+PROMISED = {np.float32: (1e-4, 1e-3), np.float64: (1e-10, 1e-8)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+class TestAgreement:
+    def prepare(self, shape, complex_valued, dtype):
+        X, y = medium(shape, complex_valued)
+        spectral = np.result_type(dtype, np.complex64) if complex_valued else dtype
+        return X, X.astype(spectral), y
+
+    def test_of_networks(self, backend, shape, complex_valued, dtype):
+        X, given, y = self.prepare(shape, complex_valued, dtype)
+        m_j = np.bincount(y).min()
+        options = {"epsilon_sq": 0.5, "lam": SHARPNESS * m_j * 0.5 / shape[1]}
+        one, several = PROMISED[dtype]
+        for n_layers, tolerance in ((1, one), (5, several)):
+            reference, Z = rn.build(X, y, n_layers=n_layers, backend="numpy", **options)
+            net, W = rn.build(given, y, n_layers=n_layers, **options)
+            np.testing.assert_allclose(net.etas, reference.etas, rtol=1e-12)
+            assert relative(W, Z) < tolerance
+            assert relative(net.rates.per_class, reference.rates.per_class) < tolerance
+            assert relative(net.rates.rate, reference.rates.rate) < tolerance
+            for a, b in zip(net.layers, reference.layers, strict=True):
+                assert relative(a.E, b.E) < tolerance
+                assert relative(a.Cs, b.Cs) < tolerance
+            new = X[::-1] + 0.3 * X
+            narrow = new.astype(given.dtype)
+            assert relative(net.transform(narrow), reference.transform(new, backend="numpy")) < tolerance
+            pi, expected = net.assign(narrow), reference.assign(new, backend="numpy")
+            # d pi = pi (1 - pi) lambda d rho, and rho <= alpha_j.
+            slack = SHARPNESS / 4 * tolerance
+            assert np.abs(pi - expected).max() < slack
+            highest, second = np.sort(expected, axis=1)[:, [-1, -2]].T
+            clear = highest - second > 2 * slack
+            assert clear.mean() > 0.6
+            np.testing.assert_array_equal(pi.argmax(axis=1)[clear], expected.argmax(axis=1)[clear])
+
+    def test_of_rates_and_gradient(self, backend, shape, complex_valued, dtype):
+        X, given, y = self.prepare(shape, complex_valued, dtype)
+        weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+        one, _ = PROMISED[dtype]
+        for labels in (y, np.random.default_rng(1).dirichlet(np.ones(3), len(X))):
+            options = {"sample_weight": weights, "epsilon_sq": 0.5 * X[0].size}
+            expected = rn.rate_reduction(X, labels, backend="numpy", **options)
+            np.testing.assert_allclose(
+                rn.rate_reduction(given, labels, **options), expected, rtol=0, atol=one * expected.rate
+            )
+            gradient = rn.rate_reduction_gradient(X, labels, backend="numpy", **options)
+            assert relative(rn.rate_reduction_gradient(given, labels, **options), gradient) < one
+
+    def test_of_one_layer_of_the_contract(self, backend, shape, complex_valued, dtype):
+        """`layer_operators` and a network of one layer hold the same."""
+        from redunet.fourier import Fourier
+        from redunet.problem import make_problem
+
+        _, given, y = self.prepare(shape, complex_valued, dtype)
+        module = _backends.select()[1]
+        fourier = Fourier(shape[2:], not complex_valued)
+        sizes = {"n_samples": len(y), "n_channels": shape[1], "fourier": fourier, "dtype": given.dtype}
+        problem, _ = make_problem(y, None, epsilon_sq=0.5, dft_norm="ortho", **sizes)
+        V = fourier.forward(given, given.dtype, name="X", normalize=True, n_threads=1)
+        before = V.copy()
+        dense, factors, row = module.layer_operators(V, problem, n_threads=2)
+        np.testing.assert_array_equal(V, before)
+        net, _ = rn.build(given, y, n_layers=1, epsilon_sq=0.5, lam=20.0)
+        assert relative(dense, net.operators.dense[0]) < PROMISED[dtype][0]
+        assert relative(factors, net.operators.factors[0]) < PROMISED[dtype][0]
+        np.testing.assert_allclose(row[0], net.rates.rate[0], rtol=PROMISED[dtype][0])
+        np.testing.assert_allclose(row[1:] * problem.gammas, net.rates.per_class[0], rtol=PROMISED[dtype][0])
+
+
+def test_every_backend_has_the_functions_of_the_contract(backend):
+    module = _backends.select()[1]
+    for name, value in vars(contract.Backend).items():
+        if not name.startswith("_"):
+            assert callable(value)
+            assert callable(getattr(module, name)), name
+
+
+class TestSimd:
+    @pytest.fixture
+    def cpu(self):
+        return pytest.importorskip("redunet._cpu")
+
+    def test_levels_are_usable_and_unknown_ones_are_errors(self, cpu):
+        before = cpu.simd_level()
+        assert before in cpu.simd_levels()
+        assert cpu.simd_levels()[0] == "baseline"
+        with pytest.raises(ValueError, match="sse9"):
+            cpu.set_simd("sse9")
+        assert cpu.simd_level() == before
+
+    def test_the_environment_forces_one(self, cpu):
+        code = "import redunet._cpu as cpu; print(cpu.simd_level())"
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        for level in (*cpu.simd_levels(), "sse9"):
+            environment = {**os.environ, "PYTHONPATH": path, "REDUNET_SIMD": level}
+            done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+            if level == "sse9":
+                assert done.returncode != 0
+                assert "sse9" in done.stderr
+            else:
+                assert (done.stdout, done.stderr) == (f"{level}\n", "")
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    def test_levels_differ_by_rounding_only(self, cpu, shape, dtype):
+        X, y = medium(shape)
+        before = cpu.simd_level()
+        features = []
+        try:
+            for level in cpu.simd_levels():
+                cpu.set_simd(level)
+                features.append(rn.build(X.astype(dtype), y, n_layers=1, epsilon_sq=0.5, lam=20.0, backend="cpu")[1])
+        finally:
+            cpu.set_simd(before)
+        for Z in features[1:]:
+            assert relative(Z, features[0]) < PROMISED[dtype][0]
