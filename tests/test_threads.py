@@ -156,7 +156,8 @@ def test_ctrl_c_stops_a_build_within_a_second(backend, call):
         waited = time.perf_counter() - sent
         assert line == "interrupted\n"
         assert waited < 1.5  # a second, and half of one for a machine that is busy with other tests
-        out, err = process.communicate(timeout=60)
+        out, err = process.stdout.read(), process.stderr.read()  # not communicate: readline may have read ahead
+        process.wait(timeout=60)
         assert (out, err, process.returncode) == ("(2, 2)\n", "", 0)
     finally:
         process.kill()
