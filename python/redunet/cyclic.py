@@ -55,9 +55,7 @@ def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
     signal_shape = array.shape[2:]
     steps = (stride,) * len(signal_shape) if not isinstance(stride, (tuple, list)) else tuple(stride)
     if len(steps) != len(signal_shape):
-        raise ValueError(
-            f"stride is {stride!r}; expected one number, or one for each of the axes {signal_shape}"
-        )
+        raise ValueError(f"stride is {stride!r}; expected one number, or one for each of the axes {signal_shape}")
     steps = tuple(checks.integer(step, "stride", 1) for step in steps)
     counts = tuple(-(-n // step) for n, step in zip(signal_shape, steps, strict=True))
     checks.memory(math.prod(counts) * array.nbytes, "the shifted samples")

@@ -20,9 +20,10 @@ Array = npt.NDArray[Any]
 
 ACTIVATIONS = ("relu", "identity", "soft")
 
-# Windows of x are copied in blocks of about this size: they stay in the second-level cache until the product has read
-# them. 2000 images of 28 x 28 and 9 x 9 kernels take as long with 0.5 to 2 MiB, and a third longer with 16 MiB.
-BLOCK_BYTES = 1 << 20
+# Windows of x are copied in blocks of about this size. CPU seconds for 2000 images of 28 x 28, 9 x 9 kernels and
+# 5 channels in float32, one thread of an x86-64 server: 0.22 with 256 KiB, 0.10 with 1 MiB, 0.09 with 4 MiB, 0.08 with
+# 16 MiB.
+BLOCK_BYTES = 1 << 22
 
 
 class RandomLift:
@@ -93,7 +94,7 @@ class RandomLift:
         if self.activation == "soft" and self.threshold == 0:
             raise ValueError(f"threshold is {threshold!r}; expected a number > 0 with activation='soft'")
         self.random_state = random_state
-        self._random = generator(random_state, np.random.RandomState)
+        generator(random_state)  # an error now rather than at the first samples
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> RandomLift:
         """Draw the kernels for the channels of X; its values do not matter.
@@ -167,13 +168,9 @@ class RandomLift:
         if isinstance(size, int):
             size = (size,) * n_axes
         elif len(size) != n_axes:
-            raise ValueError(
-                f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}"
-            )
-        # With a seed, every fit draws the same kernels.
-        if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)):
-            self._random = generator(self.random_state, np.random.RandomState)
-        self.kernels_ = self._random.normal(0.0, 1.0, (self.n_channels, samples.shape[1], *size))
+            raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
+        random = generator(self.random_state, np.random.RandomState)  # with a seed, the same kernels each time
+        self.kernels_ = random.normal(0.0, 1.0, (self.n_channels, samples.shape[1], *size))
 
     def _activate(self, out: Array) -> Array:
         """The nonlinearity, in place."""

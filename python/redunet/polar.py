@@ -110,9 +110,7 @@ def _bilinear(images: Array, C: int, angles: Array, quarters: int, dtype: np.dty
     x = np.clip((W - 1) / 2 - radii * np.cos(angles), -1, W) + 1
     top, left = np.minimum(np.floor(y).astype(np.intp), H), np.minimum(np.floor(x).astype(np.intp), W)
     down, right = y - top, x - left
-    weights = np.stack(
-        [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
-    ).astype(dtype)
+    weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]).astype(dtype)
     grid = np.arange((H + 2) * (W + 2)).reshape(H + 2, W + 2)
     corners = top * (W + 2) + left + np.array([0, 1, W + 2, W + 3])[:, None, None]
     # Turning the image by a quarter is reading it at the turned pixels: bit for bit the same arithmetic.
