@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from redunet import datasets, linalg, plot, sklearn
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
+    from redunet.cyclic import shifts
     from redunet.lift import RandomLift
     from redunet.polar import to_polar
-    from redunet.shifts import shifts
     from redunet.storage import load
 
 # Public names that are imported when they are first used, so that `import redunet` costs little more than NumPy.
@@ -33,7 +33,7 @@ _LAZY = {
     "NearestSubspace": "redunet.classifiers",
     "RandomLift": "redunet.lift",
     "load": "redunet.storage",
-    "shifts": "redunet.shifts",
+    "shifts": "redunet.cyclic",
     "show_config": "redunet.config",
     "to_polar": "redunet.polar",
 }

@@ -1,0 +1,78 @@
+"""All cyclic shifts of signals and images: (m, C, T) becomes (m, S, C, T), images likewise over both axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet import checks
+
+Array = npt.NDArray[Any]
+
+
+def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
+    """All cyclic shifts of every sample, by multiples of the stride.
+
+    Parameters
+    ----------
+    X : array_like, (m, C, T) or (m, C, H, W)
+        Samples, real or complex.
+    stride : int or tuple of int
+        Step between shifts; for images one number for both axes, or (down, right).
+
+    Returns
+    -------
+    ndarray, (m, S, C, T) or (m, S, C, H, W)
+        A copy in X's dtype. S = ceil(T / stride), or ceil(H / stride) ceil(W / stride) with the shift to the right
+        running fastest: ``shifts(X, stride=a)[:, s]`` is ``numpy.roll(X, a * s, axis=-1)``, and for images
+        ``numpy.roll(X, (a * (s // n), a * (s % n)), axis=(-2, -1))`` with n = ceil(W / a).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X has other axes or the stride is not one or two positive integers.
+    MemoryError
+        If the copies do not fit; take fewer samples at a time, or a longer stride.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from redunet import shifts
+    >>> shifts(np.arange(4)[None, None])[0, :, 0]
+    array([[0, 1, 2, 3],
+           [3, 0, 1, 2],
+           [2, 3, 0, 1],
+           [1, 2, 3, 0]])
+    >>> shifts(np.zeros((10, 3, 8, 6)), stride=2).shape
+    (10, 12, 3, 8, 6)
+    """
+    array = checks.samples(X)
+    if array.ndim == 2:
+        raise ValueError(f"X has shape {array.shape}; expected (m, C, T) or (m, C, H, W)")
+    signal_shape = array.shape[2:]
+    steps = (stride,) * len(signal_shape) if not isinstance(stride, (tuple, list)) else tuple(stride)
+    if len(steps) != len(signal_shape):
+        raise ValueError(f"stride is {stride!r}; expected one number, or one for each of the axes {signal_shape}")
+    steps = tuple(checks.integer(step, "stride", 1) for step in steps)
+    counts = tuple(-(-n // step) for n, step in zip(signal_shape, steps, strict=True))
+    checks.memory(math.prod(counts) * array.nbytes, "the shifted samples")
+    out = np.empty((array.shape[0], *counts, *array.shape[1:]), array.dtype)
+    for s in np.ndindex(*counts):
+        by = tuple(a * b for a, b in zip(s, steps, strict=True))
+        _roll(array, by, out[(slice(None), *s)])
+    return out.reshape(len(array), -1, *array.shape[1:])
+
+
+def _roll(X: Array, by: tuple[int, ...], out: Array) -> None:
+    """`numpy.roll` along the last axes, written into out: two blocks for each axis."""
+    if not by:
+        out[...] = X
+        return
+    axis = X.ndim - len(by)
+    lead = (slice(None),) * axis
+    cut = X.shape[axis] - by[0]
+    _roll(X[(*lead, slice(cut, None))], by[1:], out[(*lead, slice(None, by[0]))])
+    _roll(X[(*lead, slice(None, cut))], by[1:], out[(*lead, slice(by[0], None))])
