@@ -18,7 +18,7 @@ from bench.environment import available_cores, describe, restart_clean
 
 # Load per core, before the run, above which a table is marked: a thread barrier waits for a core that
 # another process holds.
-_BUSY = 0.25
+_BUSY = 0.5
 
 
 def _parser() -> argparse.ArgumentParser:

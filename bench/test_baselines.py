@@ -8,7 +8,6 @@ terms. The bound is u (lam max alpha_j + 1 + C/eps^2) sqrt(R F), once per layer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from numpy.typing import NDArray
 import redunet as rn
 from bench.baselines.builder import Builder
 from bench.baselines.numpy_expert import NumpyExpert
-from bench.floor import layer_floor, min_cost
 from bench.implementations import start_builder
-from bench.workloads import Workload, load
+from bench.workloads import Workload
 
 torch = pytest.importorskip("torch")
 N_LAYERS = 3
@@ -116,27 +114,3 @@ def test_factored_form_needs_small_classes() -> None:
     for make in (EXPERTS["torch factored"], EXPERTS["numpy factored"]):
         with pytest.raises(ValueError, match="every class smaller than the number of channels"):
             start_builder(make(), data)
-
-
-def test_floor_counts_a_vector_layer() -> None:
-    data = replace(load("gauss2d"), name="floor")
-    cost = min_cost(data)
-    m, d, k = 1000, 2, 2
-    assert cost.gram == m * d * d
-    assert cost.inverse == (k + 1) * d**3
-    assert cost.apply == 2 * (k + 1) * m * d * d
-    assert cost.bytes == 4 * (2 * m * d + (k + 1) * d * d)
-    floor = layer_floor(cost, rate=1e9, bandwidth=1e9)
-    assert floor.seconds == max(cost.flops, cost.bytes) / 1e9
-
-
-def test_factored_floor_is_lower_only_with_small_classes() -> None:
-    large = synthetic(*SHAPES["images"], 500.0)
-    assert min_cost(large, factored=True) == min_cost(large)
-    small = synthetic((60, 8), (5, 8, 3), 500.0)
-    assert min_cost(small, factored=True).flops < min_cost(small).flops
-
-
-def test_unknown_workload() -> None:
-    with pytest.raises(ValueError, match="name must be one of gauss2d"):
-        load("mnist")
