@@ -1,0 +1,167 @@
+// Every kernel of every SIMD level against the formula in kernels.hpp, written out in double precision.
+//
+// Tolerance: a sum of n products of numbers in [-1, 1] loses at most about n units of its largest possible size n, and
+// complex ones twice as much; a further product or square keeps that to a small factor, 8 in all.
+#include <algorithm>
+#include <cmath>
+
+#include "check.hpp"
+#include "dispatch.hpp"
+
+using namespace redunet;
+using check::fill_uniform;
+using check::Panels;
+
+namespace {
+
+using Complex = std::complex<double>;
+template <class T> constexpr index_t B = kPanel<T>;
+
+template <class F> void for_every_level(const F& f) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    f(kernels_of<float>(*set), float{});
+    f(kernels_of<double>(*set), double{});
+  }
+}
+
+double tolerance(double unit, index_t n) { return 8 * unit * static_cast<double>(n * n + 1); }
+
+// Row `row`, lane `lane` of panel `panel`.
+template <class T>
+Complex at(const Panels<T>& x, index_t stride, index_t panel, index_t row, index_t planes, index_t lane) {
+  const T* p = x.data() + panel * stride + row * planes * B<T> + lane;
+  return planes == 1 ? Complex(p[0]) : Complex(p[0], p[B<T>]);
+}
+
+template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
+  constexpr index_t kPanels = 3;
+  const index_t x_stride = n_in * planes * B<T>, out_stride = n_out * planes * B<T>;
+  std::vector<T> A(check::size(n_out * n_in * planes));
+  Panels<T> x(check::size(kPanels * x_stride)), x0(check::size(kPanels * out_stride)),
+      coefficient(check::size(kPanels * B<T>));
+  fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4);
+  for (const bool conj : {false, true})
+    for (const Epilogue epilogue :
+         {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kSquaredNorm, Epilogue::kResidualNorm}) {
+      Panels<T> out(check::size(kPanels * out_stride)), squares(check::size(kPanels * B<T>));
+      fill_uniform(out, 5);
+      const Panels<T> out_before = out;
+      Product<T> q{};
+      q.A = A.data(), q.row_stride = n_in * planes, q.col_stride = planes, q.imag_offset = 1, q.conj = conj;
+      q.row_begin = 0, q.row_end = n_out, q.n_in = n_in, q.planes = planes;
+      q.x = x.data(), q.x_stride = x_stride, q.n_panels = kPanels, q.epilogue = epilogue;
+      q.out = out.data(), q.out_stride = out_stride, q.coefficient = coefficient.data();
+      q.x0 = x0.data(), q.x0_stride = out_stride, q.weight = T(2), q.squares = squares.data();
+      kernels.product(q);
+      double worst = 0;
+      for (index_t panel = 0; panel < kPanels; ++panel)
+        for (index_t lane = 0; lane < B<T>; ++lane) {
+          double sum = 0;
+          for (index_t i = 0; i < n_out; ++i) {
+            Complex y = 0;
+            for (index_t d = 0; d < n_in; ++d) {
+              const Complex a = check::element(A.data(), i * n_in + d, planes);
+              y += (conj ? std::conj(a) : a) * at(x, x_stride, panel, d, planes, lane);
+            }
+            const Complex got = at(out, out_stride, panel, i, planes, lane);
+            if (epilogue == Epilogue::kStore) worst = std::max(worst, std::abs(got - y));
+            if (epilogue == Epilogue::kAxpy) {
+              const auto factor = static_cast<double>(coefficient[check::size(panel * B<T> + lane)]);
+              worst = std::max(worst, std::abs(got - at(out_before, out_stride, panel, i, planes, lane) - factor * y));
+            }
+            if (epilogue == Epilogue::kSquaredNorm) sum += 2 * std::norm(y);
+            if (epilogue == Epilogue::kResidualNorm)
+              sum += 2 * std::norm(at(x0, out_stride, panel, i, planes, lane) - y);
+          }
+          if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kResidualNorm)
+            worst = std::max(
+                worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) / (1 + sum));
+        }
+      CHECK(worst <= tolerance(check::kUnit<T>, n_in + n_out));
+    }
+}
+
+template <class T> void test_gram(const Kernels<T>& kernels, index_t n, index_t planes) {
+  constexpr index_t kPanels = 5;
+  const index_t stride = n * planes * B<T>;
+  Panels<T> v(check::size(kPanels * stride)), weights(check::size(kPanels * B<T>));
+  fill_uniform(v, 1), fill_uniform(weights, 2);
+  for (const bool weighted : {false, true})
+    for (const bool accumulate : {false, true}) {
+      std::vector<T> G(check::size(n * n * planes));
+      fill_uniform(G, 3);
+      const std::vector<T> before = G;
+      for (index_t row = 0; row < n; row += kGramRows) {
+        Gram<T> g{};
+        g.v = v.data(), g.panel_stride = stride, g.n_panels = kPanels;
+        g.row_begin = row, g.row_end = std::min(n, row + kGramRows), g.planes = planes;
+        g.weights = weighted ? weights.data() : nullptr;
+        g.G = G.data(), g.row_stride = n * planes, g.col_stride = planes, g.imag_offset = 1;
+        g.accumulate = accumulate;
+        kernels.gram(g);
+      }
+      double worst = 0;
+      for (index_t a = 0; a < n; ++a)
+        for (index_t b = 0; b <= a; ++b) {
+          Complex sum = accumulate ? check::element(before.data(), a * n + b, planes) : Complex(0);
+          if (a == b && planes == 2) sum = accumulate ? Complex(sum.real(), 0) : Complex(0);
+          for (index_t panel = 0; panel < kPanels; ++panel)
+            for (index_t lane = 0; lane < B<T>; ++lane)
+              sum += (weighted ? static_cast<double>(weights[check::size(panel * B<T> + lane)]) : 1.0) *
+                     at(v, stride, panel, a, planes, lane) * std::conj(at(v, stride, panel, b, planes, lane));
+          const Complex got = check::element(G.data(), a * n + b, planes);
+          // The imaginary part of the diagonal is zero; what stands there is not read.
+          worst = std::max(worst, a == b ? std::abs(got.real() - sum.real()) : std::abs(got - sum));
+        }
+      CHECK(worst <= tolerance(check::kUnit<T>, kPanels * B<T>));
+    }
+}
+
+template <class T> void test_scale_and_settle(const Kernels<T>& kernels, index_t n_rows) {
+  constexpr index_t kPanels = 3;
+  const index_t stride = n_rows * B<T>;
+  Panels<T> v(check::size(kPanels * stride)), out(v.size()), scale(check::size(kPanels * B<T>)),
+      squares(check::size(kPanels * B<T>));
+  fill_uniform(v, 1), fill_uniform(scale, 2);
+  kernels.scale(v.data(), stride, out.data(), stride, kPanels, n_rows, scale.data());
+  double worst = 0;
+  for (index_t panel = 0; panel < kPanels; ++panel)
+    for (index_t row = 0; row < n_rows; ++row)
+      for (index_t lane = 0; lane < B<T>; ++lane)
+        worst = std::max(worst, std::abs(at(out, stride, panel, row, 1, lane) -
+                                         at(v, stride, panel, row, 1, lane) *
+                                             static_cast<double>(scale[check::size(panel * B<T> + lane)])));
+  CHECK(worst <= check::kUnit<T>);
+  kernels.settle(out.data(), stride, v.data(), stride, kPanels, n_rows, T(3), squares.data());
+  CHECK(v == out);
+  for (index_t panel = 0; panel < kPanels; ++panel)
+    for (index_t lane = 0; lane < B<T>; ++lane) {
+      double sum = 0;
+      for (index_t row = 0; row < n_rows; ++row) sum += 3 * std::norm(at(v, stride, panel, row, 1, lane));
+      CHECK(std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) <=
+            tolerance(check::kUnit<T>, n_rows));
+    }
+}
+
+}  // namespace
+
+TEST(products_of_every_shape) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t n_out : {1, 2, 3, 5, 7, 13, 33})
+      for (const index_t n_in : {1, 2, 5, 16, 31})
+        for (const index_t planes : {1, 2}) test_product(kernels, n_out, n_in, planes);
+  });
+}
+
+TEST(grams_of_every_size) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t n : {1, 2, 3, 4, 5, 7, 9, 12, 13, 25, 31})
+      for (const index_t planes : {1, 2}) test_gram(kernels, n, planes);
+  });
+}
+
+TEST(scale_and_settle) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t n_rows : {1, 2, 3, 17}) test_scale_and_settle(kernels, n_rows);
+  });
+}
