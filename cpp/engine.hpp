@@ -83,6 +83,7 @@ template <class T> class Sweep {
     std::vector<char> live;
   };
 
+  double work() const;
   Slab slab(index_t index, const Features<T>& features) const;
   void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
   bool respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab, Scratch& own,

@@ -37,15 +37,17 @@ template <class T> class Features {
   void write(T* V, Parallel& parallel) const { const_cast<Features*>(this)->template move<false>(nullptr, V, parallel); }
 
   void copy_from(const Features& other, Parallel& parallel) {
-    parallel.run(n_tiles_, [&](index_t tile, int) {
+    parallel.run(n_tiles_, size(), [&](index_t tile, int) {
       std::memcpy(panel(tile, 0), other.panel(tile, 0), static_cast<std::size_t>(tile_stride()) * sizeof(T));
     });
   }
 
  private:
+  double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
+
   template <bool In> void move(const T* from, T* to, Parallel& parallel) {
     const auto [m, C, F, P] = sizes_;
-    parallel.run(n_tiles_, [&, C = C, F = F, P = P, m = m](index_t tile, int) {
+    parallel.run(n_tiles_, size(), [&, C = C, F = F, P = P, m = m](index_t tile, int) {
       const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, m - first);
       index_t start[kPanel<T>];
       for (index_t lane = 0; lane < lanes; ++lane) start[lane] = sample(first + lane) * C * F * P;

@@ -350,9 +350,10 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
     }
   };
   const auto threads = static_cast<std::size_t>(parallel.n_threads());
+  const double cost = double(count * n) * double(n * planes) * double(n + n_rhs);
   if (in_lanes<T>(count, n, planes)) {
     std::vector<Buffer<T>> work(threads), pivots(threads), solutions(threads);
-    parallel.run((count + B - 1) / B, [&](index_t group, int thread) {
+    parallel.run((count + B - 1) / B, cost, [&](index_t group, int thread) {
       const auto mine = static_cast<std::size_t>(thread);
       if (work[mine].get() == nullptr) {
         work[mine] = Buffer<T>(matrix * B);
@@ -411,7 +412,7 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
     });
   } else {
     std::vector<std::unique_ptr<BlockedMatrix<T>>> work(threads);
-    parallel.run(count, [&](index_t index, int thread) {
+    parallel.run(count, cost, [&](index_t index, int thread) {
       auto& M = work[static_cast<std::size_t>(thread)];
       if (!M) M = std::make_unique<BlockedMatrix<T>>(kernels, n, planes);
       M->read(A + index * matrix, n * planes, planes, 1, 1, 0);

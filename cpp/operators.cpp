@@ -122,8 +122,9 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t n_blocks = divide_up(C, kGramTaskRows);
   const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
+  const double gram_work = double(m) * double(F * C * C * P), invert_work = double(n_dense * F * C * C) * double(C * P);
   const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
-  parallel_.run((n_dense - first) * F * n_blocks, [&, C = C, F = F](index_t task, int) {
+  parallel_.run((n_dense - first) * F * n_blocks, gram_work, [&, C = C, F = F](index_t task, int) {
     const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
     gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
          std::min((block + 1) * kGramTaskRows, C));
@@ -131,17 +132,18 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   if (lanes_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
     if (total_is_sum_)  // before the class Grams are inverted in place
-      parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), [&](index_t group, int) { add_up_total(group); });
-    parallel_.run(groups, [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
+      parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
+                    [&](index_t group, int) { add_up_total(group); });
+    parallel_.run(groups, invert_work, [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
   } else {
-    parallel_.run(n_dense * F, [&](index_t q, int thread) {
+    parallel_.run(n_dense * F, invert_work, [&](index_t q, int thread) {
       if (total_is_sum_ && q < slot_stride_) add_up_total(q);
       invert_matrix(q, out, scratch(thread));
     });
   }
   if (!factored_numbers_.empty()) {
     const index_t groups = divide_up(F, B<T>);
-    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, [&](index_t task, int thread) {
+    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, gram_work, [&](index_t task, int thread) {
       factor_group(features, factored_numbers_[static_cast<std::size_t>(task / groups)], task % groups, out,
                    scratch(thread));
     });

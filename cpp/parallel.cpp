@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -144,13 +145,13 @@ void Parallel::poll_if_due() {
   }
 }
 
-void Parallel::run(index_t n_tasks, const std::function<void(index_t, int)>& body) {
+void Parallel::run(index_t n_tasks, double work, const std::function<void(index_t, int)>& body) {
   const std::function<void(index_t, int)> polled = [&](index_t task, int thread) {
     if (thread == 0) poll_if_due();
     body(task, thread);
   };
   Run run{.n_tasks = n_tasks, .body = &polled, .error_mutex = {}, .error = {}};
-  const int n_workers = static_cast<int>(std::min<index_t>(n_threads_, n_tasks)) - 1;
+  const int n_workers = work < kSerialWork ? 0 : static_cast<int>(std::min<index_t>(n_threads_, n_tasks)) - 1;
   std::unique_lock<std::mutex> held;
   if (n_workers > 0) held = std::unique_lock(pool().in_use, std::try_to_lock);
   if (held.owns_lock()) pool().start(run, n_workers);

@@ -12,13 +12,17 @@
 
 namespace redunet {
 
+// About 10 microseconds of one core: handing tasks over and waiting for the last costs two or three.
+constexpr double kSerialWork = 5e5;
+
 class Parallel {
  public:
   // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
   explicit Parallel(int n_threads, std::function<void()> poll = {});
 
   // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have ended.
-  void run(index_t n_tasks, const std::function<void(index_t, int)>& body);
+  // work: multiply-adds, or numbers moved, of all tasks together; below kSerialWork the caller's thread does it alone.
+  void run(index_t n_tasks, double work, const std::function<void(index_t, int)>& body);
 
   int n_threads() const { return n_threads_; }
 

@@ -65,6 +65,12 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
   }
 }
 
+// Multiply-adds of one application of every operator to every sample.
+template <class T> double Sweep<T>::work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(m) * double(F * C * C * P * P) * double(k_ + 1);
+}
+
 template <class T> auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
   const index_t n = features.n_tiles(), count = (n + slab_tiles_ - 1) / slab_tiles_;
   const index_t begin = n * index / count;
@@ -211,7 +217,7 @@ template <class T>
 void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
-  parallel_.run(n_slabs, [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
+  parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
@@ -250,7 +256,7 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
                         const std::vector<T>& factor) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
-  parallel_.run(n_slabs, [&, C = C, F = F, P = P](index_t index, int thread) {
+  parallel_.run(n_slabs, work(), [&, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;

@@ -16,7 +16,7 @@ TEST(every_task_runs_once) {
     for (const index_t n : {0, 1, 2, 5, 100, 1000}) {
       std::vector<int> runs(static_cast<std::size_t>(n), 0);
       std::atomic<int> strangers{0};
-      parallel.run(n, [&](index_t task, int thread) {
+      parallel.run(n, 1e9, [&](index_t task, int thread) {
         ++runs[static_cast<std::size_t>(task)];
         if (thread < 0 || thread >= n_threads) ++strangers;
       });
@@ -30,8 +30,8 @@ TEST(what_tasks_write_is_seen_by_the_caller_and_by_later_tasks) {
   Parallel parallel(4);
   std::vector<int> values(64, 0);
   for (int round = 0; round < 200; ++round) {
-    parallel.run(64, [&](index_t task, int) { values[static_cast<std::size_t>(63 - task)] += 1; });
-    parallel.run(64, [&](index_t task, int) { values[static_cast<std::size_t>(task)] += 1; });
+    parallel.run(64, 1e9, [&](index_t task, int) { values[static_cast<std::size_t>(63 - task)] += 1; });
+    parallel.run(64, 1e9, [&](index_t task, int) { values[static_cast<std::size_t>(task)] += 1; });
   }
   for (const int value : values) CHECK(value == 400);
 }
@@ -41,7 +41,7 @@ TEST(an_error_reaches_the_caller) {
   for (int round = 0; round < 20; ++round) {
     std::string message;
     try {
-      parallel.run(50, [](index_t task, int) {
+      parallel.run(50, 1e9, [](index_t task, int) {
         if (task == 17) throw std::runtime_error("seventeen");
       });
     } catch (const std::runtime_error& error) {
@@ -60,7 +60,7 @@ TEST(polling_can_stop_a_run) {
   std::atomic<int> ran{0};
   bool stopped = false;
   try {
-    parallel.run(1000, [&](index_t, int) {
+    parallel.run(1000, 1e9, [&](index_t, int) {
       ++ran;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     });
@@ -78,7 +78,7 @@ TEST(several_callers_at_once) {
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&] {
       Parallel parallel(3);
-      for (int round = 0; round < 100; ++round) parallel.run(10, [&](index_t task, int) { total += task; });
+      for (int round = 0; round < 100; ++round) parallel.run(10, 1e9, [&](index_t task, int) { total += task; });
     });
   for (auto& caller : callers) caller.join();
   CHECK(total == 4 * 100 * 45);
