@@ -79,7 +79,7 @@ template <class T> class Sweep {
     index_t tile, n_tiles;
   };
   struct Scratch {
-    Buffer<T> moved, reduced, squares, pi, coefficients;
+    Buffer<T> moved, reduced, responses, squares, pi, coefficients;
     std::vector<char> live;
   };
 
@@ -90,14 +90,17 @@ template <class T> class Sweep {
                const T* limits);
   void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
                     Scratch& own);
-  void combine(const Features<T>& features, const LayerOperators<T>& ops, index_t p, T base, Slab slab, Scratch& own);
+  void set_base(T base, index_t lanes, Scratch& own);
+  void step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, bool responses_kept, Slab slab,
+               Scratch& own);
 
   const Kernels<T>& kernels_;
   Parallel& parallel_;
   const OperatorLayout& layout_;
   const double* alphas_;
   std::vector<T> freq_weights_;
-  index_t k_, slab_tiles_;
+  index_t k_, slab_tiles_, response_size_;
+  bool keep_responses_;
   std::vector<index_t> nearest_;  // per tile, the class that its first sample gated to: a hint which to try first
   std::vector<Scratch> scratch_;
 };

@@ -35,39 +35,48 @@ template <class T> inline Column<T> column(const Product<T>& q, index_t v) {
   return {q.x + panel * q.x_stride + lane, panel, lane};
 }
 
+// Always inlined: y lives in registers.
 template <class T, index_t P, index_t M, index_t N>
-inline void finish(const Product<T>& q, index_t row, const Column<T> (&at)[N], const vec<T> (&y)[M][P][N]) {
+[[gnu::always_inline]] inline void finish(const Product<T>& q, index_t row, const Column<T> (&at)[N], const vec<T> (&y)[M][P][N]) {
   for (index_t c = 0; c < N; ++c) {
     const index_t panel = at[c].panel, offset = row * P * kPanel<T> + at[c].lane;
-    if (q.epilogue == Epilogue::kSquaredNorm) {
-      vec<T> s{};
+    T* squares = q.squares + panel * kPanel<T> + at[c].lane;
+    T* out = q.out + panel * q.out_stride + offset;
+    const T* x0 = q.x0 + panel * q.x0_stride + offset;
+    const auto each_row = [&](const auto& f) {
       for (index_t i = 0; i < M; ++i)
-        for (index_t plane = 0; plane < P; ++plane) s += y[i][plane][c] * y[i][plane][c];
-      T* squares = q.squares + panel * kPanel<T> + at[c].lane;
-      store<T>(squares, load(squares) + q.weight * s);
-    } else if (q.epilogue == Epilogue::kResidualNorm) {
-      const T* x0 = q.x0 + panel * q.x0_stride + offset;
-      vec<T> s{};
-      for (index_t i = 0; i < M; ++i)
-        for (index_t plane = 0; plane < P; ++plane) {
-          const vec<T> r = load(x0 + (i * P + plane) * kPanel<T>) - y[i][plane][c];
-          s += r * r;
-        }
-      T* squares = q.squares + panel * kPanel<T> + at[c].lane;
-      store<T>(squares, load(squares) + q.weight * s);
-    } else {
-      T* out = q.out + panel * q.out_stride + offset;
-      if (q.epilogue == Epilogue::kStore) {
-        for (index_t i = 0; i < M; ++i)
-          for (index_t plane = 0; plane < P; ++plane) store<T>(out + (i * P + plane) * kPanel<T>, y[i][plane][c]);
-      } else {
+        for (index_t plane = 0; plane < P; ++plane) f((i * P + plane) * kPanel<T>, y[i][plane][c]);
+    };
+    vec<T> s{};
+    switch (q.epilogue) {
+      case Epilogue::kStore:
+        each_row([&](index_t row_at, vec<T> z) { store<T>(out + row_at, z); });
+        break;
+      case Epilogue::kAxpy: {
         const vec<T> by = load(q.coefficient + panel * kPanel<T> + at[c].lane);
-        for (index_t i = 0; i < M; ++i)
-          for (index_t plane = 0; plane < P; ++plane) {
-            T* o = out + (i * P + plane) * kPanel<T>;
-            store<T>(o, load(o) + by * y[i][plane][c]);
-          }
+        each_row([&](index_t row_at, vec<T> z) { store<T>(out + row_at, load(out + row_at) + by * z); });
+        break;
       }
+      case Epilogue::kCombine: {
+        const vec<T> by = load(q.coefficient + panel * kPanel<T> + at[c].lane);
+        const vec<T> base = load(q.base + panel * kPanel<T> + at[c].lane);
+        each_row([&](index_t row_at, vec<T> z) { store<T>(out + row_at, base * load(x0 + row_at) + by * z); });
+        break;
+      }
+      case Epilogue::kStoreSquaredNorm:
+        each_row([&](index_t row_at, vec<T> z) { store<T>(out + row_at, z); });
+        [[fallthrough]];
+      case Epilogue::kSquaredNorm:
+        each_row([&](index_t, vec<T> z) { s += z * z; });
+        store<T>(squares, load(squares) + q.weight * s);
+        break;
+      case Epilogue::kResidualNorm:
+        each_row([&](index_t row_at, vec<T> z) {
+          const vec<T> r = load(x0 + row_at) - z;
+          s += r * r;
+        });
+        store<T>(squares, load(squares) + q.weight * s);
+        break;
     }
   }
 }
@@ -399,20 +408,29 @@ void scale(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_p
     }
 }
 
-template <class T>
-void settle(const T* moved, index_t moved_stride, T* v, index_t v_stride, index_t n_panels, index_t n_rows, T weight,
-            T* squares) {
-  for (index_t t = 0; t < n_panels; ++t)
+template <class T, index_t Terms> void settle_of(const Settle<T>& q) {
+  for (index_t t = 0; t < q.n_panels; ++t)
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
-      vec<T> s{};
-      for (index_t row = 0; row < n_rows; ++row) {
-        const vec<T> z = load(moved + t * moved_stride + row * kPanel<T> + lane);
-        store<T>(v + t * v_stride + row * kPanel<T> + lane, z);
+      const index_t from = t * q.moved_stride + lane;
+      T* v = q.v + t * q.v_stride + lane;
+      vec<T> by[Terms + 1], s{};
+      for (index_t j = 0; j < Terms; ++j) by[j] = load(q.coefficients[j] + t * kPanel<T> + lane);
+      for (index_t row = 0; row < q.n_rows; ++row) {
+        vec<T> z = load(q.moved + from + row * kPanel<T>);
+        for (index_t j = 0; j < Terms; ++j) z += by[j] * load(q.terms[j] + from + row * kPanel<T>);
+        store<T>(v + row * kPanel<T>, z);
         s += z * z;
       }
-      T* at = squares + t * kPanel<T> + lane;
-      store<T>(at, load(at) + weight * s);
+      T* squares = q.squares + t * kPanel<T> + lane;
+      store<T>(squares, load(squares) + q.weight * s);
     }
+}
+
+template <class T> void settle(const Settle<T>& q) {
+  if (q.n_terms == 0)
+    settle_of<T, 0>(q);
+  else
+    with_constant<kMostTerms>(q.n_terms, [&]<index_t Terms>() { settle_of<T, Terms>(q); });
 }
 
 template <class T>

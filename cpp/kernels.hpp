@@ -17,10 +17,12 @@ template <class T> constexpr index_t kPanel = kCacheLine / static_cast<index_t>(
 
 // What becomes of the rows y = A x of a product.
 enum class Epilogue {
-  kStore,            // out = y
-  kAxpy,             // out += coefficient * y, one coefficient per sample
-  kSquaredNorm,      // squares += weight * |y|^2, summed over rows
-  kResidualNorm,     // squares += weight * |x0 - y|^2, summed over rows (x0: same rows of another panel)
+  kStore,             // out = y
+  kAxpy,              // out += coefficient * y, one coefficient per sample
+  kCombine,           // out = base * x0 + coefficient * y (x0: same rows of another panel)
+  kSquaredNorm,       // squares += weight * |y|^2, summed over rows
+  kStoreSquaredNorm,  // both
+  kResidualNorm,      // squares += weight * |x0 - y|^2, summed over rows
 };
 
 // y[i] = sum_d op(A[i, d]) x[d] for rows i in [row_begin, row_end), op = conj or nothing, over n_panels panels.
@@ -38,6 +40,7 @@ template <class T> struct Product {
   T* out = nullptr;
   index_t out_stride = 0;
   const T* coefficient = nullptr;  // kPanel per panel
+  const T* base = nullptr;         // kPanel per panel
   const T* x0 = nullptr;
   index_t x0_stride = 0;
   T weight = 1;
@@ -66,6 +69,21 @@ template <class T> struct Lanes {
   T* pivots;  // (n, kPanel): squares of the diagonal of L
 };
 
+constexpr index_t kMostTerms = 4;
+
+// v <- moved + sum over at most kMostTerms terms of coefficient * term, and squares += weight * |v|^2, for n_rows rows of n_panels panels.
+template <class T> struct Settle {
+  const T* moved;
+  index_t moved_stride;  // from panel to panel; the terms' is the same
+  T* v;
+  index_t v_stride, n_panels, n_rows;
+  T weight;
+  T* squares;  // kPanel per panel
+  index_t n_terms = 0;
+  const T* const* terms = nullptr;
+  const T* const* coefficients = nullptr;  // kPanel per panel, for each term
+};
+
 // pi_j = softmax_j(-lambda sqrt(squares_j)) per sample, zero where squares_j > (sqrt(least) + beyond)^2.
 template <class T> struct Softmax {
   const T* squares;  // k rows of lanes, `stride` apart
@@ -92,9 +110,7 @@ template <class T> struct Kernels {
   // out = scale * v, one scale per sample; out may be v.
   void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
                 const T* scale);
-  // v <- moved, and squares += weight * |moved|^2.
-  void (*settle)(const T* moved, index_t moved_stride, T* v, index_t v_stride, index_t n_panels, index_t n_rows,
-                 T weight, T* squares);
+  void (*settle)(const Settle<T>&);
 };
 
 struct KernelSet {

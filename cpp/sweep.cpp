@@ -24,6 +24,9 @@ constexpr index_t kFewestTiles = 2, kMostTiles = 8;
 constexpr index_t kLargeOperatorBytes = 1 << 16;
 constexpr index_t kFewestTilesLarge = 4;
 
+// What a slab's responses C^j v may take to be kept for the step: they stay in the L2 cache, or are computed again.
+constexpr index_t kResponseBytes = 1 << 19;
+
 // Multiply-adds between two looks at whether a class can be left.
 constexpr index_t kWorkBetweenLooks = 1 << 12;
 
@@ -55,12 +58,15 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
   const index_t n_threads = parallel.n_threads();
   slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
   const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
+  response_size_ = slab_tiles_ * features.tile_stride();
+  keep_responses_ = most == 0 && k_ <= kMostTerms && k_ * response_size_ * static_cast<index_t>(sizeof(T)) <= kResponseBytes;
   for (auto& own : scratch_) {
     own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
     own.reduced = Buffer<T>(slab_tiles_ * most * P * B<T>);
     own.squares = Buffer<T>(k_ * slab_tiles_ * B<T>);
     own.pi = Buffer<T>(k_ * slab_tiles_ * B<T>);
     own.coefficients = Buffer<T>((k_ + 2) * slab_tiles_ * B<T>);
+    if (keep_responses_) own.responses = Buffer<T>(k_ * response_size_);
     own.live.assign(static_cast<std::size_t>(k_), 0);
   }
 }
@@ -99,7 +105,9 @@ bool Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
       q.A = layout_.dense(ops, number, p);
       q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
       q.n_in = C;
-      q.epilogue = Epilogue::kSquaredNorm;
+      q.epilogue = keep_responses_ ? Epilogue::kStoreSquaredNorm : Epilogue::kSquaredNorm;
+      q.out = own.responses.get() + (number - 1) * response_size_ + p * slab_tiles_ * C * P * B<T>;
+      q.out_stride = C * P * B<T>;
     } else {
       q.A = layout_.factor(ops, number, p);
       q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
@@ -156,7 +164,8 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
   }
 }
 
-// moved += coefficient * (operator v), for one operator; the identity part of factored ones is in combine.
+// moved += coefficient * (operator v), or for E, which comes first, moved = base * v + the same. The identity part of
+// factored operators is in the base.
 template <class T>
 void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p,
                             Slab slab, Scratch& own) {
@@ -180,37 +189,53 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
     std::swap(q.row_stride, q.col_stride), q.conj = false;
   }
   q.row_begin = 0, q.row_end = C, q.n_in = rank == 0 ? C : rank;
-  q.epilogue = Epilogue::kAxpy;
+  q.epilogue = number == 0 ? Epilogue::kCombine : Epilogue::kAxpy;
+  q.base = own.coefficients.get();
+  q.x0 = features.panel(slab.tile, p), q.x0_stride = features.tile_stride();
   q.out = own.moved.get(), q.out_stride = C * P * B<T>;
   kernels_.product(q);
 }
 
-// moved <- base v + sum over operators of coefficient * (operator v), with coefficients (k + 1) rows at 1 in
-// own.coefficients; for factored ones, alpha (v - Q Q* v), the row holds -alpha times the coefficient already, so that
-// row 0 is base minus their sum.
-template <class T>
-void Sweep<T>::combine(const Features<T>& features, const LayerOperators<T>& ops, index_t p, T base, Slab slab,
-                       Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
-  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>;
-  if (p == 0) {
-    T* identity = own.coefficients.get();
-    std::fill_n(identity, lanes, base);
-    for (index_t number = 0; number <= k_; ++number) {
-      if (layout_.ranks[static_cast<std::size_t>(number)] == 0) continue;
-      T* coefficient = own.coefficients.get() + (number + 1) * stride;
-      const auto alpha = static_cast<T>(alphas_[number]);
-      for (index_t i = 0; i < lanes; ++i) {
-        coefficient[i] *= -alpha;
-        identity[i] -= coefficient[i];
-      }
+// Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator becomes
+// a coefficient of -alpha for Q Q* v and an addition to the base.
+template <class T> void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
+  T* identity = own.coefficients.get();
+  std::fill_n(identity, lanes, base);
+  for (index_t number = 0; number <= k_; ++number) {
+    if (layout_.ranks[static_cast<std::size_t>(number)] == 0) continue;
+    T* coefficient = identity + (number + 1) * slab_tiles_ * B<T>;
+    const auto alpha = static_cast<T>(alphas_[number]);
+    for (index_t i = 0; i < lanes; ++i) {
+      coefficient[i] *= -alpha;
+      identity[i] -= coefficient[i];
     }
   }
-  kernels_.scale(features.panel(slab.tile, p), features.tile_stride(), own.moved.get(), C * P * B<T>, slab.n_tiles,
-                 C * P, own.coefficients.get());
+}
+
+// v <- base v + sum over operators of coefficient * (operator v) at one frequency, and squares += w_p |v|^2.
+template <class T>
+void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, bool responses_kept, Slab slab,
+                       Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
   add_operator(features, ops, 0, p, slab, own);
-  for (index_t j = 0; j < k_; ++j)
-    if (own.live[static_cast<std::size_t>(j)]) add_operator(features, ops, j + 1, p, slab, own);
+  Settle<T> q{};
+  const T *terms[kMostTerms], *coefficients[kMostTerms];
+  for (index_t j = 0; j < k_; ++j) {
+    if (!own.live[static_cast<std::size_t>(j)]) continue;
+    if (responses_kept) {
+      terms[q.n_terms] = own.responses.get() + j * response_size_ + p * slab_tiles_ * C * P * B<T>;
+      coefficients[q.n_terms++] = own.coefficients.get() + (j + 2) * slab_tiles_ * B<T>;
+    } else {
+      add_operator(features, ops, j + 1, p, slab, own);
+    }
+  }
+  q.terms = terms, q.coefficients = coefficients;
+  q.moved = own.moved.get(), q.moved_stride = C * P * B<T>;
+  q.v = features.panel(slab.tile, p), q.v_stride = features.tile_stride();
+  q.n_panels = slab.n_tiles, q.n_rows = C * P;
+  q.weight = freq_weights_[static_cast<std::size_t>(p)];
+  q.squares = own.squares.get();
+  kernels_.settle(q);
 }
 
 template <class T>
@@ -240,11 +265,9 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
         own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.eta * step.gammas[j]) * own.pi[j * stride + i];
     T* squares = own.squares.get();
     std::fill_n(squares, lanes, T(0));
-    for (index_t p = 0; p < F; ++p) {
-      combine(features, ops, p, T(1), part, own);
-      kernels_.settle(own.moved.get(), C * P * B<T>, features.panel(part.tile, p), features.tile_stride(), part.n_tiles,
-                      C * P, freq_weights_[static_cast<std::size_t>(p)], squares);
-    }
+    set_base(T(1), lanes, own);
+    for (index_t p = 0; p < F; ++p)
+      step_at(features, ops, p, keep_responses_ && step.membership == nullptr, part, own);
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
@@ -267,11 +290,8 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
       for (index_t i = 0; i < lanes; ++i)
         own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.gammas[j]) * by[i] *
                                                  step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
-    for (index_t p = 0; p < F; ++p) {
-      combine(features, ops, p, T(0), part, own);
-      kernels_.settle(own.moved.get(), C * P * B<T>, features.panel(part.tile, p), features.tile_stride(), part.n_tiles,
-                      C * P, T(0), own.squares.get());
-    }
+    set_base(T(0), lanes, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, false, part, own);
   });
 }
 
