@@ -67,7 +67,10 @@ def _run(options: argparse.Namespace) -> int:
             n_threads=options.threads,
             progress=not options.quiet,
         )
-    except (ImportError, RuntimeError) as error:  # a package or a backend that is not there: the message says which
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # a package or a backend that is not there: the message says which
         return _fail(error, UNUSABLE)
     except (OSError, MemoryError) as error:
         return _fail(error, FAILED)
@@ -104,10 +107,18 @@ def _parser() -> argparse.ArgumentParser:
         "translation-invariant one that sees images. Both are tested on new digits, and on all 64 cyclic translations "
         "of each. Prints a table and writes redunet_demo.png. Needs scikit-learn and matplotlib.",
     )
-    demo.add_argument("--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)")
-    demo.add_argument("--layers", metavar="N", type=_at_least_one, help="layers of each network (default: 30)")
-    demo.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
-    demo.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
+    demo.add_argument(
+        "--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)"
+    )
+    demo.add_argument(
+        "--layers", metavar="N", type=_at_least_one, help="layers of each network (default: 30)"
+    )
+    demo.add_argument(
+        "--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)"
+    )
+    demo.add_argument(
+        "--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use"
+    )
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
 
     commands.add_parser(

@@ -61,7 +61,9 @@ class _SignalEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"signal_shape is {self.signal_shape!r}; expected (T,) or (H, W)")
         if X.ndim > 2:
             if X.shape[2:] != shape:
-                raise ValueError(f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})")
+                raise ValueError(
+                    f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})"
+                )
             return X
         C, rest = divmod(X.shape[1], int(np.prod(shape)))
         if C == 0 or rest:
