@@ -81,9 +81,7 @@ def test_cosines_sorts_by_class() -> None:
     ax = plot.cosines(Z, y)
     order = np.argsort(y, kind="stable")
     unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        ax.images[0].get_array(), np.abs(unit @ unit.T)[np.ix_(order, order)], atol=1e-14
-    )
+    np.testing.assert_allclose(ax.images[0].get_array(), np.abs(unit @ unit.T)[np.ix_(order, order)], atol=1e-14)
     assert ax.images[0].get_clim() == (0, 1)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
     np.testing.assert_allclose(ax.get_xticks(), [2, 6, 10])  # the middles of classes of four
@@ -190,7 +188,7 @@ def test_other_errors() -> None:
     with pytest.raises(ValueError, match="n_values is 0; expected an integer >= 1"):
         plot.singular_values(np.ones((2, 3)), [0, 1], n_values=0)
     for wrong in ({}, {"a": {}}, {"a": 0.5}):
-        with pytest.raises(ValueError, match="results is .*expected {method: {test: accuracy}}"):
+        with pytest.raises(ValueError, match=r"results is .*expected {method: {test: accuracy}}"):
             plot.accuracies(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"results\['b'\] has the tests \['u'\]; expected \['t'\]"):
         plot.accuracies({"a": {"t": 0.5}, "b": {"u": 0.5}})

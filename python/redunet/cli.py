@@ -1,4 +1,4 @@
-"""The command ``redunet``: ``redunet demo`` builds and compares two networks, ``redunet info`` prints the configuration.
+"""The command ``redunet``: ``demo`` builds and compares two networks, ``info`` prints the configuration.
 
 Exit codes: 0, done; 1, a build that failed; 2, wrong arguments, or an optional package or backend that is missing;
 130, interrupted. Errors that a user can mend are one line on standard error.
@@ -110,15 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)"
     )
-    demo.add_argument(
-        "--layers", metavar="N", type=_at_least_one, help="layers of each network (default: 30)"
-    )
-    demo.add_argument(
-        "--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)"
-    )
-    demo.add_argument(
-        "--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use"
-    )
+    demo.add_argument("--layers", metavar="N", type=_at_least_one, help="layers of each network (default: 30)")
+    demo.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
+    demo.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
 
     commands.add_parser(

@@ -128,9 +128,7 @@ def cosines(
     similarity = _cosines(vectors[order], shape if shifts else shape[:0])
     ax = _axes(ax, size=(5.2, 4.4))
     m = len(similarity)
-    image = ax.imshow(
-        similarity, cmap="magma_r", vmin=0, vmax=1, extent=(0, m, m, 0), interpolation="nearest"
-    )
+    image = ax.imshow(similarity, cmap="magma_r", vmin=0, vmax=1, extent=(0, m, m, 0), interpolation="nearest")
     ends = np.cumsum(np.bincount(labels, minlength=len(classes)))
     for end in ends[:-1]:
         ax.axhline(end, color="0.6", linewidth=0.5)
@@ -150,9 +148,7 @@ def cosines(
     return ax
 
 
-def singular_values(
-    Z: npt.ArrayLike, y: npt.ArrayLike, *, ax: Axes | None = None, n_values: int | None = None
-) -> Axes:
+def singular_values(Z: npt.ArrayLike, y: npt.ArrayLike, *, ax: Axes | None = None, n_values: int | None = None) -> Axes:
     """Singular values of the features of each class: how many dimensions its subspace has.
 
     Parameters

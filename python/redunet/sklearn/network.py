@@ -1,87 +1,22 @@
-"""scikit-learn estimators: thin wrappers around `build`, `RandomLift` and `NearestSubspace`.
-
-X is (m, d), (m, C, T) or (m, C, H, W), real. Pipelines carry tables, so signals may also come flattened, (m, C * T) or
-(m, C * H * W), with ``signal_shape=(T,)`` or ``(H, W)``; the output then is a table too. Samples of weight zero are left
-out. Computation stays in single precision for float32 input and is in double precision otherwise.
-"""
+"""A ReduNet as a transformer, and as a classifier with the nearest subspace on its features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
-from redunet import checks
-from redunet.classifiers import NearestSubspace
-from redunet.lift import RandomLift as Lift
 from redunet.network import ReduNet, build
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError("redunet.sklearn needs scikit-learn >= 1.6: pip install 'redunet[sklearn]'") from error
+from redunet.sklearn.signals import SignalEstimator
+from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 
 Array = npt.NDArray[Any]
 
-__all__ = ["NearestSubspaceClassifier", "RandomLift", "ReduNetClassifier", "ReduNetTransformer"]
 
-
-class _SignalEstimator(BaseEstimator):  # type: ignore[misc]
-    """What the estimators share: tables or signals as X, and weights."""
-
-    signal_shape: Sequence[int] | None = None
-
-    def _samples(self, X: Any, *, reset: bool) -> Array:
-        result: Array = validate_data(self, X, reset=reset, **_NUMBERS)
-        return result
-
-    def _labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
-        """X, y and weights checked, without the samples of weight zero."""
-        X, y = validate_data(self, X, y, **_NUMBERS)
-        check_classification_targets(y)
-        weights = checks.sample_weights(sample_weight, len(y))
-        if weights is None:
-            return X, y, None
-        used = weights > 0
-        if not used.any():
-            raise ValueError("sample_weight is zero for every sample; expected a positive weight for some")
-        return (X, y, weights) if used.all() else (X[used], y[used], weights[used])
-
-    def _signals(self, X: Array) -> Array:
-        """X with the axes of its signals: a table is (m, C * prod(signal_shape))."""
-        if self.signal_shape is None:
-            return X
-        shape = tuple(checks.integer(n, "signal_shape", 1) for n in self.signal_shape)
-        if len(shape) not in (1, 2):
-            raise ValueError(f"signal_shape is {self.signal_shape!r}; expected (T,) or (H, W)")
-        if X.ndim > 2:
-            if X.shape[2:] != shape:
-                raise ValueError(
-                    f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})"
-                )
-            return X
-        C, rest = divmod(X.shape[1], int(np.prod(shape)))
-        if C == 0 or rest:
-            raise ValueError(
-                f"X has shape {X.shape}; expected rows of C * {' * '.join(map(str, shape))} numbers, as signal_shape says"
-            )
-        return X.reshape(len(X), C, *shape)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-_NUMBERS: dict[str, Any] = {"dtype": (np.float64, np.float32), "allow_nd": True}
-
-
-class _Network(_SignalEstimator):
+class NetworkEstimator(SignalEstimator):
     """The parameters of `build` and the fitted network."""
 
     net_: ReduNet
@@ -144,18 +79,7 @@ class _Network(_SignalEstimator):
         return Z.reshape(X.shape)
 
 
-_PARAMETERS = """
-    Parameters
-    ----------
-    n_layers : int, default 20
-        Number of layers (at most, with `tol`).
-    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
-        As in `redunet.build`.
-    signal_shape : (T,) or (H, W), optional
-        Shape of the signals or images in a table X of C * T or C * H * W columns; default: a table holds vectors."""
-
-
-class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Network):  # type: ignore[misc]
+class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):  # type: ignore[misc]
     """Features of a ReduNet.
 
     Parameters
@@ -165,8 +89,8 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Net
     eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : (T,) or (H, W), optional
-        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table are
-        vectors. Arrays of 3 or 4 axes need no `signal_shape`.
+        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
+        are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
 
     Attributes
     ----------
@@ -229,3 +153,101 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Net
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
+    """Nearest subspace on the features of a ReduNet.
+
+    Parameters
+    ----------
+    n_layers : int, default 20
+        Number of layers (at most, with `tol`).
+    n_components : int, default 10
+        Dimensions of each class's subspace (at most).
+    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+        As in `redunet.build`.
+    signal_shape : (T,) or (H, W), optional
+        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
+        are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
+
+    Attributes
+    ----------
+    net_ : ReduNet
+        The network; its ``rates`` hold R, R_c and their difference along the layers.
+    subspaces_ : NearestSubspace
+        The classifier on its features.
+    classes_ : (k,) array
+        The labels.
+    n_features_in_ : int
+        Columns of a table, or channels of signals and images.
+
+    Notes
+    -----
+    Distances to subspaces are no probabilities, so there is no ``predict_proba``: wrap the classifier in
+    ``sklearn.calibration.CalibratedClassifierCV`` where you need one.
+
+    Examples
+    --------
+    >>> from redunet.sklearn import ReduNetClassifier
+    >>> import redunet as rn
+    >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
+    >>> ReduNetClassifier(n_layers=10, n_components=1).fit(X, y).score(X, y)
+    1.0
+    """
+
+    def __init__(
+        self,
+        n_layers: int = 20,
+        *,
+        n_components: int = 10,
+        eta: Any = "auto",
+        epsilon_sq: float = 0.1,
+        lam: float = 500.0,
+        assignment: str = "estimated",
+        dft_norm: str = "ortho",
+        tol: float | None = None,
+        patience: int = 10,
+        signal_shape: Sequence[int] | None = None,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(
+            n_layers,
+            eta=eta,
+            epsilon_sq=epsilon_sq,
+            lam=lam,
+            assignment=assignment,
+            dft_norm=dft_norm,
+            tol=tol,
+            patience=patience,
+            signal_shape=signal_shape,
+            backend=backend,
+            n_threads=n_threads,
+            progress=progress,
+        )
+        self.n_components = n_components
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetClassifier:
+        """Construct the network, and the subspaces of its features.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : (m,) array
+            Labels.
+        sample_weight : (m,) array, optional
+            Weights >= 0; an integer weight w is the sample repeated w times.
+
+        Returns
+        -------
+        self
+        """
+        X, y, weights = self._labelled(X, y, sample_weight)
+        Z = self._build(X, y, weights)
+        self.subspaces_ = fit_subspaces(self.n_components, Z, y, weights)
+        return self
+
+    def _features(self, X: Any) -> Array:
+        return NetworkEstimator._features(self, X)
