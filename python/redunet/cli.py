@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redunet import __version__
-from redunet._backends import NAMES
+from redunet import __version__, checks
+from redunet._backends import NAMES, select
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,25 +52,27 @@ def _help(parser: argparse.ArgumentParser) -> bool:
 
 
 def _run(options: argparse.Namespace) -> int:
+    try:
+        backend, _ = select(getattr(options, "backend", "auto"))
+        n_threads = checks.threads(getattr(options, "threads", None))
+    except (RuntimeError, ValueError) as error:  # a backend that can't run here, or a bad environment variable
+        return _fail(error, UNUSABLE)
     if options.command == "info":
         from redunet.config import show_config
 
         show_config()
         return DONE
-    from redunet import demo
-
     try:
+        from redunet import demo
+
         demo.main(
             Path(options.out),
             n_layers=options.layers,
-            backend=options.backend,
-            n_threads=options.threads,
+            backend=backend,
+            n_threads=n_threads,
             progress=not options.quiet,
         )
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # a package or a backend that is not there: the message says which
+    except ImportError as error:  # an optional package that is missing: the message names the extra
         return _fail(error, UNUSABLE)
     except (OSError, MemoryError) as error:
         return _fail(error, FAILED)

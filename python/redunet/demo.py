@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,18 +60,21 @@ class Outcome:
 
     @property
     def layers_per_second(self) -> float:
+        """Speed of the construction."""
         return self.net.n_layers / self.seconds
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcomes, and test digits with labels before and after the invariant network."""
+    """The outcomes, and some test digits with their labels before and after the invariant network."""
 
     plain: Outcome
     invariant: Outcome
     before: Array
     after: Array
     labels: Array
+    n_train: int
+    n_test: int
 
 
 def main(
@@ -108,7 +110,10 @@ def main(
     OSError
         If the picture can't be written.
     """
-    require_matplotlib()
+    try:
+        import matplotlib  # noqa: F401  (missing, it should be missed before the work)
+    except ImportError as error:
+        raise ImportError("redunet demo needs matplotlib: pip install 'redunet[plot]'") from error
     out.mkdir(parents=True, exist_ok=True)
     comparison = compare(n_layers=n_layers, backend=backend, n_threads=n_threads, progress=progress)
     print(table(comparison, threads=checks.threads(n_threads)))
@@ -142,7 +147,7 @@ def compare(
     data = datasets.digits(n_train_per_class=N_TRAIN_PER_CLASS, random_state=SEED)
     X, X_test = (images.astype(np.float32) for images in (data.X_train, data.X_test))
     y, y_test = data.y_train, data.y_test
-    chosen = {"backend": backend, "n_threads": n_threads}
+    chosen: Any = {"backend": backend, "n_threads": n_threads}
 
     def construct(samples: Array, what: str) -> tuple[ReduNet, NearestSubspace, float]:
         if progress:
@@ -164,24 +169,89 @@ def compare(
         return images.reshape(len(images), -1)
 
     net, classifier, seconds = construct(vectors(X), "plain network")
-    hits = [
-        float(np.mean(classifier.predict(net.transform(vectors(np.roll(X_test, by, (2, 3))), **chosen)) == y_test))
-        for by in SHIFTS
-    ]
+    moved = (np.roll(X_test, by, axis=(2, 3)) for by in SHIFTS)
+    hits = [classifier.score(net.transform(vectors(images), **chosen), y_test) for images in moved]
     plain = Outcome("plain", net, hits[0], float(np.mean(hits)), seconds)
 
     lift = RandomLift(N_CHANNELS, KERNEL_SIZE, random_state=SEED).fit(X)
     net, classifier, seconds = construct(lift(X), "translation-invariant network")
     lifted = lift(X_test)
     Z_test = net.transform(lifted, **chosen)
-    scores = classifier.scores_all_shifts(Z_test)
-    moved = classifier.classes_[scores.argmin(axis=-1)] == y_test[:, None]
     invariant = Outcome(
         "translation-invariant",
         net,
-        float(np.mean(classifier.predict(Z_test) == y_test)),
-        float(moved.mean()),
+        classifier.score(Z_test, y_test),
+        classifier.score_all_shifts(Z_test, y_test),
         seconds,
     )
     shown = np.concatenate([np.flatnonzero(y_test == label)[:N_SHOWN_PER_CLASS] for label in np.unique(y)])
-    return Comparison(plain, invariant, lifted[shown], Z_test[shown], y_test[shown])
+    return Comparison(plain, invariant, lifted[shown], Z_test[shown], y_test[shown], len(y), len(y_test))
+
+
+def table(comparison: Comparison, *, threads: int) -> str:
+    """The outcomes as text.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What `compare` gave.
+    threads : int
+        How many threads it ran on.
+    """
+    heads = ("network", "samples", "test digits", "all translations", "build", "speed")
+    rows = [heads] + [
+        (
+            outcome.name,
+            "vectors of 64" if not outcome.net.signal_shape else f"{outcome.net.n_channels} × 8 × 8 images",
+            f"{outcome.test:.1%}",
+            f"{outcome.shifts:.1%}",
+            f"{outcome.seconds:.2f} s",
+            f"{outcome.layers_per_second:.3g} layers/s",
+        )
+        for outcome in (comparison.plain, comparison.invariant)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    net = comparison.invariant.net
+    n_train, n_test = comparison.n_train, comparison.n_test
+    lines += [
+        "",
+        f"{net.n_layers} layers from {n_train} digits; {n_test} test digits, {64 * n_test} translated ones",
+        f"backend {net.backend}, {threads} thread{'s' if threads > 1 else ''}",
+    ]
+    return "\n".join(lines)
+
+
+def draw(comparison: Comparison) -> Figure:
+    """The picture: rates along the layers, accuracies, and cosines before and after the invariant network.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What `compare` gave.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 8.6), layout="constrained")
+    top, bottom = figure.subplots(2, 2)
+    net = comparison.invariant.net
+    figure.suptitle(f"A translation-invariant ReduNet of {net.n_layers} layers on 8 × 8 digits", fontsize="x-large")
+    plot.rates(net, ax=top[0]).set_title("Coding rates of the invariant network")
+    results = {
+        f"{outcome.name} ReduNet": {"test digits": outcome.test, "all 64 translations of them": outcome.shifts}
+        for outcome in (comparison.plain, comparison.invariant)
+    }
+    plot.accuracies(results, ax=top[1])
+    for ax, features, which in zip(
+        bottom, (comparison.before, comparison.after), ("lifted digits", "features"), strict=True
+    ):
+        plot.cosines(features, comparison.labels, ax=ax, shifts=True)
+        ax.set(title=f"Similarity over all translations: {which}", xlabel="digit", ylabel="digit")
+    return figure

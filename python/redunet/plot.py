@@ -295,13 +295,13 @@ def accuracies(
         bars = ax.bar(x, heights, 0.94 * width, label=method, color=color)
         ax.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
     ax.set_xticks(range(len(tests)), tests)
-    ax.set_ylim(0, 100)
-    ax.set(ylabel="accuracy (%)")
+    ax.set_yticks(range(0, 101, 20))
+    ax.set(ylim=(0, 108), ylabel="accuracy (%)")  # room for the numbers above the bars
     if title is not None:
-        ax.set_title(title, pad=14)
+        ax.set_title(title)
     _clean(ax, grid="y")
     ax.tick_params(axis="x", length=0)
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(results))
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(results))
     return ax
 
 

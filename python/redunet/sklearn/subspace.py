@@ -25,7 +25,7 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         raise NotImplementedError
 
     def decision_function(self, X: Any) -> Array:
-        """How much nearer a sample is to a class: distances to the subspaces, negated.
+        """How much nearer a sample is to a class: squared distances to the subspaces, negated.
 
         Parameters
         ----------
@@ -35,11 +35,11 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         Returns
         -------
         (m, k) array, or (m,) for two classes
-            Minus the distance of a sample's features to each class's subspace; for two classes the distance to the
-            first minus the distance to the second, positive for the second.
+            Minus the squared distance to each class's subspace; for two classes the squared distance to the first minus
+            that to the second, positive for the second.
         """
-        distances = self._distances(X)
-        result: Array = distances[:, 0] - distances[:, 1] if len(self.classes_) == 2 else -distances
+        scores = self._scores(X)
+        result: Array = scores[:, 0] - scores[:, 1] if len(self.classes_) == 2 else -scores
         return result
 
     def predict(self, X: Any) -> Array:
@@ -50,13 +50,13 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         X : (m, d), (m, C, T) or (m, C, H, W) array, real
             Samples.
         """
-        result: Array = self.classes_[self._distances(X).argmin(axis=1)]
+        codes = self._scores(X).argmin(axis=1)
+        result: Array = self.classes_[codes]
         return result
 
-    def _distances(self, X: Any) -> Array:
+    def _scores(self, X: Any) -> Array:
         Z = self._features(X)
-        result: Array = self.subspaces_.distances(Z)
-        return result
+        return self.subspaces_.scores(Z)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
