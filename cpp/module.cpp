@@ -121,7 +121,7 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
     const Doubles etas = doubles("etas");
     const index_t n_layers = etas.shape(0);
     const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
-      return array.dtype().is(V.dtype()) && (array.flags() & py::array::c_style) != 0 &&
+      return array.dtype().equal(V.dtype()) && (array.flags() & py::array::c_style) != 0 &&
              std::vector<index_t>(array.shape(), array.shape() + array.ndim()) == shape;
     };
     if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))

@@ -1,0 +1,125 @@
+"""The command ``redunet``: ``demo`` builds and compares two networks, ``info`` prints the configuration.
+
+Exit codes: 0, done; 1, a build that failed; 2, wrong arguments, or an optional package or backend that is missing;
+130, interrupted. Errors that a user can mend are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from redunet import __version__, checks
+from redunet._backends import NAMES, select
+
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Examples
+    --------
+    >>> from redunet.cli import main
+    >>> main(["info"])  # doctest: +ELLIPSIS
+    redunet           ...
+    0
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return DONE if options.command is None and _help(parser) else _run(options)
+    except KeyboardInterrupt:
+        print("\nredunet: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _help(parser: argparse.ArgumentParser) -> bool:
+    parser.print_help()
+    return True
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        backend, _ = select(getattr(options, "backend", "auto"))
+        n_threads = checks.threads(getattr(options, "threads", None))
+    except (RuntimeError, ValueError) as error:  # a backend that can't run here, or a bad environment variable
+        return _fail(error, UNUSABLE)
+    if options.command == "info":
+        from redunet.config import show_config
+
+        show_config()
+        return DONE
+    try:
+        from redunet import demo
+
+        demo.main(
+            Path(options.out),
+            n_layers=options.layers,
+            backend=backend,
+            n_threads=n_threads,
+            progress=not options.quiet,
+        )
+    except ImportError as error:  # an optional package that is missing: the message names the extra
+        return _fail(error, UNUSABLE)
+    except (OSError, MemoryError) as error:
+        return _fail(error, FAILED)
+    return DONE
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"redunet: {error}", file=sys.stderr)
+    return code
+
+
+def _at_least_one(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 1")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="redunet",
+        description="White-box deep networks built by maximising coding-rate reduction.",
+    )
+    parser.add_argument("--version", action="version", version=f"redunet {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
+
+    demo = commands.add_parser(
+        "demo",
+        help="recognise digits wherever they stand: a translation-invariant network beside a plain one",
+        description="Build two ReduNets from scikit-learn's 8x8 digits: a plain one that sees vectors, and a "
+        "translation-invariant one that sees images. Both are tested on new digits, and on all 64 cyclic translations "
+        "of each. Prints a table and writes redunet_demo.png. Needs scikit-learn and matplotlib.",
+    )
+    demo.add_argument(
+        "--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)"
+    )
+    demo.add_argument("--layers", metavar="N", type=_at_least_one, help="layers of each network (default: 30)")
+    demo.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
+    demo.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
+    demo.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    commands.add_parser(
+        "info",
+        help="print version, backends, SIMD level and threads",
+        description="Print version, backends with the reason why one can't be used, SIMD level, threads and libraries.",
+    )
+    return parser

@@ -1,0 +1,121 @@
+"""The random lift as a transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from redunet import lift
+from redunet.sklearn.signals import SignalEstimator
+
+Array = npt.NDArray[Any]
+
+
+class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstimator):  # type: ignore[misc]
+    """More channels by random cyclic filters and a nonlinearity: `redunet.RandomLift` for scikit-learn.
+
+    Parameters
+    ----------
+    n_channels : int, default 16
+        Channels of the output.
+    kernel_size : int or tuple of int, default 3
+        Length of the kernels; for images one number for both axes, or (height, width).
+    activation : {"relu", "identity", "soft"}, default "relu"
+        Nonlinearity.
+    threshold : float, default 0
+        Threshold of "relu" and "soft".
+    signal_shape : (T,) or (H, W), optional
+        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: each row of a table is
+        one signal of one channel.
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
+        Where the kernels come from.
+
+    Attributes
+    ----------
+    lift_ : redunet.RandomLift
+        The lift, with ``kernels_``.
+    n_features_in_ : int
+        Columns of a table, or channels of signals and images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from redunet.sklearn import RandomLift
+    >>> lift = RandomLift(16, 3, signal_shape=(8, 8), random_state=0)
+    >>> lift.fit_transform(np.ones((10, 64))).shape  # 16 channels of 8 x 8, in a table
+    (10, 1024)
+    >>> lift.fit_transform(np.ones((10, 1, 8, 8))).shape
+    (10, 16, 8, 8)
+    """
+
+    def __init__(
+        self,
+        n_channels: int = 16,
+        kernel_size: int | tuple[int, ...] = 3,
+        *,
+        activation: str = "relu",
+        threshold: float = 0.0,
+        signal_shape: Sequence[int] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_channels = n_channels
+        self.kernel_size = kernel_size
+        self.activation = activation
+        self.threshold = threshold
+        self.signal_shape = signal_shape
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> RandomLift:
+        """Draw the kernels for the channels of X; its values do not matter.
+
+        Parameters
+        ----------
+        X : (m, C * T), (m, C * H * W), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self
+        """
+        signals = self._signals(self._samples(X, reset=True))
+        self.lift_ = lift.RandomLift(
+            self.n_channels,
+            self.kernel_size,
+            activation=self.activation,
+            threshold=self.threshold,
+            random_state=self.random_state,
+        ).fit(signals)
+        self._n_features_out = self.n_channels * signals[0, 0].size
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Lift X.
+
+        Parameters
+        ----------
+        X : (m, C * T), (m, C * H * W), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+
+        Returns
+        -------
+        array
+            With X's number of axes, and X's dtype if that is single or double precision.
+        """
+        check_is_fitted(self)
+        X = self._samples(X, reset=False)
+        lifted = self.lift_.transform(self._signals(X))
+        return lifted.reshape(len(X), -1) if X.ndim == 2 else lifted
+
+    def _signals(self, X: Array) -> Array:
+        return X[:, None] if X.ndim == 2 and self.signal_shape is None else super()._signals(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

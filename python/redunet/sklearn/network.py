@@ -1,0 +1,253 @@
+"""A ReduNet as a transformer, and as a classifier with the nearest subspace on its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from redunet.network import ReduNet, build
+from redunet.sklearn.signals import SignalEstimator
+from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
+
+Array = npt.NDArray[Any]
+
+
+class NetworkEstimator(SignalEstimator):
+    """The parameters of `build` and the fitted network."""
+
+    net_: ReduNet
+    classes_: Array
+
+    def __init__(
+        self,
+        n_layers: int = 20,
+        *,
+        eta: Any = "auto",
+        epsilon_sq: float = 0.1,
+        lam: float = 500.0,
+        assignment: str = "estimated",
+        dft_norm: str = "ortho",
+        tol: float | None = None,
+        patience: int = 10,
+        signal_shape: Sequence[int] | None = None,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.n_layers = n_layers
+        self.eta = eta
+        self.epsilon_sq = epsilon_sq
+        self.lam = lam
+        self.assignment = assignment
+        self.dft_norm = dft_norm
+        self.tol = tol
+        self.patience = patience
+        self.signal_shape = signal_shape
+        self.backend = backend
+        self.n_threads = n_threads
+        self.progress = progress
+
+    def _build(self, X: Array, y: Array, sample_weight: Array | None) -> Array:
+        """Construct the network; returns the features of X, with X's axes."""
+        self.net_, Z = build(
+            self._signals(X),
+            y,
+            n_layers=self.n_layers,
+            eta=self.eta,
+            epsilon_sq=self.epsilon_sq,
+            lam=self.lam,
+            sample_weight=sample_weight,
+            assignment=self.assignment,
+            dft_norm=self.dft_norm,
+            tol=self.tol,
+            patience=self.patience,
+            backend=self.backend,
+            n_threads=self.n_threads,
+            progress=self.progress,
+        )
+        self.classes_ = self.net_.classes_
+        return Z.reshape(X.shape)
+
+    def _features(self, X: Any) -> Array:
+        check_is_fitted(self)
+        X = self._samples(X, reset=False)
+        Z = self.net_.transform(self._signals(X), backend=self.backend, n_threads=self.n_threads)
+        return Z.reshape(X.shape)
+
+
+class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):  # type: ignore[misc]
+    """Features of a ReduNet.
+
+    Parameters
+    ----------
+    n_layers : int, default 20
+        Number of layers (at most, with `tol`).
+    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+        As in `redunet.build`.
+    signal_shape : (T,) or (H, W), optional
+        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
+        are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
+
+    Attributes
+    ----------
+    net_ : ReduNet
+        The network; its ``rates`` hold R, R_c and their difference along the layers.
+    classes_ : (k,) array
+        The labels.
+    n_features_in_ : int
+        Columns of a table, or channels of signals and images.
+
+    Examples
+    --------
+    >>> from redunet.sklearn import ReduNetTransformer
+    >>> import redunet as rn
+    >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
+    >>> transformer = ReduNetTransformer(n_layers=10).fit(X, y)
+    >>> transformer.transform(X).shape
+    (150, 3)
+    >>> transformer.get_feature_names_out()
+    array(['redunettransformer0', 'redunettransformer1', 'redunettransformer2'],
+          dtype=object)
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetTransformer:
+        """Construct the network.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : (m,) array
+            Labels.
+        sample_weight : (m,) array, optional
+            Weights >= 0; an integer weight w is the sample repeated w times.
+
+        Returns
+        -------
+        self
+        """
+        X, y, weights = self._labelled(X, y, sample_weight)
+        self._build(X, y, weights)
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Unit-norm features, with X's shape.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples like those of `fit`.
+        """
+        return self._features(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.n_features_in_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
+    """Nearest subspace on the features of a ReduNet.
+
+    Parameters
+    ----------
+    n_layers : int, default 20
+        Number of layers (at most, with `tol`).
+    n_components : int, default 10
+        Dimensions of each class's subspace (at most).
+    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+        As in `redunet.build`.
+    signal_shape : (T,) or (H, W), optional
+        Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
+        are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
+
+    Attributes
+    ----------
+    net_ : ReduNet
+        The network; its ``rates`` hold R, R_c and their difference along the layers.
+    subspaces_ : NearestSubspace
+        The classifier on its features.
+    classes_ : (k,) array
+        The labels.
+    n_features_in_ : int
+        Columns of a table, or channels of signals and images.
+
+    Notes
+    -----
+    Distances to subspaces are no probabilities, so there is no ``predict_proba``: wrap the classifier in
+    ``sklearn.calibration.CalibratedClassifierCV`` where you need one.
+
+    Examples
+    --------
+    >>> from redunet.sklearn import ReduNetClassifier
+    >>> import redunet as rn
+    >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
+    >>> ReduNetClassifier(n_layers=10, n_components=1).fit(X, y).score(X, y)
+    1.0
+    """
+
+    def __init__(
+        self,
+        n_layers: int = 20,
+        *,
+        n_components: int = 10,
+        eta: Any = "auto",
+        epsilon_sq: float = 0.1,
+        lam: float = 500.0,
+        assignment: str = "estimated",
+        dft_norm: str = "ortho",
+        tol: float | None = None,
+        patience: int = 10,
+        signal_shape: Sequence[int] | None = None,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(
+            n_layers,
+            eta=eta,
+            epsilon_sq=epsilon_sq,
+            lam=lam,
+            assignment=assignment,
+            dft_norm=dft_norm,
+            tol=tol,
+            patience=patience,
+            signal_shape=signal_shape,
+            backend=backend,
+            n_threads=n_threads,
+            progress=progress,
+        )
+        self.n_components = n_components
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetClassifier:
+        """Construct the network, and the subspaces of its features.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : (m,) array
+            Labels.
+        sample_weight : (m,) array, optional
+            Weights >= 0; an integer weight w is the sample repeated w times.
+
+        Returns
+        -------
+        self
+        """
+        X, y, weights = self._labelled(X, y, sample_weight)
+        Z = self._build(X, y, weights)
+        self.subspaces_ = fit_subspaces(self.n_components, Z, y, weights)
+        return self
+
+    def _features(self, X: Any) -> Array:
+        return NetworkEstimator._features(self, X)

@@ -1,0 +1,63 @@
+"""What the estimators share: X as a table or as signals, labels, and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from redunet import checks
+
+Array = npt.NDArray[Any]
+
+NUMBERS: dict[str, Any] = {"dtype": (np.float64, np.float32), "allow_nd": True}
+
+
+class SignalEstimator(BaseEstimator):  # type: ignore[misc]
+    """What the estimators share: tables or signals as X, and weights."""
+
+    signal_shape: Sequence[int] | None = None
+
+    def _samples(self, X: Any, *, reset: bool) -> Array:
+        result: Array = validate_data(self, X, reset=reset, **NUMBERS)
+        return result
+
+    def _labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
+        """X, y and weights checked, without the samples of weight zero."""
+        X, y = validate_data(self, X, y, **NUMBERS)
+        check_classification_targets(y)
+        weights = checks.sample_weights(sample_weight, len(y))
+        if weights is None:
+            return X, y, None
+        used = weights > 0
+        if not used.any():
+            raise ValueError("sample_weight is zero for every sample; expected a positive weight for some")
+        return (X, y, weights) if used.all() else (X[used], y[used], weights[used])
+
+    def _signals(self, X: Array) -> Array:
+        """X with the axes of its signals: a table is (m, C * prod(signal_shape))."""
+        if self.signal_shape is None:
+            return X
+        shape = tuple(checks.integer(n, "signal_shape", 1) for n in self.signal_shape)
+        if len(shape) not in (1, 2):
+            raise ValueError(f"signal_shape is {self.signal_shape!r}; expected (T,) or (H, W)")
+        if X.ndim > 2:
+            if X.shape[2:] != shape:
+                raise ValueError(f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})")
+            return X
+        C, rest = divmod(X.shape[1], int(np.prod(shape)))
+        if C == 0 or rest:
+            raise ValueError(
+                f"X has shape {X.shape}; expected (m, C * {' * '.join(map(str, shape))}), as signal_shape says"
+            )
+        return X.reshape(len(X), C, *shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

@@ -1,0 +1,216 @@
+"""Pictures: what is drawn is what was given, labelled; nothing global is touched; errors name the argument."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.colors import to_rgba  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+import redunet as rn  # noqa: E402
+from redunet import plot  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _no_trace() -> Iterator[None]:
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    pyplot.close("all")
+
+
+@pytest.fixture
+def net() -> rn.ReduNet:
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 7)
+    return rn.build(np.eye(5)[y] + 0.2 * random.standard_normal((21, 5)), y, n_layers=4)[0]
+
+
+def features(m: int = 12, shape: tuple[int, ...] = (5,), k: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(1)
+    return random.standard_normal((m, *shape)), random.permutation(np.arange(m) % k)
+
+
+def test_rates_draws_the_three_rates(net: rn.ReduNet) -> None:
+    ax = plot.rates(net)
+    rate, class_rate, delta = ax.lines
+    for line, values in (
+        (rate, net.rates.rate),
+        (class_rate, net.rates.class_rate),
+        (delta, net.rates.delta),
+    ):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(net.n_layers + 1))
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$R$", "$R_c$", r"$\Delta R$"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("layer", "coding rate (nats)")
+    assert ax.get_ylim()[0] == 0
+    assert len({line.get_color() for line in ax.lines}) == 3
+
+
+def test_rates_takes_the_rates_alone(net: rn.ReduNet) -> None:
+    np.testing.assert_array_equal(plot.rates(net.rates).lines[2].get_ydata(), net.rates.delta)
+
+
+def test_rates_refuses_other_things() -> None:
+    with pytest.raises(TypeError, match="net is a list; expected a ReduNet or its rates"):
+        plot.rates([1.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("draw", ["rates", "cosines", "singular_values", "scatter", "accuracies"])
+def test_the_ax_given_is_drawn_on_and_returned(draw: str, net: rn.ReduNet) -> None:
+    ax = Figure().add_subplot()
+    Z, y = features(shape=(2,))
+    arguments = {"rates": (net,), "accuracies": ({"a": {"t": 0.5}},)}.get(draw, (Z, y))
+    assert getattr(plot, draw)(*arguments, ax=ax) is ax
+    assert ax.has_data()
+    assert pyplot.get_fignums() == []  # no figure beside the one given
+    ax.figure.savefig("/dev/null", format="png")
+
+
+def test_cosines_sorts_by_class() -> None:
+    Z, y = features()
+    ax = plot.cosines(Z, y)
+    order = np.argsort(y, kind="stable")
+    unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    np.testing.assert_allclose(ax.images[0].get_array(), np.abs(unit @ unit.T)[np.ix_(order, order)], atol=1e-14)
+    assert ax.images[0].get_clim() == (0, 1)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
+    np.testing.assert_allclose(ax.get_xticks(), [2, 6, 10])  # the middles of classes of four
+    assert sorted(line.get_xdata()[0] for line in ax.lines[1::2]) == [4, 8]  # the lines between them
+    assert len(ax.figure.axes) == 2  # with the scale
+    assert ax.figure.axes[1].get_ylabel().startswith(r"$|\cos")
+
+
+def test_cosines_of_complex_features_and_of_zeros() -> None:
+    ax = plot.cosines([[1j, 0], [1, 0], [0, 0], [1e-200, 1e-200]], [0, 0, 1, 1], colorbar=False)
+    half = np.sqrt(0.5)
+    expected = [[1, 1, 0, half], [1, 1, 0, half], [0, 0, 0, 0], [half, half, 0, 1]]
+    np.testing.assert_allclose(ax.images[0].get_array(), expected, atol=1e-15)
+    assert len(ax.figure.axes) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 4), (3, 4, 3), (1, 1, 6)])
+@pytest.mark.parametrize("kind", [float, complex])
+def test_cosines_over_all_shifts(shape: tuple[int, ...], kind: type) -> None:
+    Z, y = features(6, shape)
+    if kind is complex:
+        Z = Z + 1j * features(6, (*shape, 2))[0][..., 1]
+    drawn = plot.cosines(Z, y, shifts=True).images[0].get_array()
+    axes = tuple(range(1, len(shape)))
+    Z = Z[np.argsort(y, kind="stable")]
+    unit = Z / np.linalg.norm(Z.reshape(6, -1), axis=1).reshape(-1, *[1] * len(shape))
+    moved = [np.roll(unit, by, axis=[a + 1 for a in axes]) for by in np.ndindex(*shape[1:])]
+    expected = np.max([np.abs(unit.reshape(6, -1).conj() @ W.reshape(6, -1).T) for W in moved], axis=0)
+    # Sums of at most 36 products of numbers below 1, and an FFT of as many: well below 36 * 8 units.
+    np.testing.assert_allclose(drawn, expected, atol=300 * np.finfo(float).eps)
+
+
+def test_singular_values_of_each_class() -> None:
+    Z, y = features(11, (2, 3))
+    ax = plot.singular_values(Z, y, n_values=2)
+    assert len(ax.lines) == 3
+    for j, line in enumerate(ax.lines):
+        expected = np.linalg.svd(Z[y == j].reshape(-1, 6), compute_uv=False)[:2]
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2])
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        assert line.get_label() == str(j)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("component", "singular value")
+
+
+def test_styles_tell_35_classes_apart() -> None:
+    Z, _ = features(35, (2,))
+    ax = plot.singular_values(Z, np.arange(35))
+    assert len({(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in ax.lines}) == 35
+    assert len(ax.get_legend().get_texts()) == 35
+    assert plot.singular_values(features(36, (2,))[0], np.arange(36)).get_legend() is None
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_scatter_puts_points_where_they_are(d: int) -> None:
+    Z, y = features(shape=(d,))
+    ax = plot.scatter(Z, np.array(["a", "b", "c"])[y], title="here")
+    assert ax.name == ("rectilinear" if d == 2 else "3d")
+    points = [c for c in ax.collections if c.get_label() in ("a", "b", "c")]
+    assert [c.get_label() for c in points] == ["a", "b", "c"]
+    for j, c in enumerate(points):
+        drawn = c.get_offsets() if d == 2 else np.stack(c._offsets3d, axis=1)
+        np.testing.assert_array_equal(np.sort(drawn, axis=0), np.sort(Z[y == j], axis=0))
+        assert to_rgba(c.get_facecolor()[0], 1) == to_rgba(plot.COLORS[j])
+    assert ax.get_title() == "here"
+    assert ax.get_ylabel() == "$z_2$"
+    ax.figure.savefig("/dev/null", format="png")
+
+
+def test_accuracies_in_per_cent() -> None:
+    results = {
+        "plain": {"test": 0.984, "all shifts": 0.169},
+        "invariant": {"test": 0.967, "all shifts": 0.966},
+    }
+    ax = plot.accuracies(results)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([98.4, 16.9, 96.7, 96.6])
+    assert [text.get_text() for text in ax.texts] == ["98.4", "16.9", "96.7", "96.6"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["test", "all shifts"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["plain", "invariant"]
+    assert ax.get_ylabel() == "accuracy (%)"
+    first, second = (bar.get_facecolor() for bar in ax.patches[::2])
+    assert first != second
+    assert plot.accuracies(results, title=None).get_title() == ""
+
+
+@pytest.mark.parametrize("draw", [plot.cosines, plot.singular_values, plot.scatter])
+def test_features_are_checked(draw: object) -> None:
+    with pytest.raises(ValueError, match=r"y has shape \(3,\); expected \(4,\): one label per sample"):
+        draw(np.ones((4, 2)), [0, 1, 2])  # type: ignore[operator]
+    with pytest.raises(ValueError, match="Z holds NaN or infinity; expected finite numbers"):
+        draw([[np.nan, 1.0]], [0])  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"Z has shape \(3,\); expected"):
+        draw(np.ones(3), [0])  # type: ignore[operator]
+
+
+def test_other_errors() -> None:
+    with pytest.raises(ValueError, match=r"Z has shape \(2, 4\) and is real; expected real vectors"):
+        plot.scatter(np.ones((2, 4)), [0, 1])
+    with pytest.raises(ValueError, match=r"Z has shape \(2, 2\) and is complex; expected real vectors"):
+        plot.scatter(np.ones((2, 2), complex), [0, 1])
+    with pytest.raises(ValueError, match="ax has the projection 'rectilinear'; expected '3d' for d = 3"):
+        plot.scatter(np.ones((2, 3)), [0, 1], ax=Figure().add_subplot())
+    with pytest.raises(ValueError, match=r"Z has shape \(2, 3\); expected signals \(m, C, T\)"):
+        plot.cosines(np.ones((2, 3)), [0, 1], shifts=True)
+    with pytest.raises(ValueError, match="n_values is 0; expected an integer >= 1"):
+        plot.singular_values(np.ones((2, 3)), [0, 1], n_values=0)
+    for wrong in ({}, {"a": {}}, {"a": 0.5}):
+        with pytest.raises(ValueError, match=r"results is .*expected {method: {test: accuracy}}"):
+            plot.accuracies(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"results\['b'\] has the tests \['u'\]; expected \['t'\]"):
+        plot.accuracies({"a": {"t": 0.5}, "b": {"u": 0.5}})
+    with pytest.raises(ValueError, match=r"results\['a'\]\['t'\] is 98.4; expected an accuracy in \[0, 1\]"):
+        plot.accuracies({"a": {"t": 98.4}})
+
+
+def test_without_matplotlib_the_error_names_the_extra() -> None:
+    script = """
+import sys
+sys.modules["matplotlib"] = None
+import redunet as rn
+try:
+    rn.plot.accuracies({"a": {"t": 0.5}})
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "redunet.plot needs matplotlib: pip install 'redunet[plot]'"
+
+
+def test_importing_redunet_does_not_import_matplotlib() -> None:
+    script = "import sys, redunet, redunet.plot; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,219 @@
+"""The scikit-learn estimators: scikit-learn's own checks, and that they are the public functions and nothing else."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import redunet as rn
+
+pytest.importorskip("sklearn")
+
+from redunet.sklearn import (
+    NearestSubspaceClassifier,
+    RandomLift,
+    ReduNetClassifier,
+    ReduNetTransformer,
+)
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(params=[(5,), (3, 7), (2, 4, 5)], ids=["vectors", "signals", "images"])
+def data(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    y = np.array(["no", "yes", "why"])[np.arange(24) % 3]
+    prototypes = dict(zip(np.unique(y), random.standard_normal((3, *request.param)), strict=True))
+    X = np.stack([prototypes[label] for label in y]) + 0.3 * random.standard_normal((24, *request.param))
+    return X, y
+
+
+SETTINGS: dict[str, Any] = {
+    "eta": 0.3,
+    "epsilon_sq": 0.2,
+    "lam": 50.0,
+    "assignment": "given",
+    "dft_norm": "backward",
+    "n_threads": 1,
+    "backend": "numpy",
+}
+
+
+def test_the_transformer_is_build_and_transform(data: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = data
+    weights = np.arange(24) % 4
+    transformer = ReduNetTransformer(3, **SETTINGS).fit(X, y, sample_weight=weights)
+    used = weights > 0  # a sample of weight zero is no sample
+    net, _ = rn.build(X[used], y[used], n_layers=3, sample_weight=weights[used], **SETTINGS)
+    np.testing.assert_array_equal(transformer.transform(X), net.transform(X, backend="numpy"))
+    np.testing.assert_array_equal(transformer.net_.rates.delta, net.rates.delta)
+    np.testing.assert_array_equal(transformer.classes_, ["no", "why", "yes"])
+
+
+def test_the_classifier_is_the_network_and_the_nearest_subspace(data: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = data
+    net, Z = rn.build(X, y, n_layers=3, **SETTINGS)
+    subspaces = rn.NearestSubspace(n_components=2).fit(Z, y)
+    classifier = ReduNetClassifier(3, n_components=2, **SETTINGS).fit(X, y)
+    features = net.transform(X, backend="numpy")
+    np.testing.assert_array_equal(classifier.decision_function(X), -subspaces.scores(features))
+    np.testing.assert_array_equal(classifier.predict(X), subspaces.predict(features))
+    assert classifier.n_features_in_ == X.shape[1]
+
+
+def test_tables_with_a_signal_shape_are_signals(data: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = data
+    if X.ndim == 2:
+        pytest.skip("vectors are tables")
+    shape, table = X.shape[2:], X.reshape(len(X), -1)
+    Z = ReduNetTransformer(3).fit(X, y).transform(X)
+    Z_table = ReduNetTransformer(3, signal_shape=shape).fit(table, y).transform(table)
+    np.testing.assert_array_equal(Z_table, Z.reshape(len(X), -1))
+    assert Z.shape == X.shape
+    np.testing.assert_array_equal(ReduNetTransformer(3, signal_shape=list(shape)).fit(X, y).transform(X), Z)
+    classifier = ReduNetClassifier(3, signal_shape=shape, n_components=2).fit(table, y)
+    np.testing.assert_array_equal(classifier.predict(table), ReduNetClassifier(3, n_components=2).fit(X, y).predict(X))
+    lift = RandomLift(6, 2, signal_shape=shape, random_state=0).fit(table)
+    lifted = rn.RandomLift(6, 2, random_state=0).fit_transform(X)
+    np.testing.assert_array_equal(lift.transform(table), lifted.reshape(len(X), -1))
+    np.testing.assert_array_equal(RandomLift(6, 2, random_state=0).fit_transform(X), lifted)
+    assert len(lift.get_feature_names_out()) == lifted[0].size
+
+
+def test_rows_without_a_signal_shape_are_lifted_as_signals_of_one_channel() -> None:
+    X = np.random.default_rng(0).standard_normal((4, 9))
+    lifted = rn.RandomLift(3, 4, activation="soft", threshold=0.5, random_state=1).fit_transform(X[:, None])
+    lift = RandomLift(3, 4, activation="soft", threshold=0.5, random_state=1)
+    np.testing.assert_array_equal(lift.fit_transform(X), lifted.reshape(4, -1))
+
+
+def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
+    """Bars at 0, 45 and 90 degrees, anywhere: what the invariant network is for."""
+    random = np.random.default_rng(0)
+    shapes = np.zeros((3, 7, 7))
+    shapes[0, 3, :4] = shapes[1, :4, 3] = shapes[2, range(4), range(4)] = 1
+    y = np.arange(90) % 3
+    moves = random.integers(0, 7, (90, 2))
+    X = np.stack([np.roll(shapes[label], move, axis=(0, 1)) for label, move in zip(y, moves, strict=True)])
+    X = X.reshape(90, -1) + 0.05 * random.standard_normal((90, 49))
+    model = make_pipeline(
+        RandomLift(12, 3, signal_shape=(7, 7), random_state=0),
+        ReduNetClassifier(20, signal_shape=(7, 7), dft_norm="backward"),
+    )
+    assert model.fit(X[:45], y[:45]).score(X[45:], y[45:]) == 1.0
+    search = GridSearchCV(model, {"redunetclassifier__n_components": [1, 5]}, cv=2).fit(X[:45], y[:45])
+    assert search.best_score_ > 0.9
+    calibrated = CalibratedClassifierCV(model, cv=2).fit(X[:45], y[:45])
+    np.testing.assert_allclose(calibrated.predict_proba(X[45:]).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: type(estimator).__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = data
+    X = X.astype(dtype)
+    fitted = clone(estimator).fit(X, y)
+    again = pickle.loads(pickle.dumps(fitted))
+    for method in ("transform", "decision_function", "predict"):
+        if hasattr(fitted, method):
+            result = getattr(fitted, method)(X)
+            if method != "predict":
+                assert result.dtype == dtype
+            if isinstance(estimator, RandomLift):
+                continue  # kernels drawn without a seed; the pickled ones are compared below
+            np.testing.assert_array_equal(getattr(again, method)(X), result)
+            np.testing.assert_array_equal(getattr(clone(fitted).fit(X, y), method)(X), result)
+    if isinstance(estimator, RandomLift):
+        np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+
+
+def test_weights_are_repetitions_for_the_classifiers() -> None:
+    random = np.random.default_rng(5)
+    X, y = random.standard_normal((12, 6)), np.arange(12) % 2
+    weights = np.array([0, 1, 2, 3, 1, 2, 0, 1, 4, 1, 1, 2])
+    for estimator in (ReduNetClassifier(4, n_components=2), NearestSubspaceClassifier(2)):
+        weighted = clone(estimator).fit(X, y, sample_weight=weights).decision_function(X)
+        repeated = clone(estimator).fit(X.repeat(weights, axis=0), y.repeat(weights)).decision_function(X)
+        # Squared distances below 1 after a few layers of well-conditioned operators: a million rounding units.
+        np.testing.assert_allclose(weighted, repeated, atol=1e6 * np.finfo(float).eps * np.abs(repeated).max())
+
+
+def test_binary_decisions_are_positive_for_the_second_class() -> None:
+    X, y = rn.datasets.gaussian_mixture(20, n_features=2, random_state=0)
+    classifier = NearestSubspaceClassifier(1).fit(X, y)
+    assert classifier.decision_function(X).shape == (40,)
+    np.testing.assert_array_equal(classifier.decision_function(X) > 0, classifier.predict(X) == 1)
+
+
+def test_set_output_names_the_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = rn.datasets.gaussian_mixture(10, n_features=3, random_state=0)
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    transformer = ReduNetTransformer(2).set_output(transform="pandas").fit(frame, y)
+    assert list(transformer.transform(frame).columns) == [f"redunettransformer{i}" for i in range(3)]
+    np.testing.assert_array_equal(transformer.feature_names_in_, ["a", "b", "c"])
+
+
+def test_errors_name_the_argument() -> None:
+    X, y = np.ones((4, 6)), [0, 1, 0, 1]
+    images = np.ones((4, 1, 2, 3))
+    with pytest.raises(ValueError, match=r"signal_shape is \(1, 2, 3\); expected \(T,\) or \(H, W\)"):
+        ReduNetTransformer(signal_shape=(1, 2, 3)).fit(X, y)
+    with pytest.raises(ValueError, match=r"X has shape \(4, 6\); expected \(m, C \* 4\), as signal_shape says"):
+        ReduNetTransformer(signal_shape=(4,)).fit(X, y)
+    with pytest.raises(ValueError, match=r"X has shape \(4, 6\); expected \(m, C \* 3 \* 4\)"):
+        RandomLift(signal_shape=(3, 4)).fit(X)
+    with pytest.raises(ValueError, match=r"X has shape \(4, 1, 2, 3\); signal_shape says \(m, C, 3, 2\)"):
+        ReduNetClassifier(signal_shape=(3, 2)).fit(images, y)
+    with pytest.raises(ValueError, match="signal_shape is 0; expected an integer >= 1"):
+        ReduNetTransformer(signal_shape=(0,)).fit(X, y)
+    with pytest.raises(ValueError, match="sample_weight is zero for every sample; expected a positive weight"):
+        ReduNetTransformer().fit(X, y, sample_weight=np.zeros(4))
+    with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\); expected \(4,\)"):
+        NearestSubspaceClassifier().fit(X, y, sample_weight=np.ones(3))
+    with pytest.raises(ValueError, match="n_layers is 0; expected an integer >= 1"):
+        ReduNetTransformer(0).fit(X, y)
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        ReduNetTransformer().fit(X, None)
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        ReduNetTransformer().fit(X + 1j, y)
+    for estimator in ESTIMATORS:
+        method = "transform" if hasattr(estimator, "transform") else "predict"
+        with pytest.raises(NotFittedError):
+            getattr(clone(estimator), method)(X)
+
+
+def test_without_scikit_learn_the_error_names_the_extra() -> None:
+    script = """
+import sys
+sys.modules["sklearn"] = None
+import redunet as rn
+try:
+    rn.sklearn
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "redunet.sklearn needs scikit-learn: pip install 'redunet[sklearn]'"
+
+
+def test_importing_redunet_does_not_import_scikit_learn() -> None:
+    script = "import sys, redunet; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
