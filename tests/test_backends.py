@@ -238,6 +238,33 @@ class TestAgreement:
         np.testing.assert_allclose(row[1:] * problem.gammas, net.rates.per_class[0], rtol=PROMISED[dtype][0])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lam"),
+    [(np.float32, 50.0), (np.float32, 500.0), (np.float64, 50.0), (np.float64, 500.0), (np.float64, 5000.0)],
+)
+@pytest.mark.parametrize("shape", [(70, 60), (90, 24, 15), (40, 70, 3), (64, 12, 9, 8), (48, 80)], ids=str)
+def test_sharp_gates_leave_out_only_what_is_zero_to_rounding(backend, shape, dtype, lam):
+    """A backend may stop summing ||C^j v|| when pi_j is zero for a whole group of samples, not for some of them.
+
+    The problems are large enough for it to stop early, samples of all classes lie side by side, and two classes are
+    close, so that their gates are open while others are shut. An error of 1e-5 alpha_j (single) or 1e-13 alpha_j of a
+    norm is one of lambda times as much in an open gate, and none in a shut one.
+    """
+    X, y = medium(shape)
+    X[y == 1] = X[y == 0].mean(axis=0) + 0.7 * X[y == 1]
+    reference, Z = rn.build(X, y, n_layers=1, lam=lam, backend="numpy")
+    pi = reference.assign(X, backend="numpy")
+    net, W = rn.build(X.astype(dtype), y, n_layers=1, lam=lam)
+    error = np.abs(net.assign(X.astype(dtype)) - pi)
+    slack = (1e-5 if dtype == np.float32 else 1e-13) * lam * reference.operators.alphas.max()
+    assert slack < 0.6
+    assert error.max() < slack
+    shut = np.sort(pi, axis=1)[:, -2] < 1e-12
+    assert shut.any()
+    assert error[shut].max() < 4 * np.finfo(dtype).eps
+    assert relative(W[shut], Z[shut]) < PROMISED[dtype][0]
+
+
 def test_every_backend_has_the_functions_of_the_contract(backend):
     module = _backends.select()[1]
     for name, value in vars(contract.Backend).items():

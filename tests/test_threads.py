@@ -135,13 +135,21 @@ def test_other_python_threads_run_during_a_build(backend):
     ids=["many small layers", "large vectors", "signals"],
 )
 def test_ctrl_c_stops_a_build_within_a_second(backend, call):
+    waits = []
+    while not waits or (waits[-1] > 1 and len(waits) < 3):  # two more chances on a machine busy with other things
+        waits.append(seconds_to_stop(backend, call.format(f"backend={backend!r}")))
+    assert waits[-1] < 1, waits
+
+
+def seconds_to_stop(backend, call):
+    """From Ctrl-C to the KeyboardInterrupt of a call in a process of its own, which must then be as good as new."""
     process = python(f"""
         import numpy as np, redunet as rn
         rng = np.random.default_rng(0)
         rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
         print("building", flush=True)
         try:
-            {call.format(f"backend={backend!r}")}
+            {call}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
         net, Z = rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
@@ -155,10 +163,10 @@ def test_ctrl_c_stops_a_build_within_a_second(backend, call):
         line = process.stdout.readline()
         waited = time.perf_counter() - sent
         assert line == "interrupted\n"
-        assert waited < 1.5  # a second, and half of one for a machine that is busy with other tests
         out, err = process.stdout.read(), process.stderr.read()  # not communicate: readline may have read ahead
         process.wait(timeout=60)
         assert (out, err, process.returncode) == ("(2, 2)\n", "", 0)
+        return waited
     finally:
         process.kill()
         process.communicate()
