@@ -4,6 +4,7 @@
 // complex ones twice as much; a further product or square keeps that to a small factor, 8 in all.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "check.hpp"
 #include "dispatch.hpp"
@@ -38,11 +39,12 @@ template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, i
   const index_t x_stride = n_in * planes * B<T>, out_stride = n_out * planes * B<T>;
   std::vector<T> A(check::size(n_out * n_in * planes));
   Panels<T> x(check::size(kPanels * x_stride)), x0(check::size(kPanels * out_stride)),
-      coefficient(check::size(kPanels * B<T>));
-  fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4);
+      coefficient(check::size(kPanels * B<T>)), base(coefficient.size());
+  fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4), fill_uniform(base, 6);
   for (const bool conj : {false, true})
     for (const Epilogue epilogue :
-         {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kSquaredNorm, Epilogue::kResidualNorm}) {
+         {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm, Epilogue::kStoreSquaredNorm,
+          Epilogue::kResidualNorm}) {
       Panels<T> out(check::size(kPanels * out_stride)), squares(check::size(kPanels * B<T>));
       fill_uniform(out, 5);
       const Panels<T> out_before = out;
@@ -51,6 +53,7 @@ template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, i
       q.row_begin = 0, q.row_end = n_out, q.n_in = n_in, q.planes = planes;
       q.x = x.data(), q.x_stride = x_stride, q.n_panels = kPanels, q.epilogue = epilogue;
       q.out = out.data(), q.out_stride = out_stride, q.coefficient = coefficient.data();
+      q.base = base.data();
       q.x0 = x0.data(), q.x0_stride = out_stride, q.weight = T(2), q.squares = squares.data();
       kernels.product(q);
       double worst = 0;
@@ -64,16 +67,24 @@ template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, i
               y += (conj ? std::conj(a) : a) * at(x, x_stride, panel, d, planes, lane);
             }
             const Complex got = at(out, out_stride, panel, i, planes, lane);
-            if (epilogue == Epilogue::kStore) worst = std::max(worst, std::abs(got - y));
+            if (epilogue == Epilogue::kStore || epilogue == Epilogue::kStoreSquaredNorm)
+              worst = std::max(worst, std::abs(got - y));
             if (epilogue == Epilogue::kAxpy) {
               const auto factor = static_cast<double>(coefficient[check::size(panel * B<T> + lane)]);
               worst = std::max(worst, std::abs(got - at(out_before, out_stride, panel, i, planes, lane) - factor * y));
             }
-            if (epilogue == Epilogue::kSquaredNorm) sum += 2 * std::norm(y);
+            if (epilogue == Epilogue::kCombine) {
+              const std::size_t sample = check::size(panel * B<T> + lane);
+              const Complex expected = static_cast<double>(base[sample]) * at(x0, out_stride, panel, i, planes, lane) +
+                                       static_cast<double>(coefficient[sample]) * y;
+              worst = std::max(worst, std::abs(got - expected));
+            }
+            if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm) sum += 2 * std::norm(y);
             if (epilogue == Epilogue::kResidualNorm)
               sum += 2 * std::norm(at(x0, out_stride, panel, i, planes, lane) - y);
           }
-          if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kResidualNorm)
+          if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm ||
+              epilogue == Epilogue::kResidualNorm)
             worst = std::max(
                 worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) / (1 + sum));
         }
@@ -133,15 +144,69 @@ template <class T> void test_scale_and_settle(const Kernels<T>& kernels, index_t
                                          at(v, stride, panel, row, 1, lane) *
                                              static_cast<double>(scale[check::size(panel * B<T> + lane)])));
   CHECK(worst <= check::kUnit<T>);
-  kernels.settle(out.data(), stride, v.data(), stride, kPanels, n_rows, T(3), squares.data());
-  CHECK(v == out);
-  for (index_t panel = 0; panel < kPanels; ++panel)
-    for (index_t lane = 0; lane < B<T>; ++lane) {
-      double sum = 0;
-      for (index_t row = 0; row < n_rows; ++row) sum += 3 * std::norm(at(v, stride, panel, row, 1, lane));
-      CHECK(std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) <=
-            tolerance(check::kUnit<T>, n_rows));
+  std::vector<Panels<T>> terms(kMostTerms, Panels<T>(v.size())), coefficients(kMostTerms, Panels<T>(scale.size()));
+  const T *term[kMostTerms], *coefficient[kMostTerms];
+  for (index_t j = 0; j < kMostTerms; ++j) {
+    fill_uniform(terms[check::size(j)], 10 + static_cast<unsigned>(j));
+    fill_uniform(coefficients[check::size(j)], 20 + static_cast<unsigned>(j));
+    term[j] = terms[check::size(j)].data(), coefficient[j] = coefficients[check::size(j)].data();
+  }
+  for (index_t n_terms = 0; n_terms <= kMostTerms; ++n_terms) {
+    std::fill(squares.begin(), squares.end(), T(0));
+    kernels.settle({out.data(), stride, v.data(), stride, kPanels, n_rows, T(3), squares.data(), n_terms, term,
+                    coefficient});
+    for (index_t panel = 0; panel < kPanels; ++panel)
+      for (index_t lane = 0; lane < B<T>; ++lane) {
+        double sum = 0, off = 0;
+        for (index_t row = 0; row < n_rows; ++row) {
+          Complex expected = at(out, stride, panel, row, 1, lane);
+          for (index_t j = 0; j < n_terms; ++j)
+            expected += static_cast<double>(coefficient[j][panel * B<T> + lane]) *
+                        at(terms[check::size(j)], stride, panel, row, 1, lane);
+          off = std::max(off, std::abs(at(v, stride, panel, row, 1, lane) - expected));
+          sum += 3 * std::norm(at(v, stride, panel, row, 1, lane));
+        }
+        CHECK(off <= tolerance(check::kUnit<T>, n_terms + 1));
+        CHECK(std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) <=
+              tolerance(check::kUnit<T>, n_rows) * (1 + sum));
+      }
+  }
+}
+
+// Assignments against the definition, with some classes far away and lanes without a sample.
+template <class T> void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
+  constexpr index_t kLanesTested = 2 * B<T>;
+  const index_t n_samples = kLanesTested - 3;
+  Panels<T> squares(check::size(k * kLanesTested)), pi(squares.size());
+  fill_uniform(squares, 1);
+  for (T& s : squares) s = s * s;
+  if (k > 1) squares[check::size(kLanesTested)] = std::numeric_limits<T>::infinity();  // class 1 was left for sample 0
+  std::vector<char> live(check::size(k), 0);
+  const double beyond = -std::log(static_cast<double>(std::numeric_limits<T>::epsilon())) / lambda;
+  kernels.softmax({squares.data(), pi.data(), kLanesTested, k, kLanesTested, n_samples, static_cast<T>(lambda),
+                   static_cast<T>(beyond), live.data()});
+  std::vector<char> expected_live(live.size(), 0);
+  for (index_t i = 0; i < kLanesTested; ++i) {
+    double least = std::numeric_limits<double>::infinity(), sum = 0;
+    const auto rho = [&](index_t j) { return std::sqrt(static_cast<double>(squares[check::size(j * kLanesTested + i)])); };
+    for (index_t j = 0; j < k; ++j) least = std::min(least, rho(j));
+    for (index_t j = 0; j < k; ++j) sum += std::exp(-lambda * (rho(j) - least));
+    for (index_t j = 0; j < k; ++j) {
+      const auto got = static_cast<double>(pi[check::size(j * kLanesTested + i)]);
+      // An argument up to ln(1/u) = 36 that is off by a few units of lambda rho.
+      CHECK(std::abs(got - std::exp(-lambda * (rho(j) - least)) / sum) <= 64 * check::kUnit<T> * (1 + lambda));
+      if (got > 0 && i < n_samples) expected_live[check::size(j)] = 1;
     }
+  }
+  CHECK(live == expected_live);
+  Panels<T> norms = squares;
+  norms[0] = 0;
+  kernels.reciprocal_norms(norms.data(), kLanesTested, T(1e-8));
+  CHECK(norms[0] == T(1) / T(1e-8));
+  for (std::size_t i = 1; i < check::size(kLanesTested); ++i) {
+    const double expected = 1 / std::max(std::sqrt(static_cast<double>(squares[i])), 1e-8);
+    CHECK(std::abs(static_cast<double>(norms[i]) - expected) <= 4 * check::kUnit<T> * expected);
+  }
 }
 
 }  // namespace
@@ -167,5 +232,12 @@ TEST(grams_of_every_size) {
 TEST(scale_and_settle) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t n_rows : {1, 2, 3, 17}) test_scale_and_settle(kernels, n_rows);
+  });
+}
+
+TEST(softmax_and_norms) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t k : {1, 2, 3, 10})
+      for (const double lambda : {0.5, 5.0, 500.0}) test_softmax(kernels, k, lambda);
   });
 }
