@@ -1,9 +1,9 @@
 """Classifiers on features: nearest subspace, with the scores of all cyclic shifts, and k nearest by cosine.
 
-The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is one
-circular cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of
-signals is exactly shift-equivariant, one forward pass of a sample and this give what its classifier says of all
-its shifts. Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
+The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a circular
+cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of signals is
+shift-equivariant, one forward pass of a sample and this give what its classifier says of all its shifts.
+Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _features(Z: npt.ArrayLike, name: str = "Z") -> Array:
 
 
 def _truth(y: npt.ArrayLike, m: int) -> Array:
-    """One label per sample: without this check NumPy would broadcast another shape against the predictions."""
+    """One label per sample; NumPy would broadcast another shape against the predictions."""
     array = np.asarray(y)
     if array.shape != (m,):
         raise ValueError(f"y has shape {array.shape}; expected labels ({m},)")
@@ -62,7 +62,8 @@ class _Classifier:
         array = _features(Z)
         if array.shape[1:] != self._sample_shape:
             expected = ", ".join(map(str, ("m", *self._sample_shape)))
-            raise ValueError(f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to")
+            message = f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to"
+            raise ValueError(message)
         return array
 
     def _decode(self, codes: Array) -> Array:
@@ -85,9 +86,9 @@ class NearestSubspace(_Classifier):
     Parameters
     ----------
     n_components : int, default 10
-        Dimension of every subspace. A class has fewer when its features span fewer dimensions (their numerical
-        rank, so never more than its samples), and never as many as the features have: then d - 1, since the
-        whole space is near to everything.
+        Dimension of every subspace. A class has fewer when its features span fewer dimensions (their
+        numerical rank, so never more than its samples), and never as many as the features have: then d - 1,
+        since the whole space is near to everything.
 
     Attributes
     ----------
@@ -100,19 +101,19 @@ class NearestSubspace(_Classifier):
     Raises
     ------
     ValueError, TypeError
-        If n_components is not an integer >= 1. The methods raise ValueError before `fit`, for NaN or infinity,
-        for features of another shape than those fitted, and unless y holds one label per sample.
+        If n_components is not an integer >= 1. The methods raise ValueError before `fit`, for NaN or
+        infinity, for features of another shape than those fitted, and unless y holds one label per sample.
 
     Notes
     -----
-    The bases come from the smaller Gram matrix (m_j, m_j) or (d, d), in double precision: O(m_j d min(m_j, d)).
-    A direction whose singular value is below about sqrt(max(m_j, d) eps) of the largest, or within the rounding of
-    single-precision features, counts as absent.
+    The bases come from the smaller Gram matrix, (m_j, m_j) or (d, d), in double precision:
+    O(m_j d min(m_j, d)). A direction whose singular value is below about sqrt(max(m_j, d) eps) of the largest,
+    or within the rounding of single-precision features, counts as absent.
 
     References
     ----------
-    .. [1] Chan, Yu, You, Qi, Wright and Ma, "ReduNet: A White-box Deep Network from the Principle of Maximizing
-       Rate Reduction", JMLR 23 (2022).
+    .. [1] Chan, Yu, You, Qi, Wright and Ma, "ReduNet: A White-box Deep Network from the Principle of
+       Maximizing Rate Reduction", JMLR 23 (2022).
 
     Examples
     --------
@@ -150,7 +151,8 @@ class NearestSubspace(_Classifier):
         self.classes_, labels = _labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
-        self.bases_ = [_leading_subspace(rows[labels == j], self.n_components) for j in range(len(self.classes_))]
+        classes = range(len(self.classes_))
+        self.bases_ = [_leading_subspace(rows[labels == j], self.n_components) for j in classes]
         return self
 
     def scores(self, Z: npt.ArrayLike) -> Array:
@@ -190,9 +192,9 @@ class NearestSubspace(_Classifier):
         Returns
         -------
         (m, S, k) array
-            Entry s belongs to ``np.roll(z, s * stride, axis=-1)``, S = ceil(T / stride). For images the shifts
-            (dy, dx), ``np.roll(z, (dy, dx), axis=(-2, -1))``, are in row-major order: dx runs fastest. The order
-            is that of `redunet.shifts`.
+            Entry s belongs to ``np.roll(z, s * stride, axis=-1)``, S = ceil(T / stride). For images the
+            shifts (dy, dx), ``np.roll(z, (dy, dx), axis=(-2, -1))``, are in row-major order: dx runs fastest.
+            The order is that of `redunet.shifts`.
 
         Raises
         ------
@@ -237,13 +239,13 @@ class NearestSubspace(_Classifier):
         axes = tuple(range(2, array.ndim))
         dtype = np.result_type(array, *self.bases_)
         forward, inverse = (np.fft.fftn, np.fft.ifftn) if dtype.kind == "c" else (np.fft.rfftn, np.fft.irfftn)
-        # Frequency first and contiguous, (F, C, r_j) here and (F, n, C) below: one BLAS product per frequency.
+        # Frequency first and contiguous, (F, C, r_j) here, (F, n, C) below: one BLAS product per frequency.
         bases = [forward(U.T.reshape(-1, C, *shape), axes=axes) for U in self.bases_]
         freqs = bases[0].shape[2:]
         F = math.prod(freqs)
         spectra = [np.ascontiguousarray(U.reshape(len(U), C, F).transpose(2, 1, 0)) for U in bases]
         picked = (slice(None), slice(None), *[slice(None, None, stride)] * len(shape))
-        # Per sample: the spectrum and its copies, those of the products and correlations of one class, the scores.
+        # Per sample: the spectrum and its copies, products and correlations of one class, the scores.
         widest = max(U.shape[2] for U in spectra)
         arrays = 4 * C + 5 * widest + len(spectra)
         for rows in _chunks(m, arrays * math.prod(shape) * dtype.itemsize):
@@ -254,7 +256,7 @@ class NearestSubspace(_Classifier):
             squares = _squared_norms(Z.reshape(n, -1))[:, None]
             scores = []
             for U in spectra:
-                product = (V @ U).transpose(1, 2, 0).reshape(n, U.shape[2], *freqs)
+                product = _products(V, U).transpose(1, 2, 0).reshape(n, U.shape[2], *freqs)
                 correlations = inverse(product, s=shape, axes=axes)[picked]  # (n, r_j, S axes)
                 scores.append(squares - _squares(correlations).sum(axis=1).reshape(n, -1))
             stacked = np.stack(scores, axis=2)
@@ -270,8 +272,8 @@ class CosineNeighbors(_Classifier):
     Parameters
     ----------
     n_neighbors : int, default 5
-        Neighbours that vote (all samples, if there are fewer). On a tied vote the smallest label wins. Of equally
-        similar samples the earlier are nearer. A zero vector has similarity 0 with everything.
+        Neighbours that vote (all samples, if there are fewer). On a tied vote the smallest label wins. Of
+        equally similar samples the earlier are nearer. A zero vector has similarity 0 with everything.
 
     Attributes
     ----------
@@ -343,6 +345,16 @@ def _squares(Z: Array) -> Array:
     return result
 
 
+def _products(V: Array, U: Array) -> Array:
+    """(F, n, C) times (F, C, r), frequency by frequency."""
+    # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its threads
+    # from a few thousand entries on, which took ten times as long (C = 300, n = 17, 2 threads on shared cores).
+    if V.shape[1] == 1 or U.shape[2] == 1:
+        product: Array = np.einsum("fnc,fcr->fnr", V, U)
+        return product
+    return V @ U
+
+
 def _squared_norms(rows: Array) -> Array:
     """||z||^2 of every row, (m, d) to (m,)."""
     result: Array = np.vecdot(rows, rows).real
@@ -366,7 +378,7 @@ def _directions(array: Array) -> Array:
 
 
 def _leading_subspace(rows: Array, n_components: int) -> Array:
-    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix in double precision."""
+    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix in doubles."""
     m, d = rows.shape
     double = np.result_type(rows, np.float64)
     pairs = _real_view(rows).astype(np.float64)
@@ -374,9 +386,10 @@ def _leading_subspace(rows: Array, n_components: int) -> Array:
     wide = np.ldexp(pairs, -np.frexp(np.abs(pairs).max())[1]).view(double).T  # (d, m): one column per sample
     gram = wide.conj().T @ wide if m <= d else wide @ wide.conj().T
     values, vectors = np.linalg.eigh(gram)
-    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to precision eps
-    # differ from exact ones by at most eps ||Z||_F in any singular value: below that there is no direction.
-    noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], np.finfo(rows.dtype).eps ** 2 * values.sum())
+    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to precision
+    # eps differ from exact ones by at most eps ||Z||_F in any singular value: below that is no direction.
+    rounding = np.finfo(rows.dtype).eps ** 2 * values.sum()
+    noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], rounding)
     r = min(n_components, int(np.count_nonzero(values > noise)), d - 1)
     top = vectors[:, ::-1][:, :r]
     # Images of weak directions are orthogonal only to eps (largest / weak)^2: QR makes them so to eps.
