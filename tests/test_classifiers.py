@@ -1,7 +1,12 @@
 """Nearest subspace and cosine neighbours, against brute force and scikit-learn.
 
-All-shift scores and brute force differ by the rounding of one FFT correlation: a few log2(N) units of ||z||^2 = 1.
+All-shift scores and brute force differ by rounding alone, with ||z|| = ||u|| = 1 (u = eps / 2): three FFTs err by
+about 3 log2(N) u in norm, the sum over C channels by at most C u, and brute force by at most d u, in each of r
+correlations c. Squared, |delta(c^2)| <= 2 |c| |delta c| and sum |c| <= sqrt(r): `bound` below.
 """
+
+import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -26,7 +31,14 @@ def rolled(Z, stride):
     """Every shift as a copy, (m, S, ...)."""
     axes = tuple(range(1, Z.ndim - 1)) if Z.ndim > 2 else ()
     shifts = np.ndindex(*[-(-n // stride) for n in Z.shape[2:]])
-    return np.stack([np.roll(Z, [stride * s for s in shift], axis=tuple(a + 1 for a in axes)) for shift in shifts], 1)
+    axes = tuple(a + 1 for a in axes)
+    return np.stack([np.roll(Z, [stride * s for s in shift], axis=axes) for shift in shifts], 1)
+
+
+def bound(shape, r, dtype):
+    N, d = np.prod(shape[1:]), np.prod(shape)
+    per_correlation = 4 * (3 * np.log2(N + 1) + shape[0]) + d  # a complex operation rounds up to 4 real ones
+    return (2 * np.sqrt(r) * per_correlation + 2 * d) * np.finfo(dtype).eps / 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
@@ -40,8 +52,9 @@ def test_all_shifts_equal_brute_force(shape, stride, dtype):
     scores = classifier.scores_all_shifts(Z, stride=stride)
     assert scores.dtype == np.dtype(dtype).type(0).real.dtype
     assert scores.shape == brute.shape
-    N = np.prod(shape)
-    np.testing.assert_allclose(scores, brute, rtol=0, atol=8 * (4 + np.log2(N)) * np.finfo(dtype).eps)
+    atol = bound(shape, 2, dtype)
+    assert atol < 1e-10 or dtype in ("float32", "complex64")
+    np.testing.assert_allclose(scores, brute, rtol=0, atol=atol)
     clear = np.abs(np.diff(np.sort(brute, axis=2)[:, :, :2], axis=2))[:, :, 0] > 1e-4
     labels = classifier.predict_all_shifts(Z, stride=stride)
     assert (labels == classifier.classes_[brute.argmin(axis=2)])[clear].all()
@@ -129,6 +142,131 @@ def test_errors():
     signals = NearestSubspace().fit(np.ones((2, 1, 3)), [0, 1])
     with pytest.raises(ValueError, match=r"stride is 0; expected an integer >= 1"):
         signals.scores_all_shifts(np.ones((2, 1, 3)), stride=0)
+
+
+@pytest.mark.parametrize("fitted", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize("asked", ["float32", "float64", "complex128"])
+def test_all_shifts_of_mixed_dtypes(fitted, asked):
+    shape = (3, 4, 5)
+    Z, y = clouds(shape, fitted)
+    classifier = NearestSubspace(2).fit(Z, y)
+    Z = clouds(shape, asked, seed=1)[0]
+    copies = rolled(Z, 1)
+    brute = np.stack([classifier.scores(copies[:, s]) for s in range(20)], axis=1)
+    atol = bound(shape, 2, "float32")
+    np.testing.assert_allclose(classifier.scores_all_shifts(Z), brute, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("r", [1, 2])
+def test_all_shifts_follow_the_order_of_shifts(r):
+    Z, y = clouds((2, 5, 4), "float64", m=6, k=2)
+    classifier = NearestSubspace(r).fit(Z, y)
+    copies = rn.shifts(Z, stride=2)
+    brute = np.stack([classifier.scores(copies[:, s]) for s in range(copies.shape[1])], axis=1)
+    np.testing.assert_allclose(
+        classifier.scores_all_shifts(Z, stride=2), brute, rtol=0, atol=bound((2, 5, 4), r, "float64")
+    )
+
+
+def test_memory_is_bounded_with_many_channels(monkeypatch):
+    Z, y = clouds((64, 32), "float32", m=400, k=2)
+    classifier = NearestSubspace(1).fit(Z, y)
+    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1 << 18)
+    classifier.predict_all_shifts(Z[:2])
+    tracemalloc.start()
+    classifier.predict_all_shifts(Z)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    labels = 2 * 400 * 32 * 8  # the pieces and the whole, as 64-bit numbers
+    checked = Z.size  # the mask of finite entries
+    assert peak < labels + checked + 2 * (1 << 18)
+
+
+@pytest.mark.parametrize("m", [12, 60])
+def test_known_subspaces_are_recovered(m):
+    rng = np.random.default_rng(3)
+    truth = [np.linalg.qr(rng.normal(size=(40, 3)) + 1j * rng.normal(size=(40, 3)))[0] for _ in range(2)]
+    coefficients = rng.normal(size=(2, m, 3))
+    Z = np.concatenate([c @ U.T for c, U in zip(coefficients, truth, strict=True)])
+    y = np.repeat(["p", "q"], m)
+    classifier = NearestSubspace(10).fit(Z, y)
+    for U, V in zip(truth, classifier.bases_, strict=True):
+        assert V.shape == (40, 3)
+        np.testing.assert_allclose(V @ V.conj().T, U @ U.conj().T, atol=1e-12)
+    assert classifier.score(Z, y) == 1.0
+
+
+def test_weak_directions_are_orthonormal():
+    rng = np.random.default_rng(4)
+    Z = rng.normal(size=(12, 4)) @ (np.array([1, 1e-2, 1e-4, 1e-6])[:, None] * rng.normal(size=(4, 40)))
+    U = NearestSubspace(4).fit(Z, np.zeros(12)).bases_[0]
+    np.testing.assert_allclose(U.T @ U, np.eye(4), rtol=0, atol=40 * np.finfo("d").eps)
+
+
+def test_rounding_adds_no_dimension():
+    rng = np.random.default_rng(5)
+    Z = (rng.normal(size=(20, 2)) @ rng.normal(size=(2, 12))).astype("float32")
+    assert NearestSubspace(10).fit(Z, np.zeros(20)).bases_[0].shape == (12, 2)
+
+
+@pytest.mark.parametrize("scale", [2.0**-500, 2.0**500])
+def test_the_scale_of_features_changes_nothing(scale):
+    Z, y = clouds((6,), "float64")
+    U, V = NearestSubspace(2).fit(Z, y).bases_, NearestSubspace(2).fit(Z * scale, y).bases_
+    assert all((a == b).all() for a, b in zip(U, V, strict=True))
+    assert (CosineNeighbors(3).fit(Z * scale, y).predict(Z / scale) == CosineNeighbors(3).fit(Z, y).predict(Z)).all()
+
+
+def test_features_without_a_subspace():
+    zeros = np.zeros((2, 1, 3))
+    classifier = NearestSubspace(2).fit(zeros, [0, 1])
+    assert (classifier.scores_all_shifts(zeros + 1) == 3).all()
+    assert NearestSubspace(1).fit([[1.0], [2.0]], [0, 1]).scores([[2.0]]).tolist() == [[4.0, 4.0]]
+
+
+def test_neighbours_of_real_and_complex_features():
+    Z, y = clouds((5,), "complex128", m=60)
+    for fitted, asked in [(Z[:40], Z[40:].real), (Z[:40].real, Z[40:])]:
+        expected = CosineNeighbors(3).fit(fitted.astype(complex), y[:40]).predict(asked.astype(complex))
+        assert (CosineNeighbors(3).fit(fitted, y[:40]).predict(asked) == expected).all()
+
+
+def test_equally_similar_neighbours_and_pieces(monkeypatch):
+    classifier = CosineNeighbors(3).fit([[1.0, 0.0]] * 6, [2, 2, 1, 1, 1, 1])
+    assert classifier.predict([[1.0, 0.0], [0.0, 0.0]]).tolist() == [2, 2]
+    Z, y = clouds((5,), "float64", m=60)
+    whole = CosineNeighbors(3).fit(Z, y).predict(Z)
+    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1)
+    assert (CosineNeighbors(3).fit(Z, y).predict(Z) == whole).all()
+
+
+@pytest.mark.parametrize("classifier", [NearestSubspace(1), CosineNeighbors(1)])
+def test_errors_of_samples_and_labels(classifier):
+    Z = np.ones((2, 1, 3))
+    name = type(classifier).__name__
+    for method in ("predict", "score", "scores", "scores_all_shifts", "predict_all_shifts", "score_all_shifts"):
+        if hasattr(classifier, method):
+            y = ([0, 1],) if method.startswith("score") and not method.startswith("scores") else ()
+            with pytest.raises(ValueError, match=f"this {name} is not fitted; call fit first"):
+                getattr(type(classifier)(), method)(Z, *y)
+    with pytest.raises(ValueError, match=r"Z has shape \(3,\); expected \(m, d\), \(m, C, T\) or \(m, C, H, W\)"):
+        classifier.fit(np.ones(3), [0, 1, 2])
+    with pytest.raises(TypeError, match=r"Z has dtype <U1; expected real or complex numbers"):
+        classifier.fit([["a"]], [0])
+    with pytest.raises(ValueError, match=r"y holds a NaN or infinite label; expected a label for every sample"):
+        classifier.fit(Z, [0, np.nan])
+    with pytest.raises(TypeError, match=r"y holds labels that cannot be compared with one another"):
+        classifier.fit(Z, np.array([0, "a"], dtype=object))
+    classifier.fit(Z, [0, 1])
+    with pytest.raises(ValueError, match=r"Z holds NaN or infinity; expected finite numbers"):
+        classifier.predict(Z * np.inf)
+    for y in (0, [0], [[0], [1]], [0, 1, 1]):
+        message = rf"y has shape {re.escape(str(np.shape(y)))}; expected labels \(2,\)"
+        with pytest.raises(ValueError, match=message):
+            classifier.score(Z, y)
+        if isinstance(classifier, NearestSubspace):
+            with pytest.raises(ValueError, match=message):
+                classifier.score_all_shifts(Z, y)
 
 
 def test_repr():

@@ -52,6 +52,54 @@ def test_correlation_is_the_direct_loop(shape, size, dtype, block, monkeypatch):
     assert (np.abs(out - direct(X, lift.kernels_)) <= bound(X, lift.kernels_)).all()
 
 
+def spectral_bound(X, kernels):
+    """Rounding of the correlation through the FFT, the same for every entry of a sample and channel.
+
+    A radix-p step of an FFT of unitary scale sums p products with rounded twiddle factors: a relative error in norm
+    of at most (p + 5) units, added up over the prime factors; e is the sum over the axes. The spectrum of x is off by
+    e ||x|| and is multiplied by at most ||K||_1, that of K by e ||K|| and is multiplied by at most ||x||_1; the sum
+    of C' products and the inverse are off by C' + 2 + e units of at most ||K||_1 ||x||.
+    """
+    eps = np.finfo(X.dtype).eps
+    e = sum(p + 5 for n in X.shape[2:] for p in prime_factors(n))
+    axes = tuple(range(2, X.ndim))
+    x, K = np.abs(X.astype(np.float64)), np.abs(kernels)
+    one = np.einsum("oc,mc->mo", K.sum(axes), np.sqrt((x**2).sum(axes)))
+    two = np.einsum("oc,mc->mo", np.sqrt((K**2).sum(axes)), x.sum(axes))
+    total = eps * ((2 * e + X.shape[1] + 2) * one + e * two)
+    return total.reshape(*total.shape, *(1 for _ in axes))
+
+
+def prime_factors(n):
+    p = next((p for p in range(2, n + 1) if n % p == 0), None)
+    return [] if p is None else [p, *prime_factors(n // p)]
+
+
+@pytest.mark.parametrize("block", [1, 1000, 1 << 22])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_correlation_by_the_fft_is_the_direct_loop(shape, size, dtype, block, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(module, "MOST_TAPS", 0)
+    X = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    lift = rn.RandomLift(5, size, activation="identity", random_state=0)
+    out = lift(X)
+    assert out.dtype == dtype
+    assert (np.abs(out - direct(X, lift.kernels_)) <= spectral_bound(X, lift.kernels_)).all()
+
+
+def test_few_taps_keep_exact_zeros_and_many_take_the_fft(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(2, 1, 300))
+    X[..., 30:] = 0
+    few, many = (rn.RandomLift(4, n, activation="identity", random_state=0) for n in (256, 257))
+    assert (few(X)[..., 30:45] == 0).all()  # 256 points from t < 45 on end before the signal starts again
+    assert (np.abs(many(X) - direct(X, many.kernels_)) <= spectral_bound(X, many.kernels_)).all()
+    monkeypatch.setattr(module, "_correlate", None)
+    many(X)
+    with pytest.raises(TypeError, match="not callable"):
+        few(X)
+
+
 def test_seeded_kernels_are_the_authors():
     for shape, size in (((2, 3, 8), (5,)), ((2, 3, 8, 8), (5, 5))):
         lift = rn.RandomLift(4, 5, random_state=10).fit(np.zeros(shape))
@@ -177,7 +225,8 @@ def test_sample_errors(monkeypatch):
         rn.RandomLift(2, (3, 3))(np.zeros((4, 2, 8)))
     X = np.zeros((5, 2, 8))
     monkeypatch.setattr(module, "BLOCK_BYTES", 1)
-    for bad in (np.nan, -np.inf):
+    for bad, most_taps in ((np.nan, 256), (-np.inf, 256), (np.nan, 0), (-np.inf, 0)):
+        monkeypatch.setattr(module, "MOST_TAPS", most_taps)
         X[3, 1, 2] = bad
         with pytest.raises(ValueError, match="X holds a NaN or infinite value in sample 3; expected finite values"):
             lift(X)

@@ -1,12 +1,14 @@
 """Classifiers on features: nearest subspace, with the scores of all cyclic shifts, and k nearest by cosine.
 
-The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is one circular
-cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of signals is exactly
+The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a circular
+cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of signals is
 shift-equivariant, one forward pass of a sample and this give what its classifier says of all its shifts.
+Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ from redunet import checks
 
 Array = npt.NDArray[Any]
 
-# Samples are scored in pieces whose largest temporary array has about this size.
+# Samples are scored in pieces whose temporary arrays together have about this size.
 CHUNK_BYTES = 1 << 26
 
 
@@ -29,10 +31,16 @@ def _features(Z: npt.ArrayLike, name: str = "Z") -> Array:
     return array
 
 
+def _truth(y: npt.ArrayLike, m: int) -> Array:
+    """One label per sample; NumPy would broadcast another shape against the predictions."""
+    array = np.asarray(y)
+    if array.shape != (m,):
+        raise ValueError(f"y has shape {array.shape}; expected labels ({m},)")
+    return array
+
+
 def _labels(y: npt.ArrayLike, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
-    if np.ndim(y) != 1:
-        raise ValueError(f"y has shape {np.shape(y)}; expected labels ({m},)")
-    labels, _, classes = checks.membership(y, m)
+    labels, _, classes = checks.membership(_truth(y, m), m)
     assert labels is not None
     return classes, labels
 
@@ -54,7 +62,8 @@ class _Classifier:
         array = _features(Z)
         if array.shape[1:] != self._sample_shape:
             expected = ", ".join(map(str, ("m", *self._sample_shape)))
-            raise ValueError(f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to")
+            message = f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to"
+            raise ValueError(message)
         return array
 
     def _decode(self, codes: Array) -> Array:
@@ -66,8 +75,9 @@ class _Classifier:
         raise NotImplementedError
 
     def score(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> float:
-        """Share of samples whose label is predicted as in ``y``."""
-        return float(np.mean(self.predict(Z) == np.asarray(y)))
+        """Accuracy: the share of samples whose label is predicted as in ``y``, (m,)."""
+        predicted = self.predict(Z)
+        return float(np.mean(predicted == _truth(y, len(predicted))))
 
 
 class NearestSubspace(_Classifier):
@@ -76,15 +86,34 @@ class NearestSubspace(_Classifier):
     Parameters
     ----------
     n_components : int, default 10
-        Dimension of every subspace. A class has fewer when its features span fewer dimensions, and never as many as the
-        features have: then d - 1, since the whole space is near to everything.
+        Dimension of every subspace. A class has fewer when its features span fewer dimensions (their
+        numerical rank, so never more than its samples), and never as many as the features have: then d - 1,
+        since the whole space is near to everything.
 
     Attributes
     ----------
     classes_ : (k,) array
         The labels.
     bases_ : list of (d, r_j) arrays
-        Orthonormal bases U_j, the top left singular vectors of each class's features (not centred).
+        Orthonormal bases U_j, the top left singular vectors of each class's features (not centred), in the
+        features' floating dtype; d = C T or C H W for signals and images. A class of zeros has r_j = 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n_components is not an integer >= 1. The methods raise ValueError before `fit`, for NaN or
+        infinity, for features of another shape than those fitted, and unless y holds one label per sample.
+
+    Notes
+    -----
+    The bases come from the smaller Gram matrix, (m_j, m_j) or (d, d), in double precision:
+    O(m_j d min(m_j, d)). A direction whose singular value is below about sqrt(max(m_j, d) eps) of the largest,
+    or within the rounding of single-precision features, counts as absent.
+
+    References
+    ----------
+    .. [1] Chan, Yu, You, Qi, Wright and Ma, "ReduNet: A White-box Deep Network from the Principle of
+       Maximizing Rate Reduction", JMLR 23 (2022).
 
     Examples
     --------
@@ -112,23 +141,36 @@ class NearestSubspace(_Classifier):
         -------
         NearestSubspace
             Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z holds NaN, infinity or no numbers, or has other axes, or y is not one label per sample.
         """
         array = _features(Z)
         self.classes_, labels = _labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
-        self.bases_ = [_leading_subspace(rows[labels == j], self.n_components) for j in range(len(self.classes_))]
+        classes = range(len(self.classes_))
+        self.bases_ = [_leading_subspace(rows[labels == j], self.n_components) for j in classes]
         return self
 
     def scores(self, Z: npt.ArrayLike) -> Array:
         """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k): the smallest wins.
 
         They are good to a few rounding units of ||z||^2, and never negative.
+
+        Examples
+        --------
+        >>> import redunet as rn
+        >>> classifier = rn.NearestSubspace(n_components=1).fit([[1.0, 0.0], [0.0, 1.0]], ["a", "b"])
+        >>> classifier.scores([[3.0, 1.0]]).tolist()
+        [[1.0, 9.0]]
         """
         array = self._check(Z)
         rows = array.reshape(len(array), -1)
-        squares = _squares(rows).sum(axis=1)
-        inside = np.stack([_squares(rows @ U.conj()).sum(axis=1) for U in self.bases_], axis=1)
+        squares = _squared_norms(rows)
+        inside = np.stack([_squared_norms(rows @ U.conj()) for U in self.bases_], axis=1)
         distances: Array = np.maximum(squares[:, None] - inside, 0)
         return distances
 
@@ -150,8 +192,29 @@ class NearestSubspace(_Classifier):
         Returns
         -------
         (m, S, k) array
-            Entry s belongs to ``np.roll(z, s * stride, axis=-1)``; for images the shifts are in row-major order, those
-            of the vertical axis first.
+            Entry s belongs to ``np.roll(z, s * stride, axis=-1)``, S = ceil(T / stride). For images the
+            shifts (dy, dx), ``np.roll(z, (dy, dx), axis=(-2, -1))``, are in row-major order: dx runs fastest.
+            The order is that of `redunet.shifts`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If Z is not of signals or images, or stride is not an integer >= 1.
+
+        Notes
+        -----
+        A product of spectra summed over channels and one inverse FFT per sample, class and component:
+        O(m k r (C + log N) N) with N = T or H W. The arrays in use are bounded apart from the result.
+
+        Examples
+        --------
+        >>> import redunet as rn
+        >>> Z = [[[1.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]]]  # a pulse and a constant: (2, 1, 3)
+        >>> classifier = rn.NearestSubspace(n_components=1).fit(Z, ["pulse", "constant"])
+        >>> classifier.scores_all_shifts(Z[:1]).round(3)[0]  # classes in sorted order
+        array([[0.667, 0.   ],
+               [0.667, 1.   ],
+               [0.667, 1.   ]])
         """
         array = self._check(Z)
         return np.concatenate([scores for _, scores in self._shift_scores(array, stride)])
@@ -163,8 +226,9 @@ class NearestSubspace(_Classifier):
         return self._decode(np.concatenate(parts))
 
     def score_all_shifts(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, stride: int = 1) -> float:
-        """Share of all cyclic shifts of all samples whose label is predicted as in ``y``, (m,)."""
-        return float(np.mean(self.predict_all_shifts(Z, stride=stride) == np.asarray(y)[:, None]))
+        """Accuracy over all cyclic shifts of all samples, each counted once, with labels ``y``, (m,)."""
+        predicted = self.predict_all_shifts(Z, stride=stride)
+        return float(np.mean(predicted == _truth(y, len(predicted))[:, None]))
 
     def _shift_scores(self, array: Array, stride: int) -> Iterator[tuple[slice, Array]]:
         stride = checks.integer(stride, "stride", 1)
@@ -173,26 +237,30 @@ class NearestSubspace(_Classifier):
         m, C, *signal_shape = array.shape
         shape = tuple(signal_shape)
         axes = tuple(range(2, array.ndim))
-        real = array.dtype.kind == "f" and self.bases_[0].dtype.kind == "f"
-        transform = np.fft.rfftn if real else np.fft.fftn
-        # Spectra of all basis vectors, frequency first: (F, C, R).
-        stacked = np.concatenate([U.T for U in self.bases_]).reshape(-1, C, *shape)
-        U = transform(stacked, axes=axes).reshape(len(stacked), C, -1).transpose(2, 1, 0)
-        starts = np.cumsum([0, *(basis.shape[1] for basis in self.bases_)])
+        dtype = np.result_type(array, *self.bases_)
+        forward, inverse = (np.fft.fftn, np.fft.ifftn) if dtype.kind == "c" else (np.fft.rfftn, np.fft.irfftn)
+        # Frequency first and contiguous, (F, C, r_j) here, (F, n, C) below: one BLAS product per frequency.
+        bases = [forward(U.T.reshape(-1, C, *shape), axes=axes) for U in self.bases_]
+        freqs = bases[0].shape[2:]
+        F = math.prod(freqs)
+        spectra = [np.ascontiguousarray(U.reshape(len(U), C, F).transpose(2, 1, 0)) for U in bases]
         picked = (slice(None), slice(None), *[slice(None, None, stride)] * len(shape))
-        for rows in _chunks(m, 4 * stacked[:, 0].nbytes):
+        # Per sample: the spectrum and its copies, products and correlations of one class, the scores.
+        widest = max(U.shape[2] for U in spectra)
+        arrays = 4 * C + 5 * widest + len(spectra)
+        for rows in _chunks(m, arrays * math.prod(shape) * dtype.itemsize):
             Z = array[rows]
-            V = transform(Z, axes=axes)
-            freqs = V.shape[2:]
-            product = V.conj().reshape(len(Z), C, -1).transpose(2, 0, 1) @ U  # (F, m, R)
-            product = product.transpose(1, 2, 0).reshape(len(Z), -1, *freqs)
-            correlations: Array = (np.fft.irfftn if real else np.fft.ifftn)(product, s=shape, axes=axes)
-            inside = _squares(correlations[picked]).reshape(len(Z), len(stacked), -1)  # (m, R, S)
-            squares = _squares(Z.reshape(len(Z), -1)).sum(axis=1)
-            scores = np.empty((len(Z), inside.shape[2], len(self.bases_)), inside.dtype)
-            for j in range(len(self.bases_)):
-                scores[:, :, j] = squares[:, None] - inside[:, starts[j] : starts[j + 1]].sum(axis=1)
-            yield rows, np.maximum(scores, 0, out=scores)
+            n = len(Z)
+            V = np.ascontiguousarray(forward(Z, axes=axes).reshape(n, C, F).transpose(2, 0, 1))
+            np.conj(V, out=V)
+            squares = _squared_norms(Z.reshape(n, -1))[:, None]
+            scores = []
+            for U in spectra:
+                product = _products(V, U).transpose(1, 2, 0).reshape(n, U.shape[2], *freqs)
+                correlations = inverse(product, s=shape, axes=axes)[picked]  # (n, r_j, S axes)
+                scores.append(squares - _squares(correlations).sum(axis=1).reshape(n, -1))
+            stacked = np.stack(scores, axis=2)
+            yield rows, np.maximum(stacked, 0, out=stacked)
 
     def __repr__(self) -> str:
         return f"NearestSubspace(n_components={self.n_components})"
@@ -204,12 +272,22 @@ class CosineNeighbors(_Classifier):
     Parameters
     ----------
     n_neighbors : int, default 5
-        Neighbours that vote (all samples, if there are fewer). On a tie the smallest label wins.
+        Neighbours that vote (all samples, if there are fewer). On a tied vote the smallest label wins. Of
+        equally similar samples the earlier are nearer. A zero vector has similarity 0 with everything.
 
     Attributes
     ----------
     classes_ : (k,) array
         The labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n_neighbors is not an integer >= 1. The methods raise as those of `NearestSubspace` do.
+
+    Notes
+    -----
+    The similarity is Re <z, z'> / (||z|| ||z'||), for real and complex features.
 
     Examples
     --------
@@ -227,20 +305,34 @@ class CosineNeighbors(_Classifier):
         array = _features(Z)
         self.classes_, self._codes = _labels(y, len(array))
         self._sample_shape = array.shape[1:]
+        self._complex = array.dtype.kind == "c"
         self._directions = _directions(array)
         return self
 
     def predict(self, Z: npt.ArrayLike) -> Array:
         """Labels of samples, (m,)."""
-        directions = _directions(self._check(Z))
-        n = min(self.n_neighbors, len(self._codes))
+        array = self._check(Z)
+        if self._complex and array.dtype.kind != "c":
+            array = array + 0j
+        directions = _directions(array)
+        if not self._complex and array.dtype.kind == "c":
+            directions = directions[:, ::2]  # the imaginary parts meet zeros
+        N, k = len(self._codes), len(self.classes_)
+        n = min(self.n_neighbors, N)
         codes = np.empty(len(directions), np.int64)
-        for rows in _chunks(len(directions), 3 * self._directions.dtype.itemsize * len(self._codes)):
+        itemsize = np.result_type(directions, self._directions).itemsize
+        # Per sample: the similarities and their partition, masks, and the positions of crowded rows.
+        for rows in _chunks(len(directions), (2 * itemsize + 12) * N):
             similarity = directions[rows] @ self._directions.T
-            nearest = np.argpartition(-similarity, n - 1, axis=1)[:, :n]
-            votes = np.zeros((len(nearest), len(self.classes_)), np.int64)
-            np.add.at(votes, (np.arange(len(nearest))[:, None], self._codes[nearest]), 1)
-            codes[rows] = votes.argmax(axis=1)  # the first, hence smallest, on a tie
+            last = np.partition(similarity, N - n, axis=1)[:, N - n, None]
+            nearest = similarity > last
+            level = similarity == last
+            room = n - nearest.sum(axis=1, keepdims=True)
+            crowded = level.sum(axis=1) > room[:, 0]
+            level[crowded] &= np.cumsum(level[crowded], axis=1) <= room[crowded]
+            voter, voted = np.nonzero(nearest | level)
+            votes = np.bincount(voter * k + self._codes[voted], minlength=len(similarity) * k)
+            codes[rows] = votes.reshape(-1, k).argmax(axis=1)  # the first, hence smallest, on a tie
         return self._decode(codes)
 
     def __repr__(self) -> str:
@@ -253,26 +345,53 @@ def _squares(Z: Array) -> Array:
     return result
 
 
+def _products(V: Array, U: Array) -> Array:
+    """(F, n, C) times (F, C, r), frequency by frequency."""
+    # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its threads
+    # from a few thousand entries on, which took ten times as long (C = 300, n = 17, 2 threads on shared cores).
+    if V.shape[1] == 1 or U.shape[2] == 1:
+        product: Array = np.einsum("fnc,fcr->fnr", V, U)
+        return product
+    return V @ U
+
+
+def _squared_norms(rows: Array) -> Array:
+    """||z||^2 of every row, (m, d) to (m,)."""
+    result: Array = np.vecdot(rows, rows).real
+    return result
+
+
+def _real_view(rows: Array) -> Array:
+    """Complex numbers as pairs along the last axis, so that a product is Re <z, z'>."""
+    rows = np.ascontiguousarray(rows)
+    return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
+
+
 def _directions(array: Array) -> Array:
-    """Rows of unit norm (zero rows stay zero); complex numbers as pairs, so that a product is Re <z, z'>."""
-    rows = np.ascontiguousarray(array.reshape(len(array), -1))
-    if rows.dtype.kind == "c":
-        rows = rows.view(rows.real.dtype)
+    """Rows of unit norm (zero rows stay zero), real."""
+    rows = _real_view(array.reshape(len(array), -1))
+    # A power of two first: the squares of what is left neither overflow nor vanish.
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     directions: Array = rows / np.where(norms == 0, 1, norms).astype(rows.dtype)
     return directions
 
 
 def _leading_subspace(rows: Array, n_components: int) -> Array:
-    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix in double precision."""
+    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix in doubles."""
     m, d = rows.shape
-    wide = rows.astype(np.result_type(rows, np.float64), copy=False).T  # (d, m): one column per sample
+    double = np.result_type(rows, np.float64)
+    pairs = _real_view(rows).astype(np.float64)
+    # A power of two first: the squares of what is left neither overflow nor all vanish.
+    wide = np.ldexp(pairs, -np.frexp(np.abs(pairs).max())[1]).view(double).T  # (d, m): one column per sample
     gram = wide.conj().T @ wide if m <= d else wide @ wide.conj().T
     values, vectors = np.linalg.eigh(gram)
-    largest = float(values[-1])
-    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest: below that there is no direction.
-    rank = int(np.count_nonzero(values > max(m, d) * np.finfo(np.float64).eps * largest)) if largest > 0 else 0
-    r = min(n_components, rank, max(d - 1, 1))
+    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to precision
+    # eps differ from exact ones by at most eps ||Z||_F in any singular value: below that is no direction.
+    rounding = np.finfo(rows.dtype).eps ** 2 * values.sum()
+    noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], rounding)
+    r = min(n_components, int(np.count_nonzero(values > noise)), d - 1)
     top = vectors[:, ::-1][:, :r]
-    basis: Array = wide @ (top / np.sqrt(values[::-1][:r])) if m <= d else top
+    # Images of weak directions are orthogonal only to eps (largest / weak)^2: QR makes them so to eps.
+    basis: Array = np.linalg.qr(wide @ top)[0] if m <= d else top
     return np.ascontiguousarray(basis.astype(rows.dtype))

@@ -1,8 +1,9 @@
 """Random lift: more channels, by cyclic correlation with random kernels and a nonlinearity.
 
 out[c, t] = tau(sum_{c', s} K[c, c', s] x[c', (t + s) mod T]), with K[c, c', s] ~ N(0, 1); images likewise over
-two axes. x is real, (m, C', T) or (m, C', H, W). Shifting x cyclically shifts the output. Each block of output
-positions is one matrix product of the kernels with the windows of x, so that memory is bounded whatever the sizes.
+two axes. x is real, (m, C', T) or (m, C', H, W). Shifting x cyclically shifts the output. With few taps a block of
+output positions is one matrix product of the kernels with the windows of x; with many the FFT does it, at a cost
+that does not depend on them. Memory is bounded whatever the sizes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ ACTIVATIONS = ("relu", "identity", "soft")
 # 5 channels in float32, one thread of an x86-64 server: 0.22 with 256 KiB, 0.10 with 1 MiB, 0.09 with 4 MiB, 0.08 with
 # 16 MiB.
 BLOCK_BYTES = 1 << 22
+
+# Taps of a kernel, over all its channels, above which the FFT is used: up to them a window of zeros gives exact zeros,
+# above them the FFT is faster. CPU seconds of product and FFT in float32, one thread of the same machine:
+# 135 taps, 500 x 15 x 200 to 20 channels: 0.013, 0.017;    243 taps, 500 x 3 x 28 x 28 to 16: 0.093, 0.071;
+# 255 taps, 500 x 15 x 200 to 20 channels: 0.028, 0.017;    405 taps, 500 x 5 x 28 x 28 to 16: 0.15, 0.075;
+# 400 taps, 50 x 1 x 16000 to 32 channels: 0.49, 0.12;     8100 taps, 50 x 100 x 28 x 28 to 75: 0.73, 0.50.
+MOST_TAPS = 256
 
 
 class RandomLift:
@@ -156,7 +164,9 @@ class RandomLift:
         checks.memory(math.prod(shape) * dtype.itemsize, "the lifted samples")
         out = np.empty(shape, dtype)
         kernels = _wrap(self.kernels_, samples.shape[2:]).astype(dtype)
-        if n_axes == 1:  # a signal is an image one pixel wide: blocks then may end anywhere along it
+        if math.prod(kernels.shape[1:]) > MOST_TAPS:
+            _correlate_spectra(samples, kernels, out)
+        elif n_axes == 1:  # a signal is an image one pixel wide: blocks then may end anywhere along it
             _correlate(samples[..., None], kernels[..., None], out[..., None])
         else:
             _correlate(samples, kernels, out)
@@ -231,9 +241,7 @@ def _correlate(X: Array, kernels: Array, out: Array) -> None:
     windows = np.empty((n, C, *taps, rows, W), out.dtype)
     for i in range(0, m, n):
         block = _padded(X[i : i + n], taps, out.dtype)
-        if not np.isfinite(block).all():
-            bad = i + int(np.argmin(np.isfinite(block).all(axis=(1, 2, 3))))
-            raise ValueError(f"X holds a NaN or infinite value in sample {bad}; expected finite values")
+        _check_finite(block, i)
         for t in range(0, H, rows):
             r = min(rows, H - t)
             part = windows[: len(block), :, :, :, :r]
@@ -253,3 +261,27 @@ def _padded(X: Array, taps: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     block[:, :, H:, :W] = block[:, :, : taps[0] - 1, :W]
     block[:, :, :, W:] = block[:, :, :, : taps[1] - 1]
     return block
+
+
+def _correlate_spectra(X: Array, kernels: Array, out: Array) -> None:
+    """The same for signals (m, C, T) and images, by the FFT: DFT(out_c) = sum_{c'} conj(DFT(K_cc')) DFT(x_c')."""
+    m, C, *signal_shape = X.shape
+    axes = tuple(range(2, X.ndim))
+    spectra = np.conj(np.fft.rfftn(kernels, s=signal_shape, axes=axes))
+    freqs = spectra.shape[2:]
+    matrices = np.ascontiguousarray(spectra.reshape(len(kernels), C, -1).transpose(2, 0, 1))  # (F, channels out, in)
+    n = max(1, BLOCK_BYTES // ((C + len(kernels)) * math.prod(signal_shape) * out.dtype.itemsize))
+    for i in range(0, m, n):
+        block = X[i : i + n].astype(out.dtype)
+        _check_finite(block, i)
+        V = np.fft.rfftn(block, axes=axes).reshape(len(block), C, -1)
+        columns = np.ascontiguousarray(V.transpose(2, 1, 0))  # (F, C, samples): contiguous, for BLAS
+        product = np.matmul(matrices, columns).transpose(2, 1, 0).reshape(len(block), len(kernels), *freqs)
+        out[i : i + n] = np.fft.irfftn(product, s=signal_shape, axes=axes)
+
+
+def _check_finite(block: Array, start: int) -> None:
+    finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+    if not finite.all():
+        bad = start + int(np.argmin(finite))
+        raise ValueError(f"X holds a NaN or infinite value in sample {bad}; expected finite values")
