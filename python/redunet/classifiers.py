@@ -95,8 +95,8 @@ class NearestSubspace(_Classifier):
     classes_ : (k,) array
         The labels.
     bases_ : list of (d, r_j) arrays
-        Orthonormal bases U_j, the top left singular vectors of each class's features (not centred), in the
-        features' floating dtype; d = C T or C H W for signals and images. A class of zeros has r_j = 0.
+        Orthonormal bases U_j, the top left singular vectors of each class's features (not centred), in double
+        precision; d = C T or C H W for signals and images. A class of zeros has r_j = 0.
 
     Raises
     ------
@@ -156,9 +156,9 @@ class NearestSubspace(_Classifier):
         return self
 
     def scores(self, Z: npt.ArrayLike) -> Array:
-        """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k): the smallest wins.
+        """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k) float64: the smallest wins.
 
-        They are good to a few rounding units of ||z||^2, and never negative.
+        They are computed in double precision, since subspaces may be close, and never negative.
 
         Examples
         --------
@@ -168,7 +168,7 @@ class NearestSubspace(_Classifier):
         [[1.0, 9.0]]
         """
         array = self._check(Z)
-        rows = array.reshape(len(array), -1)
+        rows = array.reshape(len(array), -1).astype(np.result_type(array, np.float64), copy=False)
         squares = _squared_norms(rows)
         inside = np.stack([_squared_norms(rows @ U.conj()) for U in self.bases_], axis=1)
         distances: Array = np.maximum(squares[:, None] - inside, 0)
@@ -249,7 +249,7 @@ class NearestSubspace(_Classifier):
         widest = max(U.shape[2] for U in spectra)
         arrays = 4 * C + 5 * widest + len(spectra)
         for rows in _chunks(m, arrays * math.prod(shape) * dtype.itemsize):
-            Z = array[rows]
+            Z = array[rows].astype(dtype, copy=False)
             n = len(Z)
             V = np.ascontiguousarray(forward(Z, axes=axes).reshape(n, C, F).transpose(2, 0, 1))
             np.conj(V, out=V)
@@ -394,4 +394,4 @@ def _leading_subspace(rows: Array, n_components: int) -> Array:
     top = vectors[:, ::-1][:, :r]
     # Images of weak directions are orthogonal only to eps (largest / weak)^2: QR makes them so to eps.
     basis: Array = np.linalg.qr(wide @ top)[0] if m <= d else top
-    return np.ascontiguousarray(basis.astype(rows.dtype))
+    return np.ascontiguousarray(basis)
