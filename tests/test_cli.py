@@ -27,7 +27,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out == f"redunet {rn.__version__}\n"
 
@@ -35,13 +35,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_the_commands_and_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     general = capsys.readouterr().out
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["--help"])
     assert capsys.readouterr().out == general
     assert "demo" in general
     assert "info" in general
     assert "{demo,info}" not in general
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["demo", "--help"])
     shown = capsys.readouterr().out
     for option in ("--out DIR", "--layers N", "--backend {auto,cpu,numpy}", "--threads N", "--quiet"):
@@ -74,7 +74,7 @@ def test_the_module_runs_the_command() -> None:
     ],
 )
 def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)
     assert message in capsys.readouterr().err
 

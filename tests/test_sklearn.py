@@ -14,18 +14,19 @@ import redunet as rn
 
 pytest.importorskip("sklearn")
 
-from redunet.sklearn import (
-    NearestSubspaceClassifier,
-    RandomLift,
-    ReduNetClassifier,
-    ReduNetTransformer,
-)
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from redunet.sklearn import (
+    NearestSubspaceClassifier,
+    RandomLift,
+    ReduNetClassifier,
+    ReduNetTransformer,
+)
 
 ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
 
