@@ -165,11 +165,14 @@ def test_import_prints_nothing():
     assert run_python("import redunet") == ""
 
 
-def test_readme_example_runs(tmp_path):
-    """Run the README's Python blocks in one interpreter, warnings as errors."""
+def test_readme_example_prints_what_it_says(tmp_path):
+    """Run the README's Python blocks in one interpreter; a number in the comment behind a print is what it prints."""
     blocks = re.findall(r"^```python\n(.*?)^```", checkout_file("README.md"), flags=re.DOTALL | re.MULTILINE)
-    assert blocks
-    run_python("\n".join(blocks), str(tmp_path), MPLBACKEND="agg")
+    code = "\n".join(blocks)
+    said = re.findall(r"^print\(.*\)  # (-?[\d.]+)", code, flags=re.MULTILINE)
+    assert said
+    printed = run_python(code, str(tmp_path), MPLBACKEND="agg").splitlines()
+    assert [line for line in printed if re.fullmatch(r"-?[\d.]+", line)] == said
 
 
 def test_readme_commands_are_marked_for_ci():
