@@ -165,13 +165,6 @@ def test_import_prints_nothing():
     assert run_python("import redunet") == ""
 
 
-def test_readme_example_runs(tmp_path):
-    """Run the README's Python blocks in one interpreter, warnings as errors."""
-    blocks = re.findall(r"^```python\n(.*?)^```", checkout_file("README.md"), flags=re.DOTALL | re.MULTILINE)
-    assert blocks
-    run_python("\n".join(blocks), str(tmp_path), MPLBACKEND="agg")
-
-
 def test_readme_commands_are_marked_for_ci():
     """Check that CI can pick the two commands out of the README and test what it says."""
     text = checkout_file("README.md")
