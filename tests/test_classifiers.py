@@ -1,8 +1,8 @@
 """Nearest subspace and cosine neighbours, against brute force and scikit-learn.
 
-All-shift scores and brute force differ by rounding alone, with ||z|| = ||u|| = 1 (u = eps / 2): three FFTs
-err by about 3 log2(N) u in norm, the sum over C channels by at most C u, and brute force by at most d u, in each
-of r correlations c. Squared, |delta(c^2)| <= 2 |c| |delta c| and sum |c| <= sqrt(r): `bound` below.
+All-shift scores and brute force differ by rounding alone, with ||z|| = ||u|| = 1 (unit eps / 2): three FFTs
+err by about 3 log2(N) units in norm, the sum over C channels by at most C, and brute force by at most d, in
+each of r correlations c. Squared, |delta(c^2)| <= 2 |c| |delta c| and sum |c| <= sqrt(r): `bound` below.
 """
 
 import re

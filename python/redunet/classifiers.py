@@ -389,7 +389,7 @@ def _leading_subspace(rows: Array, n_components: int) -> Array:
     gram = wide.conj().T @ wide if m <= d else wide @ wide.conj().T
     values, vectors = np.linalg.eigh(gram)
     # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to
-    # precision eps differ from exact ones by at most eps ||Z||_F in any singular value: below that is no direction.
+    # precision eps are off by at most eps ||Z||_F in any singular value: below that is no direction.
     rounding = np.finfo(rows.dtype).eps ** 2 * values.sum()
     noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], rounding)
     r = min(n_components, int(np.count_nonzero(values > noise)), d - 1)
