@@ -1,8 +1,8 @@
 """Nearest subspace and cosine neighbours, against brute force and scikit-learn.
 
-All-shift scores and brute force differ by rounding alone, with ||z|| = ||u|| = 1 (u = eps / 2): three FFTs err by
-about 3 log2(N) u in norm, the sum over C channels by at most C u, and brute force by at most d u, in each of r
-correlations c. Squared, |delta(c^2)| <= 2 |c| |delta c| and sum |c| <= sqrt(r): `bound` below.
+All-shift scores and brute force differ by rounding alone, with ||z|| = ||u|| = 1 (unit eps / 2): three FFTs
+err by about 3 log2(N) units in norm, the sum over C channels by at most C, and brute force by at most d, in
+each of r correlations c. Squared, |delta(c^2)| <= 2 |c| |delta c| and sum |c| <= sqrt(r): `bound` below.
 """
 
 import re
@@ -214,7 +214,8 @@ def test_the_scale_of_features_changes_nothing(scale):
     Z, y = clouds((6,), "float64")
     U, V = NearestSubspace(2).fit(Z, y).bases_, NearestSubspace(2).fit(Z * scale, y).bases_
     assert all((a == b).all() for a, b in zip(U, V, strict=True))
-    assert (CosineNeighbors(3).fit(Z * scale, y).predict(Z / scale) == CosineNeighbors(3).fit(Z, y).predict(Z)).all()
+    expected = CosineNeighbors(3).fit(Z, y).predict(Z)
+    assert (CosineNeighbors(3).fit(Z * scale, y).predict(Z / scale) == expected).all()
 
 
 def test_features_without_a_subspace():
@@ -244,16 +245,17 @@ def test_equally_similar_neighbours_and_pieces(monkeypatch):
 def test_errors_of_samples_and_labels(classifier):
     Z = np.ones((2, 1, 3))
     name = type(classifier).__name__
-    for method in ("predict", "score", "scores", "scores_all_shifts", "predict_all_shifts", "score_all_shifts"):
+    methods = ["predict", "score", "scores", "scores_all_shifts", "predict_all_shifts", "score_all_shifts"]
+    for method in methods:
         if hasattr(classifier, method):
             y = ([0, 1],) if method.startswith("score") and not method.startswith("scores") else ()
             with pytest.raises(ValueError, match=f"this {name} is not fitted; call fit first"):
                 getattr(type(classifier)(), method)(Z, *y)
-    with pytest.raises(ValueError, match=r"Z has shape \(3,\); expected \(m, d\), \(m, C, T\) or \(m, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"Z has shape \(3,\); expected \(m, d\), \(m, C, T\) or"):
         classifier.fit(np.ones(3), [0, 1, 2])
     with pytest.raises(TypeError, match=r"Z has dtype <U1; expected real or complex numbers"):
         classifier.fit([["a"]], [0])
-    with pytest.raises(ValueError, match=r"y holds a NaN or infinite label; expected a label for every sample"):
+    with pytest.raises(ValueError, match=r"y holds a NaN or infinite label; expected a label"):
         classifier.fit(Z, [0, np.nan])
     with pytest.raises(TypeError, match=r"y holds labels that cannot be compared with one another"):
         classifier.fit(Z, np.array([0, "a"], dtype=object))

@@ -1,8 +1,9 @@
 """Classifiers on features: nearest subspace, with the scores of all cyclic shifts, and k nearest by cosine.
 
-The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a circular
-cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of signals is
-shift-equivariant, one forward pass of a sample and this give what its classifier says of all its shifts.
+The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a
+circular cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of
+signals is shift-equivariant, one forward pass of a sample and this give what its classifier says of all its
+shifts.
 Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
 """
 
@@ -107,8 +108,8 @@ class NearestSubspace(_Classifier):
     Notes
     -----
     The bases come from the smaller Gram matrix, (m_j, m_j) or (d, d), in double precision:
-    O(m_j d min(m_j, d)). A direction whose singular value is below about sqrt(max(m_j, d) eps) of the largest,
-    or within the rounding of single-precision features, counts as absent.
+    O(m_j d min(m_j, d)). A direction whose singular value is below about sqrt(max(m_j, d) eps) of the
+    largest, or within the rounding of single-precision features, counts as absent.
 
     References
     ----------
@@ -347,8 +348,9 @@ def _squares(Z: Array) -> Array:
 
 def _products(V: Array, U: Array) -> Array:
     """(F, n, C) times (F, C, r), frequency by frequency."""
-    # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its threads
-    # from a few thousand entries on, which took ten times as long (C = 300, n = 17, 2 threads on shared cores).
+    # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its
+    # threads from a few thousand entries on, which took ten times the CPU time (C = 300, n = 17,
+    # OpenBLAS with 2 threads on two busy cores).
     if V.shape[1] == 1 or U.shape[2] == 1:
         product: Array = np.einsum("fnc,fcr->fnr", V, U)
         return product
@@ -378,7 +380,7 @@ def _directions(array: Array) -> Array:
 
 
 def _leading_subspace(rows: Array, n_components: int) -> Array:
-    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix in doubles."""
+    """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix."""
     m, d = rows.shape
     double = np.result_type(rows, np.float64)
     pairs = _real_view(rows).astype(np.float64)
@@ -386,8 +388,8 @@ def _leading_subspace(rows: Array, n_components: int) -> Array:
     wide = np.ldexp(pairs, -np.frexp(np.abs(pairs).max())[1]).view(double).T  # (d, m): one column per sample
     gram = wide.conj().T @ wide if m <= d else wide @ wide.conj().T
     values, vectors = np.linalg.eigh(gram)
-    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to precision
-    # eps differ from exact ones by at most eps ||Z||_F in any singular value: below that is no direction.
+    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to
+    # precision eps are off by at most eps ||Z||_F in any singular value: below that is no direction.
     rounding = np.finfo(rows.dtype).eps ** 2 * values.sum()
     noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], rounding)
     r = min(n_components, int(np.count_nonzero(values > noise)), d - 1)
