@@ -24,16 +24,12 @@ COMPILERS_OWN = re.compile(r"^DW\.ref\.")
 def strays(level: str, obj: Path) -> list[str]:
     """Return the shared symbols of `obj` outside of redunet::<level>, demangled, each with its letter."""
     namespace = f"7redunet{len(level)}{level}"  # as it stands in a mangled name
-    listing = subprocess.run(
-        ["nm", "--defined-only", str(obj)], check=True, capture_output=True, text=True
-    ).stdout
+    listing = subprocess.run(["nm", "--defined-only", str(obj)], check=True, capture_output=True, text=True).stdout
     found = []
     for line in listing.splitlines():
         *_, letter, symbol = line.split()
         if letter in SHARED and namespace not in symbol and not COMPILERS_OWN.match(symbol):
-            name = subprocess.run(
-                ["c++filt", symbol], check=True, capture_output=True, text=True
-            ).stdout.strip()
+            name = subprocess.run(["c++filt", symbol], check=True, capture_output=True, text=True).stdout.strip()
             found.append(f"{letter} {name}")
     return found
 

@@ -1,4 +1,5 @@
-// Memory for panels: cache-line aligned, in huge pages where it is large, zeroed. Allocated once per call, never in a loop.
+// Memory for panels: cache-line aligned, in huge pages where it is large, zeroed. Allocated once per call, never in a
+// loop.
 #pragma once
 
 #include <cstdlib>
@@ -14,7 +15,8 @@
 
 namespace redunet {
 
-template <class T> class Buffer {
+template <class T>
+class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(index_t size) {

@@ -22,7 +22,8 @@ std::vector<index_t> class_order(const Problem& problem, index_t m) {
 }
 
 // The given membership, (k, lanes of all tiles).
-template <class T> std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features) {
+template <class T>
+std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features) {
   const index_t k = problem.n_classes(), lanes = features.n_tiles() * kPanel<T>;
   std::vector<T> membership(static_cast<std::size_t>(k * lanes), T(0));
   for (index_t position = 0; position < features.sizes().m; ++position)
@@ -41,7 +42,8 @@ double rate_reduction(const double* rates, const Problem& problem) {
 }
 
 // Runs f and puts the layer before the message of an error.
-template <class F> void in_layer(index_t layer, const F& f) {
+template <class F>
+void in_layer(index_t layer, const F& f) {
   try {
     f();
   } catch (const NotPositiveDefinite& error) {
@@ -159,12 +161,12 @@ void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem&
   features.write(gradient, parallel);
 }
 
-#define REDUNET_INSTANTIATE(T)                                                                                         \
-  template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&);   \
-  template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,             \
-                         const double*, const double*, const double*, double, const double*, T*, double*);             \
-  template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,               \
-                                   const std::optional<LayerOperators<T>>&, double*);                                  \
+#define REDUNET_INSTANTIATE(T)                                                                                       \
+  template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
+  template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
+                         const double*, const double*, const double*, double, const double*, T*, double*);           \
+  template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,             \
+                                   const std::optional<LayerOperators<T>>&, double*);                                \
   template void rate_gradient<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*, T*);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)

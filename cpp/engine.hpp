@@ -14,12 +14,14 @@ namespace redunet {
 
 // Samples whose Gram matrix makes one operator: tiles [first, last), with a weight per lane of those tiles, or all ones
 // in [plain_first, plain_last).
-template <class T> struct Members {
+template <class T>
+struct Members {
   index_t first, last, plain_first, plain_last;
   Buffer<T> weights;  // null: ones
 };
 
-template <class T> class OperatorBuilder {
+template <class T>
+class OperatorBuilder {
  public:
   OperatorBuilder(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Features<T>& features);
 
@@ -49,22 +51,24 @@ template <class T> class OperatorBuilder {
   OperatorLayout layout_;
   std::vector<Members<T>> members_;
   std::vector<index_t> dense_numbers_, factored_numbers_;
-  bool total_is_sum_;        // the total Gram is the sum of the class Grams
-  bool lanes_;               // dense problems side by side in lanes, or one by one
-  index_t slot_stride_;      // matrices from one dense operator to the next
+  bool total_is_sum_;    // the total Gram is the sum of the class Grams
+  bool lanes_;           // dense problems side by side in lanes, or one by one
+  index_t slot_stride_;  // matrices from one dense operator to the next
   Buffer<T> grams_;
-  Buffer<double> logdets_;   // (k + 1, F)
+  Buffer<double> logdets_;  // (k + 1, F)
   std::vector<Scratch> scratch_;
 };
 
 // How the training samples are moved: by their estimated assignment, or by the given membership.
-template <class T> struct Step {
+template <class T>
+struct Step {
   double eta, lam;
   const double* gammas;
   const T* membership = nullptr;  // (k, lanes of all tiles), or null: estimate
 };
 
-template <class T> class Sweep {
+template <class T>
+class Sweep {
  public:
   Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
         const double* freq_weights, const Features<T>& features);
@@ -106,7 +110,8 @@ template <class T> class Sweep {
 };
 
 // What `build` is asked for.
-template <class T> struct BuildRequest {
+template <class T>
+struct BuildRequest {
   index_t n_layers;
   const double* etas;  // (n_layers), or null: the natural step
   double lam;

@@ -11,7 +11,8 @@
 
 namespace redunet {
 
-template <class T> class Features {
+template <class T>
+class Features {
  public:
   // order[position] = sample; empty means as they come.
   Features(const Sizes& sizes, std::vector<index_t> order)
@@ -31,10 +32,10 @@ template <class T> class Features {
   }
 
   // From and to V (m, C, F), interleaved.
-  void read(const T* V, Parallel& parallel) {
-    move<true>(V, nullptr, parallel);
+  void read(const T* V, Parallel& parallel) { move<true>(V, nullptr, parallel); }
+  void write(T* V, Parallel& parallel) const {
+    const_cast<Features*>(this)->template move<false>(nullptr, V, parallel);
   }
-  void write(T* V, Parallel& parallel) const { const_cast<Features*>(this)->template move<false>(nullptr, V, parallel); }
 
   void copy_from(const Features& other, Parallel& parallel) {
     parallel.run(n_tiles_, size(), [&](index_t tile, int) {
@@ -45,7 +46,8 @@ template <class T> class Features {
  private:
   double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
 
-  template <bool In> void move(const T* from, T* to, Parallel& parallel) {
+  template <bool In>
+  void move(const T* from, T* to, Parallel& parallel) {
     const auto [m, C, F, P] = sizes_;
     parallel.run(n_tiles_, size(), [&, C = C, F = F, P = P, m = m](index_t tile, int) {
       const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, m - first);

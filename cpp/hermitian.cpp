@@ -13,7 +13,8 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Scalars of one small block: real or complex, interleaved row-major.
-template <class T, index_t P> struct Block {
+template <class T, index_t P>
+struct Block {
   using Scalar = std::conditional_t<P == 1, T, std::complex<T>>;
   static T norm(T z) { return z * z; }
   static T norm(std::complex<T> z) { return z.real() * z.real() + z.imag() * z.imag(); }
@@ -59,7 +60,8 @@ template <class T, index_t P> struct Block {
 
 }  // namespace
 
-template <class T> double log_of_product(const T* pivots, index_t n, index_t stride) {
+template <class T>
+double log_of_product(const T* pivots, index_t n, index_t stride) {
   double log = 0;
   for (index_t i = 0; i < n; i += 4) {  // four single or double pivots of any size the experiments meet don't overflow
     double product = 1;
@@ -91,8 +93,7 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
       inverse_(kPanel<T> * kPanel<T> * planes) {}
 
 template <class T>
-void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale,
-                            T shift) {
+void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
   for (index_t i = 0; i < padded_; ++i)
     for (index_t j = 0; j <= i; ++j) {
       T* to = at(i, j);
@@ -107,7 +108,8 @@ void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, 
     }
 }
 
-template <class T> void BlockedMatrix<T>::write(T* out, index_t row_stride, T scale, bool hermitian) {
+template <class T>
+void BlockedMatrix<T>::write(T* out, index_t row_stride, T scale, bool hermitian) {
   for (index_t i = 0; i < n_; ++i)
     for (index_t j = 0; j <= i; ++j) {
       const T* from = at(i, j);
@@ -123,7 +125,8 @@ template <class T> void BlockedMatrix<T>::write(T* out, index_t row_stride, T sc
 
 // R <- the rows of a block of the whole Hermitian matrix, in panels over its columns; only the columns from the block
 // on if not all. Left of the block they are stored; right of it they are the mirror image of the block's columns.
-template <class T> void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
+template <class T>
+void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   for (index_t t = all ? 0 : block; t < n_blocks_; ++t) {
@@ -143,7 +146,8 @@ template <class T> void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
 }
 
 // S <- inverse_ R, then M -= R* S (all: the inversion) or M -= S* S (the factorisation), on and below the diagonal.
-template <class T> void BlockedMatrix<T>::update(index_t block, bool all) {
+template <class T>
+void BlockedMatrix<T>::update(index_t block, bool all) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   const index_t first = all ? 0 : block;
@@ -183,7 +187,8 @@ template <class T> void BlockedMatrix<T>::update(index_t block, bool all) {
   }
 }
 
-template <class T> double BlockedMatrix<T>::cholesky() {
+template <class T>
+double BlockedMatrix<T>::cholesky() {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   double logdet = 0;
@@ -195,11 +200,10 @@ template <class T> double BlockedMatrix<T>::cholesky() {
       for (index_t j = 0; j < B; ++j)
         for (index_t plane = 0; plane < planes_; ++plane)
           small_[(i * B + j) * planes_ + plane] = D[(i * planes_ + plane) * B + j];
-    const bool good =
-        planes_ == 1
-            ? Block<T, 1>::cholesky(small_.get(), inverse_.get(), B, pivots)
-            : Block<T, 2>::cholesky(reinterpret_cast<std::complex<T>*>(small_.get()),
-                                    reinterpret_cast<std::complex<T>*>(inverse_.get()), B, pivots);
+    const bool good = planes_ == 1
+                          ? Block<T, 1>::cholesky(small_.get(), inverse_.get(), B, pivots)
+                          : Block<T, 2>::cholesky(reinterpret_cast<std::complex<T>*>(small_.get()),
+                                                  reinterpret_cast<std::complex<T>*>(inverse_.get()), B, pivots);
     if (!good) return kNaN;
     logdet += log_of_product(pivots, B, 1);
     update(block, false);
@@ -220,7 +224,8 @@ template <class T> double BlockedMatrix<T>::cholesky() {
 
 // Block by block the symmetric sweep (Gauss-Jordan): with D the block, R its rows and S = D^-1 R, M <- M - R* S
 // elsewhere, the block's rows become S and the block -D^-1. After all blocks M holds minus the inverse.
-template <class T> double BlockedMatrix<T>::invert() {
+template <class T>
+double BlockedMatrix<T>::invert() {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   double logdet = 0;
@@ -270,7 +275,8 @@ template <class T> double BlockedMatrix<T>::invert() {
 namespace {
 
 // x <- L^-1 x, then x <- L^-* x, for one matrix L and n_rhs columns, interleaved row-major.
-template <class T, index_t P> void solve_with_factor(BlockedMatrix<T>& L, index_t n, T* b, index_t n_rhs) {
+template <class T, index_t P>
+void solve_with_factor(BlockedMatrix<T>& L, index_t n, T* b, index_t n_rhs) {
   using Arithmetic = Block<T, P>;
   using Scalar = typename Arithmetic::Scalar;
   auto* x = reinterpret_cast<Scalar*>(b);
@@ -300,7 +306,8 @@ template <class T, index_t P> void solve_with_factor(BlockedMatrix<T>& L, index_
 }
 
 // The same in lanes: x is (n, n_rhs) panel rows.
-template <class T> void solve_lanes(const Lanes<T>& L, T* x, index_t n_rhs) {
+template <class T>
+void solve_lanes(const Lanes<T>& L, T* x, index_t n_rhs) {
   constexpr index_t B = kPanel<T>;
   const index_t n = L.n, P = L.planes;
   const auto subtract = [&](T* to, const T* a, const T* from, T sign) {  // to -= (a or conj a) * from
@@ -430,9 +437,9 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
   if (first_bad < count) fail(first_bad, count);
 }
 
-#define REDUNET_INSTANTIATE(T)                                                                                      \
-  template double log_of_product<T>(const T*, index_t, index_t);                                                    \
-  template class BlockedMatrix<T>;                                                                                  \
+#define REDUNET_INSTANTIATE(T)                                   \
+  template double log_of_product<T>(const T*, index_t, index_t); \
+  template class BlockedMatrix<T>;                               \
   template void batched<T>(Task, const Kernels<T>&, Parallel&, const T*, index_t, index_t, index_t, T*, index_t);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)

@@ -10,13 +10,16 @@ namespace {
 
 // Register tiles: rows x columns of vectors held as accumulators. With 32 registers 6 complex rows x 2 columns take 24
 // and leave 4 for x and the rest for broadcasts; with 16 registers 2 x 2 take 8. Real rows count half.
-template <index_t P> constexpr index_t kTileRows = (kManyRegisters ? 12 : 4) / P;
+template <index_t P>
+constexpr index_t kTileRows = (kManyRegisters ? 12 : 4) / P;
 constexpr index_t kTileColumns = 2;
 // Gram tiles are square: 3 x 3 complex or 4 x 4 real accumulators of 32 registers; 2 x 2 or 3 x 3 of 16.
-template <index_t P> constexpr index_t kGramTile = kManyRegisters ? (P == 2 ? 3 : 4) : (P == 2 ? 2 : 3);
+template <index_t P>
+constexpr index_t kGramTile = kManyRegisters ? (P == 2 ? 3 : 4) : (P == 2 ? 2 : 3);
 
 // Calls f.template operator()<n>() for a run-time n in [1, Most].
-template <index_t Most, class F> inline void with_constant(index_t n, const F& f) {
+template <index_t Most, class F>
+inline void with_constant(index_t n, const F& f) {
   if constexpr (Most >= 1) {
     if (n == Most)
       f.template operator()<Most>();
@@ -25,19 +28,22 @@ template <index_t Most, class F> inline void with_constant(index_t n, const F& f
   }
 }
 
-template <class T> struct Column {
+template <class T>
+struct Column {
   const T* x;
   index_t panel, lane;  // where this column of vectors lies
 };
 
-template <class T> inline Column<T> column(const Product<T>& q, index_t v) {
+template <class T>
+inline Column<T> column(const Product<T>& q, index_t v) {
   const index_t panel = v / kVectors<T>, lane = v % kVectors<T> * kLanes<T>;
   return {q.x + panel * q.x_stride + lane, panel, lane};
 }
 
 // Always inlined: y lives in registers.
 template <class T, index_t P, index_t M, index_t N>
-[[gnu::always_inline]] inline void finish(const Product<T>& q, index_t row, const Column<T> (&at)[N], const vec<T> (&y)[M][P][N]) {
+[[gnu::always_inline]] inline void finish(const Product<T>& q, index_t row, const Column<T> (&at)[N],
+                                          const vec<T> (&y)[M][P][N]) {
   for (index_t c = 0; c < N; ++c) {
     const index_t panel = at[c].panel, offset = row * P * kPanel<T> + at[c].lane;
     T* squares = q.squares + panel * kPanel<T> + at[c].lane;
@@ -114,7 +120,8 @@ inline void product_tile(const Product<T>& q, index_t row, index_t first_column)
   finish<T, P, M, N>(q, row, at, y);
 }
 
-template <class T, index_t P, bool Conj> void product_of(const Product<T>& q) {
+template <class T, index_t P, bool Conj>
+void product_of(const Product<T>& q) {
   const index_t n_rows = q.row_end - q.row_begin, n_columns = q.n_panels * kVectors<T>;
   const index_t n_blocks = (n_rows + kTileRows<P> - 1) / kTileRows<P>;
   for (index_t b = 0; b < n_blocks; ++b) {  // blocks of nearly equal height
@@ -127,7 +134,8 @@ template <class T, index_t P, bool Conj> void product_of(const Product<T>& q) {
   }
 }
 
-template <class T> void product(const Product<T>& q) {
+template <class T>
+void product(const Product<T>& q) {
   if (q.planes == 1)
     product_of<T, 1, false>(q);
   else if (q.conj)
@@ -138,7 +146,8 @@ template <class T> void product(const Product<T>& q) {
 
 static_assert(kGramRows % kGramTile<1> == 0 && kGramRows % kGramTile<2> == 0);
 
-template <class T, index_t P, index_t M, index_t N> inline void gram_tile(const Gram<T>& g, index_t a, index_t b) {
+template <class T, index_t P, index_t M, index_t N>
+inline void gram_tile(const Gram<T>& g, index_t a, index_t b) {
   vec<T> G[M][N][P] = {};
   for (index_t t = 0; t < g.n_panels; ++t) {
     const T* va = g.v + t * g.panel_stride + a * P * kPanel<T>;
@@ -170,15 +179,15 @@ template <class T, index_t P, index_t M, index_t N> inline void gram_tile(const 
     for (index_t j = 0; j < N && b + j <= a + i; ++j) {
       T* out = g.G + (a + i) * g.row_stride + (b + j) * g.col_stride;
       out[0] = sum<T>(G[i][j][0]) + (g.accumulate ? out[0] : T(0));
-      if constexpr (P == 2)
-        out[g.imag_offset] = sum<T>(G[i][j][1]) + (g.accumulate ? out[g.imag_offset] : T(0));
+      if constexpr (P == 2) out[g.imag_offset] = sum<T>(G[i][j][1]) + (g.accumulate ? out[g.imag_offset] : T(0));
     }
 }
 
 // Panels are taken in runs that keep the rows of a run in the L2 cache.
 constexpr index_t kGramRunBytes = 1 << 19;
 
-template <class T, index_t P> void gram_of(const Gram<T>& g) {
+template <class T, index_t P>
+void gram_of(const Gram<T>& g) {
   constexpr index_t K = kGramTile<P>;
   index_t run = kGramRunBytes / (g.row_end * P * kCacheLine);
   if (run < 4) run = 4;
@@ -201,7 +210,8 @@ template <class T, index_t P> void gram_of(const Gram<T>& g) {
   }
 }
 
-template <class T> void gram(const Gram<T>& g) {
+template <class T>
+void gram(const Gram<T>& g) {
   if (g.planes == 1)
     gram_of<T, 1>(g);
   else
@@ -209,20 +219,24 @@ template <class T> void gram(const Gram<T>& g) {
 }
 
 // A number for every lane: real, or real and imaginary part.
-template <class T, index_t P> struct Number {
+template <class T, index_t P>
+struct Number {
   vec<T> part[P];
 };
 
-template <class T, index_t P> inline Number<T, P> get(const T* p) {
+template <class T, index_t P>
+inline Number<T, P> get(const T* p) {
   Number<T, P> z;
   for (index_t plane = 0; plane < P; ++plane) z.part[plane] = load(p + plane * kPanel<T>);
   return z;
 }
-template <class T, index_t P> inline void put(T* p, const Number<T, P>& z) {
+template <class T, index_t P>
+inline void put(T* p, const Number<T, P>& z) {
   for (index_t plane = 0; plane < P; ++plane) store<T>(p + plane * kPanel<T>, z.part[plane]);
 }
 // s += a b
-template <class T, index_t P> inline void add_product(Number<T, P>& s, const Number<T, P>& a, const Number<T, P>& b) {
+template <class T, index_t P>
+inline void add_product(Number<T, P>& s, const Number<T, P>& a, const Number<T, P>& b) {
   s.part[0] += a.part[0] * b.part[0];
   if constexpr (P == 2) {
     s.part[0] -= a.part[1] * b.part[1];
@@ -245,7 +259,8 @@ inline void add_conj_product(Number<T, P>& s, const Number<T, P>& a, const Numbe
 constexpr index_t kTogether = kManyRegisters ? 4 : 2;
 
 // Left-looking: L[i, j] = (M[i, j] - sum_{k<j} L[i, k] conj(L[j, k])) / L[j, j].
-template <class T, index_t P> void cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
+template <class T, index_t P>
+void cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   const auto at = [&](index_t i, index_t j) { return q.M + (i * n + j) * step + lane; };
   const auto rows = [&]<index_t R>(index_t i, index_t j, vec<T> scale) {
@@ -276,7 +291,8 @@ template <class T, index_t P> void cholesky_lanes_of(const Lanes<T>& q, index_t 
 }
 
 // W = L^-1 in place, row by row, then W* W in place, row by row.
-template <class T, index_t P> void invert_lanes_of(const Lanes<T>& q, index_t lane) {
+template <class T, index_t P>
+void invert_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   const auto at = [&](index_t i, index_t j) { return q.M + (i * n + j) * step + lane; };
   // W[i, j] = -W[i, i] sum_{j<=k<i} L[i, k] W[k, j], for R neighbouring columns j (W[k, j] = 0 above the diagonal).
@@ -316,12 +332,14 @@ template <class T, index_t P> void invert_lanes_of(const Lanes<T>& q, index_t la
   }
 }
 
-template <class T> void cholesky_lanes(const Lanes<T>& q) {
+template <class T>
+void cholesky_lanes(const Lanes<T>& q) {
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
     q.planes == 1 ? cholesky_lanes_of<T, 1>(q, lane) : cholesky_lanes_of<T, 2>(q, lane);
 }
 
-template <class T> void invert_lanes(const Lanes<T>& q) {
+template <class T>
+void invert_lanes(const Lanes<T>& q) {
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
     q.planes == 1 ? invert_lanes_of<T, 1>(q, lane) : invert_lanes_of<T, 2>(q, lane);
 }
@@ -356,7 +374,8 @@ void forward_substitute(const T* L, index_t row_stride, index_t col_stride, inde
   }
 }
 
-template <class T> void softmax(const Softmax<T>& q) {
+template <class T>
+void softmax(const Softmax<T>& q) {
   vec<T> index{};
   for (index_t i = 0; i < kLanes<T>; ++i) index[i] = T(i);
   for (index_t lane = 0; lane < q.lanes; lane += kLanes<T>) {
@@ -389,7 +408,8 @@ template <class T> void softmax(const Softmax<T>& q) {
   }
 }
 
-template <class T> void reciprocal_norms(T* squares, index_t lanes, T smallest) {
+template <class T>
+void reciprocal_norms(T* squares, index_t lanes, T smallest) {
   for (index_t lane = 0; lane < lanes; lane += kLanes<T>) {
     const vec<T> norm = square_root<T>(load(squares + lane)), least = vec<T>{} + smallest;
     store<T>(squares + lane, T(1) / (norm > least ? norm : least));
@@ -408,7 +428,8 @@ void scale(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_p
     }
 }
 
-template <class T, index_t Terms> void settle_of(const Settle<T>& q) {
+template <class T, index_t Terms>
+void settle_of(const Settle<T>& q) {
   for (index_t t = 0; t < q.n_panels; ++t)
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
       const index_t from = t * q.moved_stride + lane;
@@ -426,7 +447,8 @@ template <class T, index_t Terms> void settle_of(const Settle<T>& q) {
     }
 }
 
-template <class T> void settle(const Settle<T>& q) {
+template <class T>
+void settle(const Settle<T>& q) {
   if (q.n_terms == 0)
     settle_of<T, 0>(q);
   else
@@ -434,8 +456,9 @@ template <class T> void settle(const Settle<T>& q) {
 }
 
 template <class T>
-constexpr Kernels<T> kTable{product<T>,      gram<T>,      cholesky_lanes<T>, invert_lanes<T>, forward_substitute<T>,
-                            softmax<T>, reciprocal_norms<T>, scale<T>, settle<T>};
+constexpr Kernels<T> kTable{
+    product<T>,          gram<T>,  cholesky_lanes<T>, invert_lanes<T>, forward_substitute<T>, softmax<T>,
+    reciprocal_norms<T>, scale<T>, settle<T>};
 
 }  // namespace
 

@@ -13,7 +13,8 @@ namespace redunet {
 using index_t = std::ptrdiff_t;
 
 constexpr index_t kCacheLine = 64;
-template <class T> constexpr index_t kPanel = kCacheLine / static_cast<index_t>(sizeof(T));
+template <class T>
+constexpr index_t kPanel = kCacheLine / static_cast<index_t>(sizeof(T));
 
 // What becomes of the rows y = A x of a product.
 enum class Epilogue {
@@ -27,7 +28,8 @@ enum class Epilogue {
 
 // y[i] = sum_d op(A[i, d]) x[d] for rows i in [row_begin, row_end), op = conj or nothing, over n_panels panels.
 // A's element (i, d) is at A + i*row_stride + d*col_stride, its imaginary part imag_offset further.
-template <class T> struct Product {
+template <class T>
+struct Product {
   const T* A;
   index_t row_stride, col_stride, imag_offset;
   bool conj;
@@ -47,11 +49,13 @@ template <class T> struct Product {
   T* squares = nullptr;  // kPanel per panel
 };
 
-// G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in [row_begin, row_end) and
-// b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per panel, or null for ones.
+// G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in
+// [row_begin, row_end) and b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per
+// panel, or null for ones.
 constexpr index_t kGramRows = 12;
 
-template <class T> struct Gram {
+template <class T>
+struct Gram {
   const T* v;
   index_t panel_stride, n_panels;
   index_t row_begin, row_end, planes;
@@ -63,7 +67,8 @@ template <class T> struct Gram {
 
 // kPanel<T> Hermitian matrices side by side: element (i, j) of all of them is a panel row at (i*n + j)*planes*kPanel.
 // Only the lower triangle is read and written.
-template <class T> struct Lanes {
+template <class T>
+struct Lanes {
   T* M;
   index_t n, planes;
   T* pivots;  // (n, kPanel): squares of the diagonal of L
@@ -71,8 +76,10 @@ template <class T> struct Lanes {
 
 constexpr index_t kMostTerms = 4;
 
-// v <- moved + sum over at most kMostTerms terms of coefficient * term, and squares += weight * |v|^2, for n_rows rows of n_panels panels.
-template <class T> struct Settle {
+// v <- moved + sum over at most kMostTerms terms of coefficient * term, and squares += weight * |v|^2, for n_rows rows
+// of n_panels panels.
+template <class T>
+struct Settle {
   const T* moved;
   index_t moved_stride;  // from panel to panel; the terms' is the same
   T* v;
@@ -85,7 +92,8 @@ template <class T> struct Settle {
 };
 
 // pi_j = softmax_j(-lambda sqrt(squares_j)) per sample, zero where squares_j > (sqrt(least) + beyond)^2.
-template <class T> struct Softmax {
+template <class T>
+struct Softmax {
   const T* squares;  // k rows of lanes, `stride` apart
   T* pi;             // likewise
   index_t stride, k, lanes;
@@ -94,7 +102,8 @@ template <class T> struct Softmax {
   char* live;  // (k): whether the class has a sample that is not zero
 };
 
-template <class T> struct Kernels {
+template <class T>
+struct Kernels {
   void (*product)(const Product<T>&);
   void (*gram)(const Gram<T>&);
   // M = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as it was.
@@ -119,7 +128,8 @@ struct KernelSet {
   Kernels<double> f64;
 };
 
-template <class T> const Kernels<T>& kernels_of(const KernelSet& set) {
+template <class T>
+const Kernels<T>& kernels_of(const KernelSet& set) {
   if constexpr (sizeof(T) == 4)
     return set.f32;
   else

@@ -19,7 +19,8 @@ namespace {
 using Doubles = py::array_t<double, py::array::c_style>;
 
 // Data of an array that must have this dtype and C order; null for None.
-template <class T> const T* data_of(const py::object& object, const char* name) {
+template <class T>
+const T* data_of(const py::object& object, const char* name) {
   if (object.is_none()) return nullptr;
   if (!py::isinstance<py::array_t<T, py::array::c_style>>(object))
     throw py::type_error(std::string(name) + " is not a C-contiguous array of the expected dtype");
@@ -51,14 +52,20 @@ void check_signals() {
 Parallel parallel_of(int n_threads) { return Parallel(n_threads, check_signals); }
 
 // Calls f(T{}, planes) for the scalar type and planes of a dtype.
-template <class F> auto with_type(const py::array& array, const char* name, const F& f) {
+template <class F>
+auto with_type(const py::array& array, const char* name, const F& f) {
   if ((array.flags() & py::array::c_style) == 0) throw py::type_error(std::string(name) + " is not C-contiguous");
   switch (array.dtype().char_()) {
-    case 'f': return f(float{}, index_t{1});
-    case 'd': return f(double{}, index_t{1});
-    case 'F': return f(float{}, index_t{2});
-    case 'D': return f(double{}, index_t{2});
-    default: throw py::type_error(std::string(name) + " has an unexpected dtype");
+    case 'f':
+      return f(float{}, index_t{1});
+    case 'd':
+      return f(double{}, index_t{1});
+    case 'F':
+      return f(float{}, index_t{2});
+    case 'D':
+      return f(double{}, index_t{2});
+    default:
+      throw py::type_error(std::string(name) + " has an unexpected dtype");
   }
 }
 
@@ -74,7 +81,10 @@ std::vector<index_t> factors_shape(const OperatorLayout& layout, index_t n_layer
   return {n_layers, layout.sizes.F, layout.sizes.C, layout.n_columns};
 }
 
-template <class T> T* mutable_data(py::array& array) { return static_cast<T*>(array.mutable_data()); }
+template <class T>
+T* mutable_data(py::array& array) {
+  return static_cast<T*>(array.mutable_data());
+}
 
 py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
 
@@ -87,9 +97,16 @@ py::object build_network(py::array V, const py::object& from, const py::object& 
     const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
     py::array dense(V.dtype(), dense_shape(layout, kept)), factors(V.dtype(), factors_shape(layout, kept));
     Doubles rates({n_layers + 1, k1}), taken(n_layers);
-    BuildRequest<T> request{
-        n_layers, data_of<double>(etas, "etas"), lam, given, keep, mutable_data<T>(dense), mutable_data<T>(factors),
-        rates.mutable_data(), taken.mutable_data(), {}};
+    BuildRequest<T> request{n_layers,
+                            data_of<double>(etas, "etas"),
+                            lam,
+                            given,
+                            keep,
+                            mutable_data<T>(dense),
+                            mutable_data<T>(factors),
+                            rates.mutable_data(),
+                            taken.mutable_data(),
+                            {}};
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
         const py::gil_scoped_acquire gil;
@@ -136,8 +153,8 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
       const py::gil_scoped_release release;
       Parallel parallel = parallel_of(n_threads);
       apply(kernels_of<T>(selected_kernels()), parallel, layout, n_layers, static_cast<const T*>(dense.data()),
-            static_cast<const T*>(factors.data()), alphas.data(), gammas.data(), etas.data(), lam,
-            freq_weights.data(), features, pi);
+            static_cast<const T*>(factors.data()), alphas.data(), gammas.data(), etas.data(), lam, freq_weights.data(),
+            features, pi);
     }
     return assignments;
   });
@@ -211,48 +228,54 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("build", build_network, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("etas"), py::arg("n_layers"),
         py::arg("lam"), py::arg("given"), py::arg("keep"), py::arg("on_layer"), py::arg("n_threads"));
   m.def("apply", apply_network, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
-  m.def("layer_operators",
-        [](const py::array& V, const py::object& problem, int n_threads) {
-          return operators_of_layer(V, problem, true, n_threads);
-        },
-        py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
-  m.def("rates",
-        [](const py::array& V, const py::object& problem, int n_threads) {
-          return py::object(operators_of_layer(V, problem, false, n_threads)[2]);
-        },
-        py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "layer_operators",
+      [](const py::array& V, const py::object& problem, int n_threads) {
+        return operators_of_layer(V, problem, true, n_threads);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "rates",
+      [](const py::array& V, const py::object& problem, int n_threads) {
+        return py::object(operators_of_layer(V, problem, false, n_threads)[2]);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
   m.def("rate_gradient", gradient_of, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
-  m.def("cholesky",
-        [](const py::array& A, int n_threads) {
-          py::array L = like(A);
-          hermitian(Task::kCholesky, A, L, 0, n_threads);
-          return L;
-        },
-        py::arg("A"), py::kw_only(), py::arg("n_threads"));
-  m.def("inv",
-        [](const py::array& A, int n_threads) {
-          py::array inverse = like(A);
-          hermitian(Task::kInverse, A, inverse, 0, n_threads);
-          return inverse;
-        },
-        py::arg("A"), py::kw_only(), py::arg("n_threads"));
-  m.def("solve",
-        [](const py::array& A, const py::array& B, int n_threads) {
-          py::array X = B.attr("copy")();
-          hermitian(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
-          return X;
-        },
-        py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
-  m.def("logdet",
-        [](const py::array& A, int n_threads) {
-          const char kind = A.dtype().char_();
-          const py::dtype real(kind == 'f' || kind == 'F' ? "float32" : "float64");
-          py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
-          if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
-          hermitian(Task::kLogdet, A, logdets, 0, n_threads);
-          return logdets;
-        },
-        py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "cholesky",
+      [](const py::array& A, int n_threads) {
+        py::array L = like(A);
+        hermitian(Task::kCholesky, A, L, 0, n_threads);
+        return L;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "inv",
+      [](const py::array& A, int n_threads) {
+        py::array inverse = like(A);
+        hermitian(Task::kInverse, A, inverse, 0, n_threads);
+        return inverse;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "solve",
+      [](const py::array& A, const py::array& B, int n_threads) {
+        py::array X = B.attr("copy")();
+        hermitian(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
+        return X;
+      },
+      py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "logdet",
+      [](const py::array& A, int n_threads) {
+        const char kind = A.dtype().char_();
+        const py::dtype real(kind == 'f' || kind == 'F' ? "float32" : "float64");
+        py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
+        if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
+        hermitian(Task::kLogdet, A, logdets, 0, n_threads);
+        return logdets;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {
     std::vector<std::string> names;

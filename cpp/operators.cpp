@@ -1,8 +1,9 @@
 // From features to the operators of a layer: E = alpha (I + alpha G)^-1 and C^j = alpha_j (I + alpha_j G_j)^-1 with
 // G_j(p) = sum_i pi_ij v_i(p) v_i(p)*, and their log dets, which are the rates.
 //
-// Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by one.
-// Small classes come from the r x r matrix I + a V* V of their r samples: Q = sqrt(a) V L^-*, C^j = alpha_j (I - Q Q*).
+// Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by
+// one. Small classes come from the r x r matrix I + a V* V of their r samples: Q = sqrt(a) V L^-*, C^j = alpha_j (I - Q
+// Q*).
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +13,8 @@
 namespace redunet {
 namespace {
 
-template <class T> constexpr index_t B = kPanel<T>;
+template <class T>
+constexpr index_t B = kPanel<T>;
 
 index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
 
@@ -79,7 +81,8 @@ OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& paralle
   logdets_ = Buffer<double>((k + 1) * F);
 }
 
-template <class T> T* OperatorBuilder<T>::gram_at(index_t q) {
+template <class T>
+T* OperatorBuilder<T>::gram_at(index_t q) {
   const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
   return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
 }
@@ -159,7 +162,8 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   }
 }
 
-template <class T> void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
+template <class T>
+void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
   if (std::isfinite(logdet)) return;
   throw NotPositiveDefinite((number == 0 ? "all classes" : "class " + std::to_string(number - 1)) + ", frequency " +
                             std::to_string(p) +
@@ -168,7 +172,8 @@ template <class T> void OperatorBuilder<T>::check(double logdet, index_t number,
 }
 
 // G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
-template <class T> void OperatorBuilder<T>::add_up_total(index_t part) {
+template <class T>
+void OperatorBuilder<T>::add_up_total(index_t part) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t matrix = C * C * P;
@@ -256,8 +261,8 @@ void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOpera
   M.read(gram_at(q), C * P, P, 1, static_cast<T>(scale(number)), T(1));
   logdets_[number * F + p] = out ? M.invert() : M.cholesky();
   if (out)
-    M.write(layout_.dense(*out, number, p), C * P,
-            static_cast<T>(problem_.alphas[static_cast<std::size_t>(number)]), true);
+    M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(problem_.alphas[static_cast<std::size_t>(number)]),
+            true);
 }
 
 template <class T>
@@ -286,8 +291,7 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     const bool member = number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
                                                                    : problem_.membership[sample * k + number - 1] > 0);
     if (!member) continue;
-    const double weight =
-        members.weights.get() == nullptr ? 1.0 : members.weights[position - members.first * B<T>];
+    const double weight = members.weights.get() == nullptr ? 1.0 : members.weights[position - members.first * B<T>];
     const T by = static_cast<T>(std::sqrt(a * weight));
     for (index_t f = 0; f < n_freqs; ++f) {
       const T* v = features.panel(position / B<T>, first + f) + position % B<T>;

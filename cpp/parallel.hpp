@@ -20,8 +20,9 @@ class Parallel {
   // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
   explicit Parallel(int n_threads, std::function<void()> poll = {});
 
-  // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have ended.
-  // work: multiply-adds, or numbers moved, of all tasks together; below kSerialWork the caller's thread does it alone.
+  // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have
+  // ended. work: multiply-adds, or numbers moved, of all tasks together; below kSerialWork the caller's thread does it
+  // alone.
   void run(index_t n_tasks, double work, const std::function<void(index_t, int)>& body);
 
   int n_threads() const { return n_threads_; }

@@ -22,8 +22,8 @@ struct Problem {
   const double* weights = nullptr;       // (m), or null
   const double* freq_weights;            // (F)
   double n_points, inner;
-  std::vector<double> alphas;  // (k + 1)
-  std::vector<double> gammas;  // (k)
+  std::vector<double> alphas;          // (k + 1)
+  std::vector<double> gammas;          // (k)
   std::vector<index_t> counts, ranks;  // (k + 1)
 
   index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
@@ -35,7 +35,8 @@ struct Sizes {
 };
 
 // The operators of one layer: number 0 is E, number j is C^j of class j - 1.
-template <class T> struct LayerOperators {
+template <class T>
+struct LayerOperators {
   T* dense;    // (n_dense, F, C, C), interleaved real and imaginary
   T* factors;  // (F, C, R), R = sum of ranks
 };
@@ -60,10 +61,12 @@ struct OperatorLayout {
   index_t dense_size() const { return n_dense * sizes.F * sizes.C * sizes.C * sizes.planes; }
   index_t factors_size() const { return sizes.F * sizes.C * n_columns * sizes.planes; }
 
-  template <class T> T* dense(const LayerOperators<T>& ops, index_t number, index_t p) const {
+  template <class T>
+  T* dense(const LayerOperators<T>& ops, index_t number, index_t p) const {
     return ops.dense + (slot[static_cast<std::size_t>(number)] * sizes.F + p) * sizes.C * sizes.C * sizes.planes;
   }
-  template <class T> T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
+  template <class T>
+  T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
     return ops.factors + (p * sizes.C * n_columns + column[static_cast<std::size_t>(number)]) * sizes.planes;
   }
 };

@@ -2,8 +2,6 @@
 // and scalars broadcast. Included only by kernels.cpp, which is compiled once per instruction set.
 #pragma once
 
-
-
 #include <cstdint>
 
 #include "kernels.hpp"
@@ -19,21 +17,28 @@
 namespace redunet {
 namespace REDUNET_ISA {
 
-template <class T> struct Simd;
-template <> struct Simd<float> {
+template <class T>
+struct Simd;
+template <>
+struct Simd<float> {
   typedef float vec __attribute__((vector_size(REDUNET_VECTOR_BYTES), may_alias));
   typedef std::int32_t integers __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
 };
-template <> struct Simd<double> {
+template <>
+struct Simd<double> {
   typedef double vec __attribute__((vector_size(REDUNET_VECTOR_BYTES), may_alias));
   typedef std::int64_t integers __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
 };
-template <class T> using vec = typename Simd<T>::vec;
-template <class T> using integers = typename Simd<T>::integers;  // also what a comparison gives: -1 or 0 per lane
+template <class T>
+using vec = typename Simd<T>::vec;
+template <class T>
+using integers = typename Simd<T>::integers;  // also what a comparison gives: -1 or 0 per lane
 
-template <class T> constexpr index_t kLanes = REDUNET_VECTOR_BYTES / static_cast<index_t>(sizeof(T));
+template <class T>
+constexpr index_t kLanes = REDUNET_VECTOR_BYTES / static_cast<index_t>(sizeof(T));
 // Vectors in one panel row.
-template <class T> constexpr index_t kVectors = kPanel<T> / kLanes<T>;
+template <class T>
+constexpr index_t kVectors = kPanel<T> / kLanes<T>;
 
 // Whether there are 32 vector registers (AVX-512, NEON) or 16.
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -42,11 +47,18 @@ constexpr bool kManyRegisters = true;
 constexpr bool kManyRegisters = false;
 #endif
 
-template <class T> inline vec<T> load(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
-template <class T> inline void store(T* p, vec<T> v) { *reinterpret_cast<vec<T>*>(p) = v; }
+template <class T>
+inline vec<T> load(const T* p) {
+  return *reinterpret_cast<const vec<T>*>(p);
+}
+template <class T>
+inline void store(T* p, vec<T> v) {
+  *reinterpret_cast<vec<T>*>(p) = v;
+}
 
 // Sum of the lanes, in halves: a fixed order.
-template <class T> inline T sum(vec<T> v) {
+template <class T>
+inline T sum(vec<T> v) {
   T lanes[kLanes<T>];
   __builtin_memcpy(lanes, &v, sizeof v);
   for (index_t half = kLanes<T> / 2; half > 0; half /= 2)
@@ -54,15 +66,18 @@ template <class T> inline T sum(vec<T> v) {
   return lanes[0];
 }
 
-template <class T> inline vec<T> square_root(vec<T> v) {
+template <class T>
+inline vec<T> square_root(vec<T> v) {
   vec<T> r{};
-  for (index_t i = 0; i < kLanes<T>; ++i) r[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(v[i]))) : T(__builtin_sqrt(double(v[i])));
+  for (index_t i = 0; i < kLanes<T>; ++i)
+    r[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(v[i]))) : T(__builtin_sqrt(double(v[i])));
   return r;
 }
 
 // exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a
 // quarter of the rounding unit (0.347^8/8! = 5e-9, 0.347^14/14! = 4e-18).
-template <class T> inline vec<T> exponential(vec<T> x) {
+template <class T>
+inline vec<T> exponential(vec<T> x) {
   constexpr bool single = sizeof(T) == 4;
   constexpr int degree = single ? 7 : 13, mantissa = single ? 23 : 52;
   // ln 2 in two parts, the first with so few digits that n times it is exact.

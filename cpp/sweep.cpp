@@ -3,7 +3,8 @@
 //
 // Gates first: rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2, class by class, beginning with the one the slab gated to in the
 // layer before. A class is left as soon as the partial sum exceeds (rho_best + ln(1/u)/lambda)^2 for all samples of the
-// slab: its assignment is then zero to rounding. Then the step, frequency by frequency, with the classes that are not zero.
+// slab: its assignment is then zero to rounding. Then the step, frequency by frequency, with the classes that are not
+// zero.
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +15,8 @@
 namespace redunet {
 namespace {
 
-template <class T> constexpr index_t B = kPanel<T>;
+template <class T>
+constexpr index_t B = kPanel<T>;
 
 // Half of the smallest L2 cache in use (512 KiB) is the slab's, the rest the operators'.
 constexpr index_t kSlabBytes = 1 << 18;
@@ -31,7 +33,8 @@ constexpr index_t kResponseBytes = 1 << 19;
 constexpr index_t kWorkBetweenLooks = 1 << 12;
 
 // How much further than the best class a class must be for its assignment to be zero to rounding: ln(1/u) / lambda.
-template <class T> T margin(double lam) {
+template <class T>
+T margin(double lam) {
   constexpr double kLogUnit = sizeof(T) == 4 ? 15.942385152878742 : 36.04365338911715;  // ln(2^23), ln(2^52)
   return lam > 0 ? static_cast<T>(kLogUnit / lam) : std::numeric_limits<T>::infinity();
 }
@@ -59,7 +62,8 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
   slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
   const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
   response_size_ = slab_tiles_ * features.tile_stride();
-  keep_responses_ = most == 0 && k_ <= kMostTerms && k_ * response_size_ * static_cast<index_t>(sizeof(T)) <= kResponseBytes;
+  keep_responses_ =
+      most == 0 && k_ <= kMostTerms && k_ * response_size_ * static_cast<index_t>(sizeof(T)) <= kResponseBytes;
   for (auto& own : scratch_) {
     own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
     own.reduced = Buffer<T>(slab_tiles_ * most * P * B<T>);
@@ -72,18 +76,21 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
 }
 
 // Multiply-adds of one application of every operator to every sample.
-template <class T> double Sweep<T>::work() const {
+template <class T>
+double Sweep<T>::work() const {
   const auto [m, C, F, P] = layout_.sizes;
   return double(m) * double(F * C * C * P * P) * double(k_ + 1);
 }
 
-template <class T> auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
+template <class T>
+auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
   const index_t n = features.n_tiles(), count = (n + slab_tiles_ - 1) / slab_tiles_;
   const index_t begin = n * index / count;
   return {begin, n * (index + 1) / count - begin};
 }
 
-// squares of class number - 1 += w_p ||C(p) v(p)||^2 over frequencies and rows; false if all samples passed their limits.
+// squares of class number - 1 += w_p ||C(p) v(p)||^2 over frequencies and rows; false if all samples passed their
+// limits.
 template <class T>
 bool Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab,
                        Scratch& own, const T* limits) {
@@ -196,9 +203,10 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
   kernels_.product(q);
 }
 
-// Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator becomes
-// a coefficient of -alpha for Q Q* v and an addition to the base.
-template <class T> void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
+// Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator
+// becomes a coefficient of -alpha for Q Q* v and an addition to the base.
+template <class T>
+void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
   T* identity = own.coefficients.get();
   std::fill_n(identity, lanes, base);
   for (index_t number = 0; number <= k_; ++number) {
@@ -266,8 +274,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
     T* squares = own.squares.get();
     std::fill_n(squares, lanes, T(0));
     set_base(T(1), lanes, own);
-    for (index_t p = 0; p < F; ++p)
-      step_at(features, ops, p, keep_responses_ && step.membership == nullptr, part, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, keep_responses_ && step.membership == nullptr, part, own);
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
@@ -288,8 +295,8 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
     std::copy_n(by, lanes, own.coefficients.get() + stride);
     for (index_t j = 0; j < k_; ++j)
       for (index_t i = 0; i < lanes; ++i)
-        own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.gammas[j]) * by[i] *
-                                                 step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
+        own.coefficients[(j + 2) * stride + i] =
+            static_cast<T>(-step.gammas[j]) * by[i] * step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
     set_base(T(0), lanes, own);
     for (index_t p = 0; p < F; ++p) step_at(features, ops, p, false, part, own);
   });

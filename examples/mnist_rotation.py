@@ -1,7 +1,7 @@
 """Digits 0 and 1 of MNIST at every rotation: plain and rotation-invariant ReduNets beside the lecture's figures.
 
 An image is sampled at C radii on T rays, (C, T): turning it shifts its samples cyclically. The invariant network is
-built from such signals, the plain one from the same numbers as vectors of C * T. Both see the digits only as they stand.
+built from such signals, the plain one from the same numbers as vectors of C * T. Both see the digits as they stand.
 
     python examples/mnist_rotation.py --data path/to/mnist --json result.json
 

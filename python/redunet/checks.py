@@ -121,9 +121,7 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
-def membership(
-    y: npt.ArrayLike, m: int
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
+def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
     """Hard labels or soft membership, and the classes.
 
     Returns ``(labels, None, classes)`` with labels 0..k-1 for labels of any dtype and for a one-hot membership, else

@@ -1,7 +1,7 @@
 """Batched Hermitian positive definite linear algebra, named and shaped as in `numpy.linalg`.
 
-Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the whole
-batch in one call. As LAPACK does, `cholesky`, `inv`, `solve` and `logdet` read the lower triangle only.
+Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the
+whole batch in one call. As LAPACK does, `cholesky`, `inv`, `solve` and `logdet` read the lower triangle only.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
         rhs = rhs[:, None]
     n = array.shape[-1]
     if rhs.ndim < 1 or rhs.shape[-2] != n:
-        raise ValueError(f"B has shape {np.shape(B)}; expected ({n},) or (..., {n}, r) to go with A of shape {array.shape}")
+        wanted = f"({n},) or (..., {n}, r) to go with A of shape {array.shape}"
+        raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
     kind = checks.FLOATS.get(np.result_type(array, rhs).char)
     if kind is None:
         raise TypeError(f"B has dtype {rhs.dtype}; expected real or complex numbers of at most double precision")

@@ -1,4 +1,4 @@
-"""From labels, weights and hyperparameters to the constants of a construction (`redunet._backends.contract.Problem`)."""
+"""From labels, weights and hyperparameters to the constants of a construction (`_backends.contract.Problem`)."""
 
 from __future__ import annotations
 

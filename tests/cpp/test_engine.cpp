@@ -24,7 +24,8 @@ constexpr index_t kLayers = 3;
 constexpr double kEpsilonSquared = 0.1;
 
 // The arrays of a random construction, and the Problem that points to them.
-template <class T> struct Construction {
+template <class T>
+struct Construction {
   Case c;
   std::vector<std::int64_t> labels;
   std::vector<double> membership, weights, freq_weights, etas;
@@ -89,7 +90,8 @@ template <class T> struct Construction {
   }
 };
 
-template <class T> struct Built {
+template <class T>
+struct Built {
   std::vector<T> features, dense, factors;
   std::vector<double> rates, taken;
   index_t n_layers;
@@ -121,13 +123,15 @@ Built<T> run_build(const Construction<T>& from, const KernelSet& set, int n_thre
   return built;
 }
 
-template <class T> double distance(const std::vector<T>& a, const std::vector<T>& b) {
+template <class T>
+double distance(const std::vector<T>& a, const std::vector<T>& b) {
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double(a[i]) - double(b[i])));
   return worst;
 }
 
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
@@ -141,7 +145,8 @@ const std::vector<Case> kCases = {
     {{9, 70, 2, 1}, 3, false, false, false, false, 500},
 };
 
-template <class F> void for_every_case(const F& f) {
+template <class F>
+void for_every_case(const F& f) {
   for (const Case& c : kCases) {
     f(Construction<float>(c));
     f(Construction<double>(c));

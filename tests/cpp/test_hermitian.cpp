@@ -12,19 +12,39 @@ using namespace redunet;
 
 namespace {
 
-template <class T> struct Scalar;
-template <> struct Scalar<float> { static constexpr index_t planes = 1; using Real = float; };
-template <> struct Scalar<double> { static constexpr index_t planes = 1; using Real = double; };
-template <class R> struct Scalar<std::complex<R>> { static constexpr index_t planes = 2; using Real = R; };
+template <class T>
+struct Scalar;
+template <>
+struct Scalar<float> {
+  static constexpr index_t planes = 1;
+  using Real = float;
+};
+template <>
+struct Scalar<double> {
+  static constexpr index_t planes = 1;
+  using Real = double;
+};
+template <class R>
+struct Scalar<std::complex<R>> {
+  static constexpr index_t planes = 2;
+  using Real = R;
+};
 
 double conj_of(float z) { return z; }
 double conj_of(double z) { return z; }
-template <class R> std::complex<double> conj_of(std::complex<R> z) { return {z.real(), -z.imag()}; }
+template <class R>
+std::complex<double> conj_of(std::complex<R> z) {
+  return {z.real(), -z.imag()};
+}
 double wide(float z) { return z; }
 double wide(double z) { return z; }
-template <class R> std::complex<double> wide(std::complex<R> z) { return {z.real(), z.imag()}; }
+template <class R>
+std::complex<double> wide(std::complex<R> z) {
+  return {z.real(), z.imag()};
+}
 
-template <class S> std::vector<S> positive_definite(index_t count, index_t n) {
+template <class S>
+std::vector<S> positive_definite(index_t count, index_t n) {
   using R = typename Scalar<S>::Real;
   const auto g = check::normal<R>(static_cast<std::size_t>(count * n * n * Scalar<S>::planes), 7);
   const S* G = reinterpret_cast<const S*>(g.data());
@@ -40,7 +60,8 @@ template <class S> std::vector<S> positive_definite(index_t count, index_t n) {
   return A;
 }
 
-template <class S> void check_size(const KernelSet& set, index_t count, index_t n) {
+template <class S>
+void check_size(const KernelSet& set, index_t count, index_t n) {
   using R = typename Scalar<S>::Real;
   constexpr index_t planes = Scalar<S>::planes;
   const Kernels<R>& kernels = kernels_of<R>(set);
@@ -110,7 +131,8 @@ TEST(the_first_bad_matrix_is_named) {
   for (const KernelSet* set : usable_kernel_sets())
     for (const index_t n : {3, 40}) {
       auto A = positive_definite<double>(20, n);
-      for (const std::size_t bad : {7u, 12u}) A[(bad * static_cast<std::size_t>(n) + 2) * static_cast<std::size_t>(n) + 2] = -1;
+      for (const std::size_t bad : {7u, 12u})
+        A[(bad * static_cast<std::size_t>(n) + 2) * static_cast<std::size_t>(n) + 2] = -1;
       std::vector<double> out(A.size());
       Parallel parallel(3);
       std::string message;

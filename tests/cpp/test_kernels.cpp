@@ -16,9 +16,11 @@ using check::Panels;
 namespace {
 
 using Complex = std::complex<double>;
-template <class T> constexpr index_t B = kPanel<T>;
+template <class T>
+constexpr index_t B = kPanel<T>;
 
-template <class F> void for_every_level(const F& f) {
+template <class F>
+void for_every_level(const F& f) {
   for (const KernelSet* set : usable_kernel_sets()) {
     f(kernels_of<float>(*set), float{});
     f(kernels_of<double>(*set), double{});
@@ -34,7 +36,8 @@ Complex at(const Panels<T>& x, index_t stride, index_t panel, index_t row, index
   return planes == 1 ? Complex(p[0]) : Complex(p[0], p[B<T>]);
 }
 
-template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
+template <class T>
+void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
   constexpr index_t kPanels = 3;
   const index_t x_stride = n_in * planes * B<T>, out_stride = n_out * planes * B<T>;
   std::vector<T> A(check::size(n_out * n_in * planes));
@@ -42,9 +45,8 @@ template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, i
       coefficient(check::size(kPanels * B<T>)), base(coefficient.size());
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4), fill_uniform(base, 6);
   for (const bool conj : {false, true})
-    for (const Epilogue epilogue :
-         {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm, Epilogue::kStoreSquaredNorm,
-          Epilogue::kResidualNorm}) {
+    for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm,
+                                    Epilogue::kStoreSquaredNorm, Epilogue::kResidualNorm}) {
       Panels<T> out(check::size(kPanels * out_stride)), squares(check::size(kPanels * B<T>));
       fill_uniform(out, 5);
       const Panels<T> out_before = out;
@@ -92,7 +94,8 @@ template <class T> void test_product(const Kernels<T>& kernels, index_t n_out, i
     }
 }
 
-template <class T> void test_gram(const Kernels<T>& kernels, index_t n, index_t planes, index_t n_panels) {
+template <class T>
+void test_gram(const Kernels<T>& kernels, index_t n, index_t planes, index_t n_panels) {
   const index_t stride = n * planes * B<T>;
   Panels<T> v(check::size(n_panels * stride)), weights(check::size(n_panels * B<T>));
   fill_uniform(v, 1), fill_uniform(weights, 2);
@@ -125,11 +128,12 @@ template <class T> void test_gram(const Kernels<T>& kernels, index_t n, index_t 
         }
       // Every lane adds up n_panels products, complex ones two each, and then the lanes are added.
       const auto terms = static_cast<double>(2 * n_panels);
-      CHECK(worst <= 2 * check::kUnit<T> * (terms + B<T>) * terms * B<T>);
+      CHECK(worst <= 2 * check::kUnit<T> * (terms + B<T>)*terms * B<T>);
     }
 }
 
-template <class T> void test_scale_and_settle(const Kernels<T>& kernels, index_t n_rows) {
+template <class T>
+void test_scale_and_settle(const Kernels<T>& kernels, index_t n_rows) {
   constexpr index_t kPanels = 3;
   const index_t stride = n_rows * B<T>;
   Panels<T> v(check::size(kPanels * stride)), out(v.size()), scale(check::size(kPanels * B<T>)),
@@ -153,8 +157,8 @@ template <class T> void test_scale_and_settle(const Kernels<T>& kernels, index_t
   }
   for (index_t n_terms = 0; n_terms <= kMostTerms; ++n_terms) {
     std::fill(squares.begin(), squares.end(), T(0));
-    kernels.settle({out.data(), stride, v.data(), stride, kPanels, n_rows, T(3), squares.data(), n_terms, term,
-                    coefficient});
+    kernels.settle(
+        {out.data(), stride, v.data(), stride, kPanels, n_rows, T(3), squares.data(), n_terms, term, coefficient});
     for (index_t panel = 0; panel < kPanels; ++panel)
       for (index_t lane = 0; lane < B<T>; ++lane) {
         double sum = 0, off = 0;
@@ -174,7 +178,8 @@ template <class T> void test_scale_and_settle(const Kernels<T>& kernels, index_t
 }
 
 // Assignments against the definition, with some classes far away and lanes without a sample.
-template <class T> void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
+template <class T>
+void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
   constexpr index_t kLanesTested = 2 * B<T>;
   const index_t n_samples = kLanesTested - 3;
   Panels<T> squares(check::size(k * kLanesTested)), pi(squares.size());
@@ -188,7 +193,9 @@ template <class T> void test_softmax(const Kernels<T>& kernels, index_t k, doubl
   std::vector<char> expected_live(live.size(), 0);
   for (index_t i = 0; i < kLanesTested; ++i) {
     double least = std::numeric_limits<double>::infinity(), sum = 0;
-    const auto rho = [&](index_t j) { return std::sqrt(static_cast<double>(squares[check::size(j * kLanesTested + i)])); };
+    const auto rho = [&](index_t j) {
+      return std::sqrt(static_cast<double>(squares[check::size(j * kLanesTested + i)]));
+    };
     for (index_t j = 0; j < k; ++j) least = std::min(least, rho(j));
     for (index_t j = 0; j < k; ++j) sum += std::exp(-lambda * (rho(j) - least));
     for (index_t j = 0; j < k; ++j) {
