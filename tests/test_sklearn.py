@@ -134,8 +134,10 @@ def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.
     for method in ("transform", "decision_function", "predict"):
         if hasattr(fitted, method):
             result = getattr(fitted, method)(X)
-            if method != "predict":
+            if method == "transform":
                 assert result.dtype == dtype
+            if method == "decision_function":  # subspaces may be close: scored in double precision
+                assert result.dtype == np.float64
             if isinstance(estimator, RandomLift):
                 continue  # kernels drawn without a seed; the pickled ones are compared below
             np.testing.assert_array_equal(getattr(again, method)(X), result)
