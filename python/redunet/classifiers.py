@@ -169,11 +169,14 @@ class NearestSubspace(_Classifier):
         [[1.0, 9.0]]
         """
         array = self._check(Z)
-        rows = array.reshape(len(array), -1).astype(np.result_type(array, np.float64), copy=False)
-        squares = _squared_norms(rows)
-        inside = np.stack([_squared_norms(rows @ U.conj()) for U in self.bases_], axis=1)
-        distances: Array = np.maximum(squares[:, None] - inside, 0)
-        return distances
+        double = np.result_type(array, np.float64)
+        distances = np.empty((len(array), len(self.bases_)))
+        for part in _chunks(len(array), 2 * array[0].size * double.itemsize):
+            rows = array[part].reshape(-1, array[0].size).astype(double, copy=False)
+            squares = _squared_norms(rows)
+            for j, U in enumerate(self.bases_):
+                distances[part, j] = squares - _squared_norms(rows @ U.conj())
+        return np.maximum(distances, 0, out=distances)
 
     def predict(self, Z: npt.ArrayLike) -> Array:
         """Labels of samples, (m,)."""
