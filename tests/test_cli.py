@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import redunet as rn
-from redunet import checks
-from redunet._backends import status
+from redunet import _backends, checks
 from redunet.cli import main
 
 
@@ -55,10 +55,14 @@ def test_info_is_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == expected
 
 
-def test_the_module_runs_the_command() -> None:
+def test_the_module_runs_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     done = run("info")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"redunet           {rn.__version__}\n")
+    monkeypatch.setattr(sys, "argv", ["redunet", "info"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module("redunet", run_name="__main__")
+    assert capsys.readouterr().out == done.stdout
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,19 @@ def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.Capt
     with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_the_demo_gets_the_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    calls = []
+    monkeypatch.setattr("redunet.demo.main", lambda out, **options: calls.append((out, options)))
+    arguments = ["--out", str(tmp_path), "--layers", "7", "--backend", "numpy", "--threads", "1", "--quiet"]
+    assert main(["demo", *arguments]) == 0
+    assert calls.pop() == (tmp_path, {"n_layers": 7, "backend": "numpy", "n_threads": 1, "progress": False})
+    assert main(["demo"]) == 0
+    backend, _ = _backends.select()
+    defaults = {"n_layers": None, "backend": backend, "n_threads": checks.threads(None), "progress": True}
+    assert calls.pop() == (Path(), defaults)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +119,10 @@ def test_missing_packages(
     assert capsys.readouterr() == ("", message + "\n")
 
 
-def test_a_backend_that_cannot_run(tmp_path: Path) -> None:
-    reason = status()["cpu"]
-    if reason == "available":
-        pytest.skip("the engine is built here")
-    done = run("demo", "--backend", "cpu", "--out", str(tmp_path))
-    assert done.returncode == 2
-    assert done.stderr == f"redunet: backend 'cpu' cannot be used: {reason}\n"
+def test_a_backend_that_cannot_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_backends, "_load", lambda name: (None, "there was no compiler"))
+    assert main(["demo", "--backend", "cpu"]) == 2
+    assert capsys.readouterr() == ("", "redunet: backend 'cpu' cannot be used: there was no compiler\n")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +133,16 @@ def test_a_backend_that_cannot_run(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["demo", "info"])
-def test_bad_environment_variables(command: str, variable: str, message: str) -> None:
-    done = run(command, **{variable: "fast"})
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+def test_bad_environment_variables(
+    command: str,
+    variable: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, "fast")
+    assert main([command]) == 2
+    assert capsys.readouterr() == ("", message)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +162,15 @@ def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(checks, "available_memory", lambda: 1 << 20)
     assert main(["demo", "--out", str(tmp_path), "--quiet"]) == 1
     assert "GiB of memory are available\n" in capsys.readouterr().err
+
+
+def test_interrupted_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("redunet.config.show_config", interrupted)
+    assert main(["info"]) == 130
+    assert capsys.readouterr() == ("", "\nredunet: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")

@@ -82,7 +82,7 @@ def test_table(comparison: demo.Comparison) -> None:
     assert head.split("  ")[0] == "network"
     assert set(rule) == {"-"}
     assert " ".join(plain.split()) == "plain vectors of 64 98.4% 16.9% 0.10 s 200 layers/s"
-    assert " ".join(invariant.split()) == "translation-invariant 12 × 8 × 8 images 97.0% 97.0% 2.00 s 10 layers/s"
+    assert " ".join(invariant.split()) == "translation-invariant 12 x 8 x 8 images 97.0% 97.0% 2.00 s 10 layers/s"
     assert data == "20 layers from 1400 digits; 397 test digits, 25408 translated ones"
     assert where == f"backend {comparison.plain.net.backend}, 2 threads"
     assert demo.table(given, threads=1).endswith(", 1 thread")
@@ -108,11 +108,11 @@ def test_picture(comparison: demo.Comparison) -> None:
 def test_main_prints_the_table_and_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = demo.main(tmp_path / "made" / "here", n_layers=2, n_threads=1)
     out, err = capsys.readouterr()
-    picture = tmp_path / "made" / "here" / "redunet_demo.png"
+    picture = tmp_path / "made" / "here" / "redunet-demo.png"
     assert out == f"{demo.table(result, threads=1)}\n\npicture: {picture}\n"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert "plain network: 1400 samples of 64" in err
-    assert "translation-invariant network: 1400 samples of 12 × 8 × 8" in err
+    assert "translation-invariant network: 1400 samples of 12 x 8 x 8" in err
     assert "ΔR=" in err  # the progress bar
     assert "2/2" in err
     demo.main(tmp_path, n_layers=1, progress=False)

@@ -196,18 +196,10 @@ def test_other_errors() -> None:
         plot.accuracies({"a": {"t": 98.4}})
 
 
-def test_without_matplotlib_the_error_names_the_extra() -> None:
-    script = """
-import sys
-sys.modules["matplotlib"] = None
-import redunet as rn
-try:
-    rn.plot.accuracies({"a": {"t": 0.5}})
-except ImportError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "redunet.plot needs matplotlib: pip install 'redunet[plot]'"
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"redunet.plot needs matplotlib: pip install 'redunet\[plot\]'"):
+        plot.accuracies({"a": {"t": 0.5}})
 
 
 def test_importing_redunet_does_not_import_matplotlib() -> None:

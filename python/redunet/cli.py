@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         help="recognise digits wherever they stand: a translation-invariant network beside a plain one",
         description="Build two ReduNets from scikit-learn's 8x8 digits: a plain one that sees vectors, and a "
         "translation-invariant one that sees images. Both are tested on new digits, and on all 64 cyclic translations "
-        "of each. Prints a table and writes redunet_demo.png. Needs scikit-learn and matplotlib.",
+        "of each. Prints a table and writes redunet-demo.png. Needs scikit-learn and matplotlib.",
     )
     demo.add_argument(
         "--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)"

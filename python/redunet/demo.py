@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-PICTURE = "redunet_demo.png"
+PICTURE = "redunet-demo.png"
 SHIFTS = [(down, right) for down in range(8) for right in range(8)]
 
 # Settings of the two networks, by experiment (test accuracy, then on all translations, of the invariant network):
@@ -151,7 +151,7 @@ def compare(
 
     def construct(samples: Array, what: str) -> tuple[ReduNet, NearestSubspace, float]:
         if progress:
-            print(f"{what}: {len(samples)} samples of {' × '.join(map(str, samples.shape[1:]))}", file=sys.stderr)
+            print(f"{what}: {len(samples)} samples of {' x '.join(map(str, samples.shape[1:]))}", file=sys.stderr)
         start = time.perf_counter()
         net, Z = build(
             samples,
@@ -202,7 +202,7 @@ def table(comparison: Comparison, *, threads: int) -> str:
     rows = [heads] + [
         (
             outcome.name,
-            "vectors of 64" if not outcome.net.signal_shape else f"{outcome.net.n_channels} × 8 × 8 images",
+            "vectors of 64" if not outcome.net.signal_shape else f"{outcome.net.n_channels} x 8 x 8 images",
             f"{outcome.test:.1%}",
             f"{outcome.shifts:.1%}",
             f"{outcome.seconds:.2f} s",
