@@ -332,14 +332,16 @@ class TestPrecision:
             assert relative(W, Z) < (1e-4 if np.finfo(dtype).bits == 32 else 1e-10)
 
     def test_divides_a_sample_below_1e_8_by_1e_8(self, backend):
+        """At the input and again in every layer: 3e-17 becomes 3e-9, then 0.3, then 1."""
         X = np.eye(4)
-        X[2] *= 2e-9
-        _, Z = rn.build(X, [0, 1, 0, 1], n_layers=1, eta=0)
-        # Each layer divides again.
-        np.testing.assert_allclose(np.linalg.norm(Z, axis=1), [1, 1, 1, 1], rtol=1e-14)
-        reference = construct(X, one_hot([0, 1, 0, 1]), etas=[0.0], epsilon_sq=0.1, lam=500.0)
-        net, _ = rn.build(X, [0, 1, 0, 1], n_layers=1, eta=0)
-        np.testing.assert_allclose(net.rates.rate, reference.rates[:, 0], rtol=1e-13)
+        X[2] *= 3e-17
+        y = [0, 1, 0, 1]
+        for n_layers, norm in ((1, 0.3), (2, 1.0)):
+            net, Z = rn.build(X, y, n_layers=n_layers, eta=0)
+            np.testing.assert_allclose(np.linalg.norm(Z, axis=1), [1, 1, norm, 1], rtol=1e-14)
+            np.testing.assert_allclose(net.transform(X), Z, rtol=1e-14)
+            reference = construct(X, one_hot(y), etas=[0.0] * n_layers, epsilon_sq=0.1, lam=500.0)
+            np.testing.assert_allclose(net.rates.rate, reference.rates[:, 0], rtol=1e-13)
 
 
 def test_a_memory_mapped_array_is_read_as_it_is(backend, tmp_path, monkeypatch):
