@@ -67,6 +67,19 @@ def test_the_transformer_is_build_and_transform(data: tuple[np.ndarray, np.ndarr
     np.testing.assert_array_equal(transformer.classes_, ["no", "why", "yes"])
 
 
+def test_fit_transform_is_fit_and_transform(data: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = data
+    weights = np.arange(24) % 3
+    for settings, weight in (({}, None), ({}, weights), ({"assignment": "given"}, None)):
+        transformer = ReduNetTransformer(5, **settings)
+        Z = transformer.fit_transform(X, y, sample_weight=weight)
+        assert Z.shape == X.shape
+        np.testing.assert_allclose(Z, transformer.transform(X), atol=1e-8)  # what is promised after several layers
+        np.testing.assert_array_equal(
+            transformer.net_.etas, clone(transformer).fit(X, y, sample_weight=weight).net_.etas
+        )
+
+
 def test_the_classifier_is_the_network_and_the_nearest_subspace(data: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = data
     net, Z = rn.build(X, y, n_layers=3, **SETTINGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -133,6 +134,24 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         X, y, weights = self._labelled(X, y, sample_weight)
         self._build(X, y, weights)
         return self
+
+    def fit_transform(self, X: Any, y: Any, sample_weight: Any = None) -> Array:
+        """`fit`, then `transform` of the same samples, at the cost of `fit`: the construction gives their features.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        array, X's shape
+            Unit-norm features; those of `transform` up to rounding.
+        """
+        used, labels, weights = self._labelled(X, y, sample_weight)
+        Z = self._build(used, labels, weights)
+        # Samples that were left out have no features yet; with given assignments new samples move otherwise.
+        return Z if len(Z) == len(np.asarray(y)) and self.assignment == "estimated" else self.transform(X)
 
     def transform(self, X: Any) -> Array:
         """Unit-norm features, with X's shape.
