@@ -47,6 +47,17 @@ constexpr bool kManyRegisters = true;
 constexpr bool kManyRegisters = false;
 #endif
 
+// Calls f.template operator()<n>() for a run-time n in [1, Most].
+template <index_t Most, class F>
+inline void with_constant(index_t n, const F& f) {
+  if constexpr (Most >= 1) {
+    if (n == Most)
+      f.template operator()<Most>();
+    else
+      with_constant<Most - 1>(n, f);
+  }
+}
+
 template <class T>
 inline vec<T> load(const T* p) {
   return *reinterpret_cast<const vec<T>*>(p);

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import checks
-from redunet.network import Rates, ReduNet
+from redunet.layers import Rates
+from redunet.network import ReduNet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

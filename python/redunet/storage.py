@@ -21,7 +21,8 @@ import numpy.typing as npt
 from redunet import checks
 from redunet._backends.contract import Operators
 from redunet.fourier import Fourier
-from redunet.network import ASSIGNMENTS, Rates, ReduNet
+from redunet.layers import Rates
+from redunet.network import ASSIGNMENTS, ReduNet
 from redunet.problem import DFT_NORMS
 
 Array = npt.NDArray[Any]
