@@ -136,7 +136,7 @@ def test_other_python_threads_run_during_a_build(backend):
 )
 def test_ctrl_c_stops_a_build_within_a_second(backend, call):
     waits = []
-    while not waits or (waits[-1] > 1 and len(waits) < 3):  # two more chances on a machine busy with other things
+    while not waits or (waits[-1] > 1 and len(waits) < 5):  # more chances on a machine busy with other things
         waits.append(seconds_to_stop(backend, call.format(f"backend={backend!r}")))
     assert waits[-1] < 1, waits
 
@@ -147,8 +147,8 @@ def seconds_to_stop(backend, call):
         import numpy as np, redunet as rn
         rng = np.random.default_rng(0)
         rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
-        print("building", flush=True)
         try:
+            print("building", flush=True)
             {call}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
