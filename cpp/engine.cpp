@@ -84,6 +84,7 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
 
   in_layer(0, [&] { builder.run(features, operators_of(0), request.rates); });
   index_t layer = 0;
+  bool settled = false;  // no step raised the rate reduction: every later layer is the same
   for (; layer < request.n_layers; ++layer) {
     const double* rates = request.rates + layer * k1;
     double* next = request.rates + (layer + 1) * k1;
@@ -96,8 +97,8 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
       if (layer + 1 < request.n_layers) following = operators_of(layer + 1);
       in_layer(layer + 1, [&] { builder.run(features, following, next); });
     };
-    if (!search) {
-      move(request.etas[layer]);
+    if (!search || settled) {
+      move(settled ? 0.0 : request.etas[layer]);
     } else {
       before->copy_from(features, parallel);
       const double allowed = kFallRoundingUnits * static_cast<double>(std::numeric_limits<T>::epsilon()) * rates[0];
@@ -105,7 +106,8 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
       for (int halvings = 0;; ++halvings, eta /= 2) {
         if (halvings > 0) features.copy_from(*before, parallel);
         move(halvings < kMaxHalvings ? eta : 0.0);
-        if (halvings == kMaxHalvings) break;
+        settled = halvings == kMaxHalvings;
+        if (settled) break;
         if (!(rate_reduction(rates, problem) - rate_reduction(next, problem) > allowed)) break;
       }
     }

@@ -83,7 +83,7 @@ def use_backend(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : {"auto", "cpu", "numpy"}
-        ``auto`` takes the fastest that can run.
+        ``auto`` takes what ``REDUNET_BACKEND`` names, or else the fastest that can run.
 
     Raises
     ------

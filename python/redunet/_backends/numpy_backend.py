@@ -43,6 +43,7 @@ def build(
     columns = _to_columns(V)
     membership = _membership(problem) if given else None
     steps, rows, kept = [], [], []
+    settled = False  # no step raised the rate reduction: every later layer is the same
     layer = _operators(columns, problem, 0)
     for index in range(n_layers):
         dense, factors, rates = layer
@@ -51,12 +52,13 @@ def build(
             break
         ops = _single_layer(dense, factors, problem, 0.0, lam)
         first = NATURAL_STEP / float(problem.alphas[0]) if etas is None else float(etas[index])
-        for halvings in range(MAX_HALVINGS + 1):
-            eta = first / 2**halvings if halvings < MAX_HALVINGS else 0.0
+        for halvings in range(MAX_HALVINGS if settled else 0, MAX_HALVINGS + 1):
+            eta = first / 2**halvings if etas is not None or halvings < MAX_HALVINGS else 0.0
             moved, _ = _apply_layer(columns, ops, 0, eta, membership)
             layer = _operators(moved, problem, index + 1)
             if etas is not None or not _falls(rates, layer[2], problem, V.dtype):
                 break
+        settled = etas is None and eta == 0.0
         columns = moved
         steps.append(eta)
         if keep:
