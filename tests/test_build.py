@@ -390,3 +390,15 @@ def test_a_longer_network_begins_with_the_shorter(backend):
     np.testing.assert_array_equal(short.rates.rate, long.rates.rate[:3])
     more, _ = rn.build(Z, y, n_layers=1)
     assert relative(more.layers[0].E, long.layers[2].E) < 1e-10
+
+
+@pytest.mark.parametrize("seed", [2, 4, 7])
+def test_a_settled_network_stays_as_it_is(backend, seed):
+    """Random labels that the estimated assignment contradicts: no step, however small, raises their rate reduction."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(6, 2)), np.arange(6) % 2
+    net, Z = rn.build(X, y, n_layers=4)
+    assert (net.etas == 0).all()
+    np.testing.assert_allclose(net.rates.delta, net.rates.delta[0], rtol=1e-13)
+    np.testing.assert_allclose(Z, X / np.linalg.norm(X, axis=1, keepdims=True), rtol=1e-14)
+    assert len(net.layers) == 4
