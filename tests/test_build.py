@@ -404,3 +404,18 @@ def test_a_settled_network_stays_as_it_is(backend, seed):
     np.testing.assert_allclose(net.rates.delta, net.rates.delta[0], rtol=0, atol=rounding)
     np.testing.assert_allclose(Z, X / np.linalg.norm(X, axis=1, keepdims=True), rtol=1e-14)
     assert len(net.layers) == 4
+
+
+def test_keeping_nothing_changes_nothing_where_steps_are_halved(backend):
+    """A trial step that is taken back must not leave its operators behind."""
+    rng = np.random.default_rng(0)
+    halved = 0
+    for _ in range(150):
+        X, y = rng.normal(size=(6, 2)), np.arange(6) % 2
+        kept, Z = rn.build(X, y, n_layers=4)
+        bare, Z_bare = rn.build(X, y, n_layers=4, keep="features")
+        np.testing.assert_array_equal(Z, Z_bare)
+        np.testing.assert_array_equal(kept.etas, bare.etas)
+        np.testing.assert_array_equal(kept.rates.rate, bare.rates.rate)
+        halved += bool(((kept.etas > 0) & (kept.etas < kept.etas.max())).any())
+    assert halved > 0
