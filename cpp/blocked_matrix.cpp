@@ -1,3 +1,6 @@
+// Factor, inverse and solution of one Hermitian matrix in blocks of kPanel rows and columns: the small block on the
+// diagonal in plain scalars, everything else by the product of kernels.hpp. Only the lower triangle is kept up to date.
+
 #include "blocked_matrix.hpp"
 
 #include <algorithm>
@@ -7,6 +10,9 @@
 
 namespace redunet {
 namespace {
+
+// Column panels of one block product: as many as there are coefficients of -1 for it.
+constexpr index_t kMostColumns = 4096;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
@@ -159,8 +165,8 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   kernels_.product(q);
 
   static const auto minus_ones = [] {
-    Buffer<T> ones(4096 * B);
-    for (index_t i = 0; i < 4096 * B; ++i) ones[i] = -1;
+    Buffer<T> ones(kMostColumns * B);
+    for (index_t i = 0; i < kMostColumns * B; ++i) ones[i] = -1;
     return ones;
   }();
   const T* coefficients = all ? R_.get() : S_.get();
@@ -175,7 +181,7 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
       }
       q.A = coefficients + row * size;
       q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
-      q.x = S_.get() + t * size, q.x_stride = size, q.n_panels = std::min<index_t>(end - t, 4096);
+      q.x = S_.get() + t * size, q.x_stride = size, q.n_panels = std::min(end - t, kMostColumns);
       q.epilogue = Epilogue::kAxpy;
       q.coefficient = minus_ones.get();
       q.out = at(row * B, t * B), q.out_stride = padded_ * planes_ * B;

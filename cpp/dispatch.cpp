@@ -1,3 +1,5 @@
+// The SIMD levels that were compiled, which of them this processor has, and the one in use.
+
 #include "dispatch.hpp"
 
 #include <atomic>

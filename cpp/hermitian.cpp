@@ -1,3 +1,6 @@
+// Batches of Hermitian matrices (count, n, n), interleaved row-major: kPanel at a time side by side in lanes, or one at
+// a time in blocks; each task goes through a Cholesky factorisation, whose pivots also say whether it is definite.
+
 #include "hermitian.hpp"
 
 #include <algorithm>

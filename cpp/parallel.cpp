@@ -1,3 +1,6 @@
+// A pool of threads that hands out tasks by a counter. One run at a time uses it; busy_ counts the workers that have
+// not finished, and a worker touches the run only before it is counted off.
+
 #include "parallel.hpp"
 
 #include <unistd.h>
