@@ -7,6 +7,8 @@
 #include <limits>
 #include <numeric>
 
+#include "one_sweep.hpp"
+
 namespace redunet {
 namespace {
 
@@ -60,7 +62,12 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
   features.read(V, parallel);
   OperatorBuilder<T> builder(kernels, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();
-  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
+  std::optional<OneSweep<T>> one_sweep;
+  std::optional<Sweep<T>> sweep;
+  if (OneSweep<T>::fits(layout))
+    one_sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, &builder);
+  else
+    sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
   const bool search = request.etas == nullptr;
   std::optional<Features<T>> before;
   if (search) before.emplace(sizes, std::vector<index_t>{});
@@ -92,10 +99,15 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
     const LayerOperators<T> ops = operators_of(layer);
     const auto move = [&](double eta) {
       step.eta = eta;
-      sweep.move(features, ops, step, nullptr);
       std::optional<LayerOperators<T>> following;
       if (layer + 1 < request.n_layers) following = operators_of(layer + 1);
-      in_layer(layer + 1, [&] { builder.run(features, following, next); });
+      if (one_sweep)
+        one_sweep->move(features, ops, step, nullptr);
+      else
+        sweep->move(features, ops, step, nullptr);
+      in_layer(layer + 1, [&] {
+        one_sweep ? builder.run(one_sweep->sums(), features, following, next) : builder.run(features, following, next);
+      });
     };
     if (!search || settled) {
       move(settled ? 0.0 : request.etas[layer]);
@@ -124,12 +136,17 @@ void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& 
            const double* freq_weights, T* V, double* assignments) {
   Features<T> features(layout.sizes, {});
   features.read(V, parallel);
-  Sweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features);
-  for (index_t layer = 0; layer < n_layers; ++layer) {
-    const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
-                                const_cast<T*>(factors) + layer * layout.factors_size()};
-    sweep.move(features, ops, {etas[layer], lam, gammas}, layer + 1 == n_layers ? assignments : nullptr);
-  }
+  const auto through = [&](auto&& sweep) {
+    for (index_t layer = 0; layer < n_layers; ++layer) {
+      const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
+                                  const_cast<T*>(factors) + layer * layout.factors_size()};
+      sweep.move(features, ops, {etas[layer], lam, gammas}, layer + 1 == n_layers ? assignments : nullptr);
+    }
+  };
+  if (OneSweep<T>::fits(layout))
+    through(OneSweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
+  else
+    through(Sweep<T>(kernels, parallel, layout, alphas, freq_weights, features));
   features.write(V, parallel);
 }
 

@@ -4,6 +4,7 @@
 // a layer (sweep.cpp). `build` and `apply` (engine.cpp) are the loops over layers.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -20,6 +21,14 @@ struct Members {
   Buffer<T> weights;  // null: ones
 };
 
+// A part of the Gram matrices of one operator's samples: (F, gram_entries).
+template <class T>
+struct GramSum {
+  index_t number;
+  const Members<T>* members;
+  T* G;
+};
+
 template <class T>
 class OperatorBuilder {
  public:
@@ -28,6 +37,11 @@ class OperatorBuilder {
   const OperatorLayout& layout() const { return layout_; }
   // Operators (not written when null) and the row of rates, (k + 1), at these features.
   void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
+  // The same where the Gram matrices of these features were summed already.
+  void run(const std::vector<GramSum<T>>& sums, const Features<T>& features,
+           const std::optional<LayerOperators<T>>& out, double* rates);
+  std::vector<index_t> summed_numbers() const;
+  const Members<T>& members(index_t number) const { return members_[static_cast<std::size_t>(number)]; }
 
  private:
   struct Scratch {
@@ -35,7 +49,9 @@ class OperatorBuilder {
     std::unique_ptr<BlockedMatrix<T>> matrix;
   };
 
+  double gram_work() const;
   void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
+  void factorise(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
   void add_up_total(index_t group);
   void invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
@@ -66,6 +82,13 @@ struct Step {
   const double* gammas;
   const T* membership = nullptr;  // (k, lanes of all tiles), or null: estimate
 };
+
+// How much further than the best class a class must be for its assignment to be zero to rounding: ln(1/u) / lambda.
+template <class T>
+T gate_margin(double lam) {
+  constexpr double kLogUnit = sizeof(T) == 4 ? 15.942385152878742 : 36.04365338911715;  // ln(2^23), ln(2^52)
+  return lam > 0 ? static_cast<T>(kLogUnit / lam) : std::numeric_limits<T>::infinity();
+}
 
 template <class T>
 class Sweep {

@@ -6,6 +6,7 @@
 #include "kernel_lanes.hpp"
 #include "kernel_product.hpp"
 #include "kernel_samples.hpp"
+#include "kernel_tiles.hpp"
 
 namespace redunet {
 namespace REDUNET_ISA {
@@ -14,7 +15,7 @@ namespace {
 template <class T>
 constexpr Kernels<T> kTable{
     product<T>,          gram<T>,  cholesky_lanes<T>, invert_lanes<T>, forward_substitute<T>, softmax<T>,
-    reciprocal_norms<T>, scale<T>, settle<T>};
+    reciprocal_norms<T>, scale<T>, settle<T>,         tile_gates<T>,   tile_move<T>,          tile_gram<T>};
 
 }  // namespace
 

@@ -102,6 +102,58 @@ struct Softmax {
   char* live;  // (k): whether the class has a sample that is not zero
 };
 
+// The kernels of the one-sweep layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
+constexpr index_t kFewChannels = 8;
+
+// squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named.
+template <class T>
+struct TileGates {
+  index_t C, planes, p_begin, p_end;
+  const T* v;
+  index_t tile_stride, n_tiles;
+  const T* operators;  // (F, C, C) of each class, interleaved, `class_stride` apart
+  index_t class_stride;
+  const index_t* classes;
+  index_t n_classes;
+  const T* freq_weights;  // (F)
+  T* squares;             // a row of lanes per class, `stride` apart
+  index_t stride;
+};
+
+// v <- sum_j pi_j A_j v over the classes named, and squares = sum_p w_p ||v(p)||^2.
+template <class T>
+struct TileMove {
+  index_t C, planes, F;
+  T* v;
+  index_t tile_stride, n_tiles;
+  const T* operators;  // as in TileGates
+  index_t class_stride;
+  const index_t* classes;
+  index_t n_classes;
+  const T* pi;  // a row of lanes per class, `stride` apart
+  index_t stride;
+  const T* freq_weights;
+  T* squares;  // one row of lanes
+};
+
+// v <- scale v, then G(p) += sum over samples of weight * v v*: gram_entries numbers for each p. Null: no scaling, no
+// Gram matrix, weights of one.
+template <class T>
+struct TileGram {
+  index_t C, planes, F;
+  T* v;
+  index_t tile_stride, n_tiles;
+  const T *scale, *weights;  // rows of lanes
+  T* G;
+};
+
+// The lower triangle row by row: real part, and below the diagonal imaginary part; padded to whole cache lines.
+template <class T>
+constexpr index_t gram_entries(index_t C, index_t planes) {
+  const index_t n = planes == 2 ? C * C : C * (C + 1) / 2;
+  return (n + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
+}
+
 template <class T>
 struct Kernels {
   void (*product)(const Product<T>&);
@@ -120,6 +172,9 @@ struct Kernels {
   void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
                 const T* scale);
   void (*settle)(const Settle<T>&);
+  void (*tile_gates)(const TileGates<T>&);
+  void (*tile_move)(const TileMove<T>&);
+  void (*tile_gram)(const TileGram<T>&);
 };
 
 struct KernelSet {

@@ -16,8 +16,6 @@ namespace {
 template <class T>
 constexpr index_t B = kPanel<T>;
 
-index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
-
 // Rows of a large Gram matrix that make one task.
 constexpr index_t kGramTaskRows = 8 * kGramRows;
 
@@ -82,6 +80,18 @@ OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& paralle
 }
 
 template <class T>
+double OperatorBuilder<T>::gram_work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(m) * double(F * C * C * P);
+}
+
+// The dense operators whose Gram matrix is not the sum of the others'.
+template <class T>
+std::vector<index_t> OperatorBuilder<T>::summed_numbers() const {
+  return {dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end()};
+}
+
+template <class T>
 T* OperatorBuilder<T>::gram_at(index_t q) {
   const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
   return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
@@ -125,13 +135,51 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t n_blocks = divide_up(C, kGramTaskRows);
   const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
-  const double gram_work = double(m) * double(F * C * C * P), invert_work = double(n_dense * F * C * C) * double(C * P);
-  const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
-  parallel_.run((n_dense - first) * F * n_blocks, gram_work, [&, C = C, F = F](index_t task, int) {
+  parallel_.run((n_dense - first) * F * n_blocks, gram_work(), [&, C = C, F = F](index_t task, int) {
     const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
     gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
          std::min((block + 1) * kGramTaskRows, C));
   });
+  factorise(features, out, rates);
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, const Features<T>& features,
+                             const std::optional<LayerOperators<T>>& out, double* rates) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t n_entries = gram_entries<T>(C, P), n_groups = divide_up(F, B<T>);
+  const auto numbers = summed_numbers();
+  const double work = double(sums.size()) * double(F * n_entries);
+  parallel_.run(static_cast<index_t>(numbers.size()) * n_groups, work, [&, C = C, F = F, P = P](index_t task, int) {
+    const index_t number = numbers[static_cast<std::size_t>(task / n_groups)], first = task % n_groups * B<T>,
+                  n_freqs = std::min(B<T>, F - first), slot = layout_.slot[static_cast<std::size_t>(number)];
+    T total[B<T> * gram_entries<T>(kFewChannels, 2)] = {};
+    for (const GramSum<T>& sum : sums)
+      if (sum.number == number)
+        for (index_t e = 0; e < n_freqs * n_entries; ++e) total[e] += sum.G[first * n_entries + e];
+    const index_t element = lanes_ ? P * B<T> : P, imag = lanes_ ? B<T> : 1;
+    for (index_t f = 0; f < n_freqs; ++f) {
+      T* G = gram_at(slot * slot_stride_ + first + f);
+      const T* entry = total + f * n_entries;
+      for (index_t i = 0; i < C; ++i)
+        for (index_t j = 0; j <= i; ++j) {
+          T* to = G + (i * C + j) * element;
+          to[0] = *entry++;
+          if (P == 2) to[imag] = i == j ? T(0) : *entry++;
+        }
+    }
+  });
+  factorise(features, out, rates);
+}
+
+// Operators and rates from the Gram matrices.
+template <class T>
+void OperatorBuilder<T>::factorise(const Features<T>& features, const std::optional<LayerOperators<T>>& out,
+                                   double* rates) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const double invert_work = double(n_dense * F * C * C) * double(C * P);
+  const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
   if (lanes_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
     if (total_is_sum_)  // before the class Grams are inverted in place
@@ -146,7 +194,7 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   }
   if (!factored_numbers_.empty()) {
     const index_t groups = divide_up(F, B<T>);
-    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, gram_work, [&](index_t task, int thread) {
+    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, gram_work(), [&](index_t task, int thread) {
       factor_group(features, factored_numbers_[static_cast<std::size_t>(task / groups)], task % groups, out,
                    scratch(thread));
     });

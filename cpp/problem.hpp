@@ -2,6 +2,7 @@
 // (python/redunet/_backends/contract.py says what they mean). Nothing here owns memory.
 #pragma once
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -69,7 +70,35 @@ struct OperatorLayout {
   T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
     return ops.factors + (p * sizes.C * n_columns + column[static_cast<std::size_t>(number)]) * sizes.planes;
   }
+
+  // out (F, C, C) <- the operator: a copy, or alpha (I - Q Q*).
+  template <class T>
+  void expand(const LayerOperators<T>& ops, index_t number, double alpha, T* out) const {
+    const auto [m, C, F, P] = sizes;
+    const index_t rank = ranks[static_cast<std::size_t>(number)], stride = n_columns * P;
+    if (rank == 0) {
+      std::copy_n(dense(ops, number, 0), F * C * C * P, out);
+      return;
+    }
+    const auto a = static_cast<T>(alpha);
+    for (index_t p = 0; p < F; ++p) {
+      const T* Q = factor(ops, number, p);
+      for (index_t i = 0; i < C; ++i)
+        for (index_t j = 0; j < C; ++j, out += P) {
+          T re = i == j ? T(1) : T(0), im = 0;
+          for (index_t r = 0; r < rank; ++r) {
+            const T *x = Q + i * stride + r * P, *y = Q + j * stride + r * P;
+            re -= x[0] * y[0];
+            if (P == 2) re -= x[1] * y[1], im -= x[1] * y[0] - x[0] * y[1];
+          }
+          out[0] = a * re;
+          if (P == 2) out[1] = a * im;
+        }
+    }
+  }
 };
+
+inline index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
 
 // A matrix that is not positive definite; what() says which.
 struct NotPositiveDefinite : std::runtime_error {

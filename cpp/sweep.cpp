@@ -32,13 +32,6 @@ constexpr index_t kResponseBytes = 1 << 19;
 // Multiply-adds between two looks at whether a class can be left.
 constexpr index_t kWorkBetweenLooks = 1 << 12;
 
-// How much further than the best class a class must be for its assignment to be zero to rounding: ln(1/u) / lambda.
-template <class T>
-T margin(double lam) {
-  constexpr double kLogUnit = sizeof(T) == 4 ? 15.942385152878742 : 36.04365338911715;  // ln(2^23), ln(2^52)
-  return lam > 0 ? static_cast<T>(kLogUnit / lam) : std::numeric_limits<T>::infinity();
-}
-
 }  // namespace
 
 template <class T>
@@ -148,7 +141,7 @@ template <class T>
 void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
                      Scratch& own) {
   const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>;
-  const T beyond = margin<T>(step.lam);
+  const T beyond = gate_margin<T>(step.lam);
   const index_t first = nearest_[static_cast<std::size_t>(slab.tile)];
   respond(features, ops, first + 1, slab, own, nullptr);
   T* limits = own.coefficients.get();
