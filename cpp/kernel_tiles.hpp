@@ -168,20 +168,25 @@ constexpr index_t gram_rows_end(index_t begin, index_t C) {
 }
 
 // G at one frequency, rows from Begin on.
-template <class T, index_t C, index_t P, index_t Begin>
+template <class T, index_t C, index_t P, bool Weighted, index_t Begin = 0>
 inline void tile_gram_rows(const TileGram<T>& q, const T* v, T* G) {
   constexpr index_t End = gram_rows_end<P>(Begin, C), first = gram_row_begin<P>(Begin);
   constexpr index_t n_entries = gram_row_begin<P>(End) - first;
   constexpr index_t n_padded = (n_entries + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-  vec<T> s[n_padded] = {};
+  vec<T> s[n_padded];
+#pragma GCC unroll 32
+  for (index_t e = 0; e < n_padded; ++e) s[e] = vec<T>{};
   for (index_t tile = 0; tile < q.n_tiles; ++tile)
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
       const T* x = v + tile * q.tile_stride + lane;
-      const vec<T> w = q.weights == nullptr ? vec<T>{} + T(1) : load(q.weights + tile * kPanel<T> + lane);
+      [[maybe_unused]] vec<T> w{};
+      if constexpr (Weighted) w = load(q.weights + tile * kPanel<T> + lane);
 #pragma GCC unroll 8
       for (index_t i = Begin; i < End; ++i) {
-        const vec<T> re = w * load(x + i * P * kPanel<T>);
-        [[maybe_unused]] const vec<T> im = P == 2 ? w * load(x + (i * P + 1) * kPanel<T>) : vec<T>{};
+        vec<T> re = load(x + i * P * kPanel<T>);
+        [[maybe_unused]] vec<T> im{};
+        if constexpr (P == 2) im = load(x + (i * P + 1) * kPanel<T>);
+        if constexpr (Weighted) re *= w, im *= w;
 #pragma GCC unroll 8
         for (index_t j = 0; j <= i; ++j) {
           const index_t e = gram_row_begin<P>(i) + j * P - first;
@@ -198,12 +203,14 @@ inline void tile_gram_rows(const TileGram<T>& q, const T* v, T* G) {
         }
       }
     }
-  for (index_t e = 0; e < n_padded; e += kLanes<T>) {
-    const vec<T> sums = sum_lanes<T>(s + e);
-    const index_t n = n_entries - e < kLanes<T> ? n_entries - e : kLanes<T>;
-    for (index_t i = 0; i < n; ++i) G[first + e + i] += sums[i];
+#pragma GCC unroll 8
+  for (index_t e = 0; e < n_padded; e += kLanes<T>) {  // past the last entry zeros are added
+    vec<T> sums = sum_lanes<T>(s + e), G_at;
+    __builtin_memcpy(&G_at, G + first + e, sizeof G_at);
+    sums += G_at;
+    __builtin_memcpy(G + first + e, &sums, sizeof sums);
   }
-  if constexpr (End < C) tile_gram_rows<T, C, P, End>(q, v, G);
+  if constexpr (End < C) tile_gram_rows<T, C, P, Weighted, End>(q, v, G);
 }
 
 template <class T, index_t C, index_t P>
@@ -218,7 +225,9 @@ void tile_gram_of(const TileGram<T>& q) {
 #pragma GCC unroll 16
           for (index_t row = 0; row < C * P; ++row) store<T>(x + row * kPanel<T>, by * load(x + row * kPanel<T>));
         }
-    if (q.G != nullptr) tile_gram_rows<T, C, P, 0>(q, v, q.G + p * gram_entries<T>(C, P));
+    if (q.G == nullptr) continue;
+    T* G = q.G + p * gram_entries<T>(C, P);
+    q.weights == nullptr ? tile_gram_rows<T, C, P, false>(q, v, G) : tile_gram_rows<T, C, P, true>(q, v, G);
   }
 }
 

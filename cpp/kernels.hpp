@@ -136,8 +136,8 @@ struct TileMove {
   T* squares;  // one row of lanes
 };
 
-// v <- scale v, then G(p) += sum over samples of weight * v v*: gram_entries numbers for each p. Null: no scaling, no
-// Gram matrix, weights of one.
+// v <- scale v, then G(p) += sum over samples of weight * v v*: gram_entries numbers for each p, and room for kPanel
+// more after the last. Null: no scaling, no Gram matrix, weights of one.
 template <class T>
 struct TileGram {
   index_t C, planes, F;

@@ -12,7 +12,7 @@ constexpr index_t B = kPanel<T>;
 
 // A chunk stays in the L2 cache from the gates to the Gram matrices; of tiny tiles not more than kMostTiles, whose
 // lanes then stay in the L1 cache.
-constexpr index_t kChunkBytes = 1 << 19;
+constexpr index_t kChunkBytes = 1 << 20;
 constexpr index_t kFewestTiles = 2, kMostTiles = 128;
 
 // A task sums the Gram matrices of its chunks. More tasks share better among threads, fewer leave less to add up: from
@@ -64,7 +64,7 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
     own.classes.reserve(static_cast<std::size_t>(k_));
   }
   if (builder == nullptr) return;
-  const index_t sum_size = F * gram_entries<T>(C, P);
+  const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
   for (index_t task = 0; task < n_tasks_; ++task) {
     first_sum_.push_back(static_cast<index_t>(sums_.size()));
     const index_t begin = n_chunks_ * task / n_tasks_ * chunk_tiles_,
@@ -200,7 +200,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     if (!sums_.empty()) {
       T* begin = sums_data_.get();
-      const index_t sum_size = F * gram_entries<T>(C, P);
+      const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
       std::fill(begin + first_sum_[static_cast<std::size_t>(task)] * sum_size,
                 begin + first_sum_[static_cast<std::size_t>(task + 1)] * sum_size, T(0));
     }
