@@ -8,44 +8,54 @@ namespace REDUNET_ISA {
 namespace {
 
 template <class T>
+inline bool any_lane(integers<T> mask) {
+  std::int64_t words[sizeof mask / sizeof(std::int64_t)], any = 0;
+  __builtin_memcpy(words, &mask, sizeof mask);
+  for (const std::int64_t word : words) any |= word;
+  return any != 0;
+}
+
+template <class T>
 void softmax(const Softmax<T>& q) {
-  vec<T> index{};
-  for (index_t i = 0; i < kLanes<T>; ++i) index[i] = T(i);
+  const index_t k = q.k, stride = q.stride;
+  const vec<T> minus_lambda = vec<T>{} - q.lambda, beyond = vec<T>{} + q.beyond;
   for (index_t lane = 0; lane < q.lanes; lane += kLanes<T>) {
     const T* squares = q.squares + lane;
     T* pi = q.pi + lane;
-    vec<T> least = load(squares);
-    for (index_t j = 1; j < q.k; ++j) {
-      const vec<T> s = load(squares + j * q.stride);
-      least = s < least ? s : least;
+    vec<T> least = norm<T>(load(squares));
+    store<T>(pi, least);
+    for (index_t j = 1; j < k; ++j) {
+      const vec<T> root = norm<T>(load(squares + j * stride));
+      store<T>(pi + j * stride, root);
+      least = root < least ? root : least;
     }
-    least = square_root<T>(least);
-    const vec<T> limit = (least + q.beyond) * (least + q.beyond);
-    const integers<T> sample = index < vec<T>{} + T(q.n_samples - lane);
     vec<T> sum{};
-    for (index_t j = 0; j < q.k; ++j) {
-      const vec<T> s = load(squares + j * q.stride);
-      const integers<T> zero = s > limit;
-      vec<T> x = -q.lambda * (square_root<T>(s) - least);
-      x = zero ? vec<T>{} : x;
-      const vec<T> e = zero ? vec<T>{} : exponential<T>(x);
-      store<T>(pi + j * q.stride, e);
+    for (index_t j = 0; j < k; ++j) {
+      const vec<T> further = load(pi + j * stride) - least;
+      const integers<T> counts = further <= beyond;
+      const vec<T> x = counts ? minus_lambda * further : vec<T>{};
+      const vec<T> e = counts ? exponential<T>(x) : vec<T>{};
+      store<T>(pi + j * stride, e);
       sum += e;
-      const integers<T> counts = ~zero & sample;
-      bool any = false;
-      for (index_t i = 0; i < kLanes<T>; ++i) any |= counts[i] != 0;
-      q.live[j] = static_cast<char>(q.live[j] | any);
     }
     const vec<T> scale = T(1) / sum;
-    for (index_t j = 0; j < q.k; ++j) store<T>(pi + j * q.stride, load(pi + j * q.stride) * scale);
+    for (index_t j = 0; j < k; ++j) store<T>(pi + j * stride, load(pi + j * stride) * scale);
+  }
+  const index_t whole = q.n_samples < q.lanes ? q.n_samples / kLanes<T> * kLanes<T> : q.lanes;
+  for (index_t j = 0; j < k; ++j) {
+    const T* pi = q.pi + j * stride;
+    integers<T> any{};
+    for (index_t lane = 0; lane < whole; lane += kLanes<T>) any |= load(pi + lane) > vec<T>{};
+    bool live = any_lane<T>(any);
+    for (index_t lane = whole; lane < q.lanes && lane < q.n_samples; ++lane) live |= pi[lane] > 0;
+    q.live[j] = static_cast<char>(q.live[j] | live);
   }
 }
 
 template <class T>
 void reciprocal_norms(T* squares, index_t lanes, T smallest) {
   for (index_t lane = 0; lane < lanes; lane += kLanes<T>) {
-    const vec<T> norm = square_root<T>(load(squares + lane)), least = vec<T>{} + smallest;
-    store<T>(squares + lane, T(1) / (norm > least ? norm : least));
+    store<T>(squares + lane, reciprocal_norm<T>(load(squares + lane), smallest));
   }
 }
 

@@ -116,7 +116,8 @@ template <class T, index_t C, index_t P, index_t N, index_t Most>
     }
     for (index_t n = 0; n < N; ++n) s[n] += q.freq_weights[p] * at_p[n];
   }
-  for (index_t n = 0; n < N; ++n) store<T>(q.squares + columns.lane_begin[n], s[n]);
+  for (index_t n = 0; n < N; ++n)
+    store<T>(q.scale + columns.lane_begin[n], reciprocal_norm<T>(s[n], q.smallest_norm));
 }
 
 template <class T, index_t C, index_t P>

@@ -91,7 +91,7 @@ struct Settle {
   const T* const* coefficients = nullptr;  // kPanel per panel, for each term
 };
 
-// pi_j = softmax_j(-lambda sqrt(squares_j)) per sample, zero where squares_j > (sqrt(least) + beyond)^2.
+// pi_j = softmax_j(-lambda rho_j) per sample, rho_j = sqrt(squares_j), zero where rho_j exceeds the least by `beyond`.
 template <class T>
 struct Softmax {
   const T* squares;  // k rows of lanes, `stride` apart
@@ -120,7 +120,7 @@ struct TileGates {
   index_t stride;
 };
 
-// v <- sum_j pi_j A_j v over the classes named, and squares = sum_p w_p ||v(p)||^2.
+// v <- sum_j pi_j A_j v over the classes named, and scale = 1 / max(||v||, smallest_norm), ||v||^2 = sum_p w_p ||v(p)||^2.
 template <class T>
 struct TileMove {
   index_t C, planes, F;
@@ -133,7 +133,8 @@ struct TileMove {
   const T* pi;  // a row of lanes per class, `stride` apart
   index_t stride;
   const T* freq_weights;
-  T* squares;  // one row of lanes
+  T smallest_norm;
+  T* scale;  // one row of lanes
 };
 
 // v <- scale v, then G(p) += sum over samples of weight * v v*: gram_entries numbers for each p, and room for kPanel

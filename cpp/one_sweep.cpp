@@ -59,7 +59,7 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
     own.squares = Buffer<T>(k_ * lanes);
     own.pi = Buffer<T>(k_ * lanes);
     own.limits = Buffer<T>(lanes);
-    own.norms = Buffer<T>(lanes);
+    own.scale = Buffer<T>(lanes);
     own.live.assign(static_cast<std::size_t>(k_), 0);
     own.classes.reserve(static_cast<std::size_t>(k_));
   }
@@ -168,7 +168,7 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
   TileGram<T> q{};
   q.C = C, q.planes = P, q.F = F;
   q.v = features.panel(chunk.tile, 0), q.tile_stride = features.tile_stride(), q.n_tiles = chunk.n_tiles;
-  q.scale = own.norms.get();
+  q.scale = own.scale.get();
   const auto sum_begin = sums_.begin() + (sums_.empty() ? 0 : first_sum_[static_cast<std::size_t>(task)]),
              sum_end = sums_.begin() + (sums_.empty() ? 0 : first_sum_[static_cast<std::size_t>(task + 1)]);
   for (auto sum = sum_begin; sum != sum_end; ++sum) {
@@ -226,8 +226,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
         if (own.live[static_cast<std::size_t>(j)]) own.classes.push_back(j);
       kernels_.tile_move({C, P, F, features.panel(chunk.tile, 0), features.tile_stride(), chunk.n_tiles, merged_.get(),
                           F * C * C * P, own.classes.data(), static_cast<index_t>(own.classes.size()), own.pi.get(),
-                          stride, freq_weights_.data(), own.norms.get()});
-      kernels_.reciprocal_norms(own.norms.get(), lanes, static_cast<T>(kSmallestNorm));
+                          stride, freq_weights_.data(), static_cast<T>(kSmallestNorm), own.scale.get()});
       finish(features, task, chunk, own);
     }
   });

@@ -29,7 +29,7 @@ class OneSweep {
     index_t tile, n_tiles;
   };
   struct Scratch {
-    Buffer<T> squares, pi, limits, norms;
+    Buffer<T> squares, pi, limits, scale;
     std::vector<char> live;
     std::vector<index_t> classes;
   };
