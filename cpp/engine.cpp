@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "one_sweep.hpp"
+#include "sweep.hpp"
 
 namespace redunet {
 namespace {
@@ -67,7 +68,7 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
   if (OneSweep<T>::fits(layout))
     one_sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, &builder);
   else
-    sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
+    sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, problem.labels);
   const bool search = request.etas == nullptr;
   std::optional<Features<T>> before;
   if (search) before.emplace(sizes, std::vector<index_t>{});
@@ -146,7 +147,7 @@ void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& 
   if (OneSweep<T>::fits(layout))
     through(OneSweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
   else
-    through(Sweep<T>(kernels, parallel, layout, alphas, freq_weights, features));
+    through(Sweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
   features.write(V, parallel);
 }
 
@@ -175,7 +176,7 @@ void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem&
     const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
     factor[static_cast<std::size_t>(position)] = static_cast<T>(weight * problem.inner / problem.n_points);
   }
-  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features);
+  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
   sweep.gradient(features, ops, {0, 0, problem.gammas.data(), membership.data()}, factor);
   features.write(gradient, parallel);
 }

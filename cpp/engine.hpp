@@ -1,7 +1,7 @@
 // One construction: Gram matrices -> operators and rates -> sweep over the samples, layer after layer.
 //
-// Two rooms: OperatorBuilder turns features into the operators of a layer (operators.cpp), Sweep maps features through
-// a layer (sweep.cpp). `build` and `apply` (engine.cpp) are the loops over layers.
+// Two rooms: OperatorBuilder turns features into the operators of a layer (operators.cpp); Sweep (sweep.hpp), or with
+// few channels OneSweep (one_sweep.hpp), maps features through a layer. `build` and `apply` (engine.cpp) are the loops.
 #pragma once
 
 #include <limits>
@@ -81,6 +81,7 @@ struct Step {
   double eta, lam;
   const double* gammas;
   const T* membership = nullptr;  // (k, lanes of all tiles), or null: estimate
+  bool shortcuts = true;          // whether classes are left early
 };
 
 // How much further than the best class a class must be for its assignment to be zero to rounding: ln(1/u) / lambda.
@@ -89,48 +90,6 @@ T gate_margin(double lam) {
   constexpr double kLogUnit = sizeof(T) == 4 ? 15.942385152878742 : 36.04365338911715;  // ln(2^23), ln(2^52)
   return lam > 0 ? static_cast<T>(kLogUnit / lam) : std::numeric_limits<T>::infinity();
 }
-
-template <class T>
-class Sweep {
- public:
-  Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-        const double* freq_weights, const Features<T>& features);
-
-  // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
-  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
-  // z <- factor (E z - sum_j gamma_j pi_j C^j z), pi the membership, factor one per sample.
-  void gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const std::vector<T>& factor);
-
- private:
-  struct Slab {
-    index_t tile, n_tiles;
-  };
-  struct Scratch {
-    Buffer<T> moved, reduced, responses, squares, pi, coefficients;
-    std::vector<char> live;
-  };
-
-  double work() const;
-  Slab slab(index_t index, const Features<T>& features) const;
-  void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
-  bool respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab, Scratch& own,
-               const T* limits);
-  void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
-                    Scratch& own);
-  void set_base(T base, index_t lanes, Scratch& own);
-  void step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, bool responses_kept, Slab slab,
-               Scratch& own);
-
-  const Kernels<T>& kernels_;
-  Parallel& parallel_;
-  const OperatorLayout& layout_;
-  const double* alphas_;
-  std::vector<T> freq_weights_;
-  index_t k_, slab_tiles_, response_size_;
-  bool keep_responses_;
-  std::vector<index_t> nearest_;  // per tile, the class that its first sample gated to: a hint which to try first
-  std::vector<Scratch> scratch_;
-};
 
 // What `build` is asked for.
 template <class T>

@@ -1,16 +1,17 @@
 // Features through one layer, slab by slab: a slab is a few tiles, small enough to stay in the L2 cache and wide enough
 // to share every operator that is read.
 //
-// Gates first: rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2, class by class, beginning with the one the slab gated to in the
-// layer before. A class is left as soon as the partial sum exceeds (rho_best + ln(1/u)/lambda)^2 for all samples of the
-// slab: its assignment is then zero to rounding. Then the step, frequency by frequency, with the classes that are not
-// zero.
+// Gates first: rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2, beginning with the classes that the samples of a tile gated to in
+// the layer before. Another class is left, tile by tile, as soon as a lower bound of its sum exceeds
+// (rho_best + ln(1/u)/lambda)^2 for all samples of the tile: its assignment is then zero to rounding. Lower bounds are
+// the sketch's sum (sketch.hpp), and then the sum over some frequencies and rows, which only grows. Then the step,
+// frequency by frequency, with the classes that are not zero.
+
+#include "sweep.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include "engine.hpp"
 
 namespace redunet {
 namespace {
@@ -26,23 +27,24 @@ constexpr index_t kFewestTiles = 2, kMostTiles = 8;
 constexpr index_t kLargeOperatorBytes = 1 << 16;
 constexpr index_t kFewestTilesLarge = 4;
 
-// What a slab's responses C^j v may take to be kept for the step: they stay in the L2 cache, or are computed again.
+// Responses C^j v that the gates computed and the step needs again are kept, of several classes where they fit the L2
+// cache, and always of one: reading it back from the next cache costs a tenth of the product.
 constexpr index_t kResponseBytes = 1 << 19;
 
-// Multiply-adds between two looks at whether a class can be left.
+// Multiply-adds per sample between two looks at whether a class can be left.
 constexpr index_t kWorkBetweenLooks = 1 << 12;
 
 }  // namespace
 
 template <class T>
 Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-                const double* freq_weights, const Features<T>& features)
+                const double* freq_weights, const Features<T>& features, const std::int64_t* labels)
     : kernels_(kernels),
       parallel_(parallel),
       layout_(layout),
       alphas_(alphas),
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
-      nearest_(static_cast<std::size_t>(features.n_tiles()), 0),
+      candidates_(static_cast<std::size_t>(features.n_tiles() * k_), 0),
       scratch_(static_cast<std::size_t>(parallel.n_threads())) {
   const auto [m, C, F, P] = layout.sizes;
   for (index_t p = 0; p < F; ++p) freq_weights_.push_back(static_cast<T>(freq_weights[p]));
@@ -55,16 +57,28 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
   slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
   const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
   response_size_ = slab_tiles_ * features.tile_stride();
-  keep_responses_ =
-      most == 0 && k_ <= kMostTerms && k_ * response_size_ * static_cast<index_t>(sizeof(T)) <= kResponseBytes;
+  const bool any_dense = std::any_of(layout.ranks.begin() + 1, layout.ranks.end(), [](index_t r) { return r == 0; });
+  if (any_dense)
+    n_slots_ = std::clamp<index_t>(kResponseBytes / (response_size_ * static_cast<index_t>(sizeof(T))), 1,
+                                   std::min(k_, kMostTerms));
+  if (Sketch<T>::pays(layout)) sketch_.emplace(kernels, parallel, layout, features, labels);
   for (auto& own : scratch_) {
     own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
     own.reduced = Buffer<T>(slab_tiles_ * most * P * B<T>);
     own.squares = Buffer<T>(k_ * slab_tiles_ * B<T>);
     own.pi = Buffer<T>(k_ * slab_tiles_ * B<T>);
     own.coefficients = Buffer<T>((k_ + 2) * slab_tiles_ * B<T>);
-    if (keep_responses_) own.responses = Buffer<T>(k_ * response_size_);
-    own.live.assign(static_cast<std::size_t>(k_), 0);
+    own.limits = Buffer<T>(slab_tiles_ * B<T>);
+    own.responses = Buffer<T>(n_slots_ * response_size_);
+    own.slot_class.assign(static_cast<std::size_t>(n_slots_ * slab_tiles_), -1);
+    own.live.assign(static_cast<std::size_t>(k_ * slab_tiles_), 0);
+    own.any_live.assign(static_cast<std::size_t>(k_), 0);
+  }
+  for (index_t tile = 0; tile < features.n_tiles(); ++tile) {
+    char* mine = candidates_.data() + tile * k_;
+    if (labels == nullptr) mine[0] = 1;
+    for (index_t i = tile * B<T>; labels != nullptr && i < std::min(m, (tile + 1) * B<T>); ++i)
+      mine[labels[features.sample(i)]] = 1;
   }
 }
 
@@ -82,117 +96,195 @@ auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
   return {begin, n * (index + 1) / count - begin};
 }
 
-// squares of class number - 1 += w_p ||C(p) v(p)||^2 over frequencies and rows; false if all samples passed their
-// limits.
+// Takes tiles off the ends of runs where every sample passed its limit, and runs that are empty.
 template <class T>
-bool Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, index_t number, Slab slab,
-                       Scratch& own, const T* limits) {
+void Sweep<T>::leave(std::vector<Run>& runs, Scratch& own) {
+  const auto passed = [&](T* squares) {
+    const T* limits = own.limits.get() + (squares - own.squares.get()) % (slab_tiles_ * B<T>);
+    bool all = true;
+    for (index_t i = 0; i < B<T>; ++i) all &= squares[i] > limits[i];
+    if (all) std::fill_n(squares, B<T>, std::numeric_limits<T>::infinity());
+    return all;
+  };
+  std::erase_if(runs, [&](Run& run) {
+    T* squares = own.squares.get() + run.j * slab_tiles_ * B<T>;
+    while (run.begin < run.end && passed(squares + run.begin * B<T>)) ++run.begin;
+    while (run.begin < run.end && passed(squares + (run.end - 1) * B<T>)) --run.end;
+    return run.begin == run.end;
+  });
+}
+
+// squares of the class of every run += w_p ||C(p) v(p)||^2 over frequencies and rows; with limits, until they pass.
+template <class T>
+void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
+                       bool limited, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t rank = layout_.ranks[static_cast<std::size_t>(number)], lanes = slab.n_tiles * B<T>;
-  T* squares = own.squares.get() + (number - 1) * slab_tiles_ * B<T>;
-  std::fill(squares, squares + lanes, T(0));
-  const auto alpha = static_cast<T>(alphas_[number]);
-  const index_t width = rank == 0 ? C : 2 * rank;
-  const index_t rows_per_look = std::max<index_t>(kGramRows, kWorkBetweenLooks / C);
+  const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
+  const index_t panel = C * P * B<T>;
   index_t work = 0;
-  for (index_t p = 0; p < F; ++p) {
-    Product<T> q{};
-    q.planes = P, q.n_panels = slab.n_tiles;
-    q.x = features.panel(slab.tile, p), q.x_stride = features.tile_stride();
-    q.squares = squares;
-    q.weight = freq_weights_[static_cast<std::size_t>(p)];
-    if (rank == 0) {
-      q.A = layout_.dense(ops, number, p);
-      q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
-      q.n_in = C;
-      q.epilogue = keep_responses_ ? Epilogue::kStoreSquaredNorm : Epilogue::kSquaredNorm;
-      q.out = own.responses.get() + (number - 1) * response_size_ + p * slab_tiles_ * C * P * B<T>;
-      q.out_stride = C * P * B<T>;
-    } else {
-      q.A = layout_.factor(ops, number, p);
-      q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
-      q.row_begin = 0, q.row_end = rank, q.n_in = C;
-      q.epilogue = Epilogue::kStore;
-      q.out = own.reduced.get(), q.out_stride = rank * P * B<T>;
-      kernels_.product(q);
-      q.x0 = q.x, q.x0_stride = q.x_stride;
-      q.x = own.reduced.get(), q.x_stride = q.out_stride;
-      std::swap(q.row_stride, q.col_stride), q.conj = false;
-      q.n_in = rank;
-      q.weight *= alpha * alpha;
-      q.epilogue = Epilogue::kResidualNorm;
-    }
-    for (index_t row = 0; row < C; row += rows_per_look) {
-      q.row_begin = row, q.row_end = std::min(C, row + rows_per_look);
-      kernels_.product(q);
-      work += (q.row_end - row) * width * P;
-      if (limits != nullptr && work >= kWorkBetweenLooks) {
+  for (index_t p = 0; p < F && !runs.empty(); ++p) {
+    for (index_t row = 0; row < C && !runs.empty(); row += rows_per_look) {
+      const index_t row_end = std::min(C, row + rows_per_look);
+      for (const Run& run : runs) {
+        const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)];
+        if (rank != 0 && row != 0) continue;  // all rows at once
+        Product<T> q{};
+        q.planes = P, q.n_panels = run.end - run.begin;
+        q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+        q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
+        q.weight = freq_weights_[static_cast<std::size_t>(p)];
+        q.row_begin = row, q.row_end = row_end, q.n_in = C;
+        if (rank == 0) {
+          q.A = layout_.dense(ops, number, p);
+          q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
+          q.epilogue = Epilogue::kSquaredNorm;
+          if (run.slot >= 0) {
+            q.epilogue = Epilogue::kStoreSquaredNorm;
+            q.out = own.responses.get() + run.slot * response_size_ + (p * slab_tiles_ + run.begin) * panel;
+            q.out_stride = panel;
+          }
+        } else {
+          reduce(features, ops, number, p, slab, run, own);
+          q.row_end = C;
+          q.A = layout_.factor(ops, number, p);
+          q.row_stride = layout_.n_columns * P, q.col_stride = P, q.imag_offset = 1;
+          q.n_in = rank;
+          q.x0 = q.x, q.x0_stride = q.x_stride;
+          q.x = own.reduced.get(), q.x_stride = rank * P * B<T>;
+          const auto alpha = static_cast<T>(alphas_[number]);
+          q.weight *= alpha * alpha;
+          q.epilogue = Epilogue::kResidualNorm;
+        }
+        kernels_.product(q);
+      }
+      work += (row_end - row) * C * P;
+      if (limited && work >= kWorkBetweenLooks) {
         work = 0;
-        bool all = true;
-        for (index_t i = 0; i < lanes; ++i) all &= squares[i] > limits[i];
-        if (all) return false;
+        leave(runs, own);
       }
     }
   }
-  return true;
+  if (limited) leave(runs, own);
+}
+
+// own.reduced <- Q* v of a factored operator.
+template <class T>
+void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
+                      const Run& run, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t rank = layout_.ranks[static_cast<std::size_t>(number)];
+  Product<T> q{};
+  q.planes = P, q.n_panels = run.end - run.begin;
+  q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+  q.A = layout_.factor(ops, number, p);
+  q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
+  q.row_begin = 0, q.row_end = rank, q.n_in = C;
+  q.epilogue = Epilogue::kStore;
+  q.out = own.reduced.get(), q.out_stride = rank * P * B<T>;
+  kernels_.product(q);
 }
 
 template <class T>
 void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
                      Scratch& own) {
-  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>;
+  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>, m = layout_.sizes.m;
   const T beyond = gate_margin<T>(step.lam);
-  const index_t first = nearest_[static_cast<std::size_t>(slab.tile)];
-  respond(features, ops, first + 1, slab, own, nullptr);
-  T* limits = own.coefficients.get();
-  for (index_t i = 0; i < lanes; ++i) {
-    const T limit = std::sqrt(own.squares[first * stride + i]) + beyond;
-    // Lanes without a sample pass at once.
-    limits[i] = slab.tile * B<T> + i < layout_.sizes.m ? limit * limit : T(-1);
-  }
+  T *squares = own.squares.get(), *limits = own.limits.get();
+  char* candidates = candidates_.data() + slab.tile * k_;
+  std::fill_n(squares, k_ * stride, T(0));
+  std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
+
+  // The classes that tiles gated to, in runs of tiles; the first few responses of a tile are kept.
+  std::vector<Run>& runs = own.runs;
+  runs.clear();
   for (index_t j = 0; j < k_; ++j)
-    if (j != first && !respond(features, ops, j + 1, slab, own, limits))
-      std::fill_n(own.squares.get() + j * stride, lanes, std::numeric_limits<T>::infinity());
-  std::fill(own.live.begin(), own.live.end(), char{0});
-  kernels_.softmax({own.squares.get(), own.pi.get(), stride, k_, lanes, features.sizes().m - slab.tile * B<T>,
-                    static_cast<T>(step.lam), beyond, own.live.data()});
-  for (index_t i = 0; i < lanes; i += B<T>) {
-    index_t best = 0;
-    for (index_t j = 1; j < k_; ++j)
-      if (own.squares[j * stride + i] < own.squares[best * stride + i]) best = j;
-    nearest_[static_cast<std::size_t>(slab.tile + i / B<T>)] = best;
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+      if (!candidates[tile * k_ + j]) continue;
+      index_t slot = -1;
+      if (layout_.ranks[static_cast<std::size_t>(j + 1)] == 0)
+        for (index_t s = n_slots_ - 1; s >= 0; --s)
+          if (own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] < 0) slot = s;
+      if (slot >= 0) own.slot_class[static_cast<std::size_t>(slot * slab_tiles_ + tile)] = j;
+      if (!runs.empty() && runs.back().j == j && runs.back().end == tile && runs.back().slot == slot)
+        ++runs.back().end;
+      else
+        runs.push_back({j, tile, tile + 1, slot});
+    }
+  respond(features, ops, slab, runs, false, own);
+
+  for (index_t i = 0; i < lanes; ++i) {
+    T least = std::numeric_limits<T>::infinity();
+    for (index_t j = 0; j < k_; ++j)
+      if (candidates[i / B<T> * k_ + j]) least = std::min(least, squares[j * stride + i]);
+    const T limit = std::sqrt(least) + beyond;
+    limits[i] = slab.tile * B<T> + i < m ? limit * limit : T(-1);  // lanes without a sample pass at once
+  }
+  const auto others = [&](bool dense, bool factored) {
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+        const T* mine = squares + j * stride + tile * B<T>;
+        const bool is_dense = layout_.ranks[static_cast<std::size_t>(j + 1)] == 0;
+        if (candidates[tile * k_ + j] || std::isinf(mine[0]) || !(is_dense ? dense : factored)) continue;
+        if (!runs.empty() && runs.back().j == j && runs.back().end == tile)
+          ++runs.back().end;
+        else
+          runs.push_back({j, tile, tile + 1, -1});
+      }
+  };
+  runs.clear();
+  if (step.shortcuts) {
+    if (sketch_) {
+      others(true, false);
+      sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, runs,
+                       [&] { leave(runs, own); });
+      for (const Run& run : runs)
+        std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
+      runs.clear();
+    }
+  }
+  others(true, true);
+  respond(features, ops, slab, runs, step.shortcuts, own);
+
+  std::fill(own.any_live.begin(), own.any_live.end(), char{0});
+  kernels_.softmax({squares, own.pi.get(), stride, k_, lanes, m - slab.tile * B<T>, static_cast<T>(step.lam), beyond,
+                    own.any_live.data()});
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+    std::fill_n(candidates + tile * k_, k_, char{0});
+    for (index_t i = tile * B<T>; i < (tile + 1) * B<T> && slab.tile * B<T> + i < m; ++i) {
+      index_t best = 0;
+      for (index_t j = 1; j < k_; ++j)
+        if (squares[j * stride + i] < squares[best * stride + i]) best = j;
+      candidates[tile * k_ + best] = 1;
+    }
   }
 }
 
-// moved += coefficient * (operator v), or for E, which comes first, moved = base * v + the same. The identity part of
-// factored operators is in the base.
+// moved += coefficient * (operator v) for a run of tiles, or for E, which comes first, moved = base * v + the same. The
+// identity part of factored operators is in the base.
 template <class T>
-void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p,
-                            Slab slab, Scratch& own) {
+void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
+                            const Run& run, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t rank = layout_.ranks[static_cast<std::size_t>(number)];
+  const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)];
   Product<T> q{};
-  q.planes = P, q.n_panels = slab.n_tiles;
-  q.x = features.panel(slab.tile, p), q.x_stride = features.tile_stride();
-  q.coefficient = own.coefficients.get() + (number + 1) * slab_tiles_ * B<T>;
+  q.planes = P, q.n_panels = run.end - run.begin;
+  q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+  q.x0 = q.x, q.x0_stride = q.x_stride;
+  q.row_begin = 0, q.row_end = C, q.n_in = C;
   if (rank == 0) {
     q.A = layout_.dense(ops, number, p);
     q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
   } else {
+    reduce(features, ops, number, p, slab, run, own);
     q.A = layout_.factor(ops, number, p);
-    q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
-    q.row_begin = 0, q.row_end = rank, q.n_in = C;
-    q.epilogue = Epilogue::kStore;
-    q.out = own.reduced.get(), q.out_stride = rank * P * B<T>;
-    kernels_.product(q);
-    q.x = own.reduced.get(), q.x_stride = q.out_stride;
-    std::swap(q.row_stride, q.col_stride), q.conj = false;
+    q.row_stride = layout_.n_columns * P, q.col_stride = P, q.imag_offset = 1;
+    q.n_in = rank;
+    q.x = own.reduced.get(), q.x_stride = rank * P * B<T>;
   }
-  q.row_begin = 0, q.row_end = C, q.n_in = rank == 0 ? C : rank;
   q.epilogue = number == 0 ? Epilogue::kCombine : Epilogue::kAxpy;
-  q.base = own.coefficients.get();
-  q.x0 = features.panel(slab.tile, p), q.x0_stride = features.tile_stride();
-  q.out = own.moved.get(), q.out_stride = C * P * B<T>;
+  q.base = own.coefficients.get() + run.begin * B<T>;
+  q.coefficient = own.coefficients.get() + ((number + 1) * slab_tiles_ + run.begin) * B<T>;
+  q.out = own.moved.get() + run.begin * C * P * B<T>, q.out_stride = C * P * B<T>;
   kernels_.product(q);
 }
 
@@ -213,36 +305,61 @@ void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
   }
 }
 
+// own.runs <- where operators have to be applied: E everywhere, and every class that is live in a tile and whose
+// response there was not kept.
+template <class T>
+void Sweep<T>::set_runs(Slab slab, Scratch& own) {
+  std::vector<Run>& runs = own.runs;
+  runs.clear();
+  runs.push_back({-1, 0, slab.n_tiles, -1});
+  for (index_t j = 0; j < k_; ++j)
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+      bool kept = false;
+      for (index_t s = 0; s < n_slots_; ++s) kept |= own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] == j;
+      if (kept || !own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)]) continue;
+      if (runs.back().j == j && runs.back().end == tile)
+        ++runs.back().end;
+      else
+        runs.push_back({j, tile, tile + 1, -1});
+    }
+}
+
 // v <- base v + sum over operators of coefficient * (operator v) at one frequency, and squares += w_p |v|^2.
 template <class T>
-void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, bool responses_kept, Slab slab,
-                       Scratch& own) {
+void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
-  add_operator(features, ops, 0, p, slab, own);
+  const index_t panel = C * P * B<T>;
+  for (const Run& run : own.runs) add_operator(features, ops, p, slab, run, own);
   Settle<T> q{};
-  const T *terms[kMostTerms], *coefficients[kMostTerms];
-  for (index_t j = 0; j < k_; ++j) {
-    if (!own.live[static_cast<std::size_t>(j)]) continue;
-    if (responses_kept) {
-      terms[q.n_terms] = own.responses.get() + j * response_size_ + p * slab_tiles_ * C * P * B<T>;
-      coefficients[q.n_terms++] = own.coefficients.get() + (j + 2) * slab_tiles_ * B<T>;
-    } else {
-      add_operator(features, ops, j + 1, p, slab, own);
-    }
-  }
-  q.terms = terms, q.coefficients = coefficients;
-  q.moved = own.moved.get(), q.moved_stride = C * P * B<T>;
-  q.v = features.panel(slab.tile, p), q.v_stride = features.tile_stride();
-  q.n_panels = slab.n_tiles, q.n_rows = C * P;
+  q.moved_stride = panel, q.v_stride = features.tile_stride(), q.n_rows = C * P;
   q.weight = freq_weights_[static_cast<std::size_t>(p)];
-  q.squares = own.squares.get();
-  kernels_.settle(q);
+  const auto settle = [&](index_t tile, index_t n_tiles) {
+    q.moved = own.moved.get() + tile * panel;
+    q.v = features.panel(slab.tile + tile, p);
+    q.squares = own.squares.get() + tile * B<T>;
+    q.n_panels = n_tiles;
+    kernels_.settle(q);
+  };
+  if (n_slots_ == 0) return settle(0, slab.n_tiles);
+  const T *terms[kMostTerms], *coefficients[kMostTerms];
+  q.terms = terms, q.coefficients = coefficients;
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+    q.n_terms = 0;
+    for (index_t s = 0; s < n_slots_; ++s) {
+      const index_t j = own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)];
+      if (j < 0 || !own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)]) continue;
+      terms[q.n_terms] = own.responses.get() + s * response_size_ + (p * slab_tiles_ + tile) * panel;
+      coefficients[q.n_terms++] = own.coefficients.get() + ((j + 2) * slab_tiles_ + tile) * B<T>;
+    }
+    settle(tile, 1);
+  }
 }
 
 template <class T>
 void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
+  if (sketch_ && step.shortcuts && step.membership == nullptr) sketch_->prepare(features, ops);
   parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     const Slab part = slab(index, features);
@@ -250,12 +367,16 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
     if (step.membership == nullptr) {
       gates(features, ops, step, part, own);
     } else {
-      for (index_t j = 0; j < k_; ++j) {
-        const T* given = step.membership + j * features.n_tiles() * B<T> + part.tile * B<T>;
-        std::copy_n(given, lanes, own.pi.get() + j * stride);
-        own.live[static_cast<std::size_t>(j)] = std::any_of(given, given + lanes, [](T pi) { return pi != 0; });
-      }
+      for (index_t j = 0; j < k_; ++j)
+        std::copy_n(step.membership + j * features.n_tiles() * B<T> + part.tile * B<T>, lanes,
+                    own.pi.get() + j * stride);
     }
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t tile = 0; tile < part.n_tiles; ++tile) {
+        const index_t n = std::min(B<T>, m - (part.tile + tile) * B<T>);
+        const T* pi = own.pi.get() + j * stride + tile * B<T>;
+        own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)] = std::any_of(pi, pi + n, [](T x) { return x != 0; });
+      }
     if (assignments != nullptr)
       for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
         for (index_t j = 0; j < k_; ++j)
@@ -267,7 +388,8 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
     T* squares = own.squares.get();
     std::fill_n(squares, lanes, T(0));
     set_base(T(1), lanes, own);
-    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, keep_responses_ && step.membership == nullptr, part, own);
+    set_runs(part, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
@@ -277,9 +399,9 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
 template <class T>
 void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
                         const std::vector<T>& factor) {
-  const auto [m, C, F, P] = layout_.sizes;
-  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
-  parallel_.run(n_slabs, work(), [&, C = C, F = F, P = P](index_t index, int thread) {
+  const index_t F = layout_.sizes.F, stride = slab_tiles_ * B<T>;
+  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
+  parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
@@ -291,7 +413,8 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
         own.coefficients[(j + 2) * stride + i] =
             static_cast<T>(-step.gammas[j]) * by[i] * step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
     set_base(T(0), lanes, own);
-    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, false, part, own);
+    set_runs(part, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
   });
 }
 
