@@ -8,46 +8,60 @@ namespace redunet {
 namespace REDUNET_ISA {
 namespace {
 
-// Gram tiles are square: 3 x 3 complex or 4 x 4 real accumulators of 32 registers; 2 x 2 or 3 x 3 of 16.
+// Rows x columns of a tile of G held in registers: as many sums as have room, and a multiple of the lanes, which are
+// added up together at the end. 4 x 4 real or 4 x 2 complex of 32 registers, 4 x 2 or 2 x 2 of 16.
 template <index_t P>
-constexpr index_t kGramTile = kManyRegisters ? (P == 2 ? 3 : 4) : (P == 2 ? 2 : 3);
+constexpr index_t kGramTileRows = kManyRegisters || P == 1 ? 4 : 2;
+template <index_t P>
+constexpr index_t kGramTileColumns = kManyRegisters && P == 1 ? 4 : 2;
 
-static_assert(kGramRows % kGramTile<1> == 0 && kGramRows % kGramTile<2> == 0);
+static_assert(kGramRows % kGramTileRows<1> == 0 && kGramRows % kGramTileRows<2> == 0);
 
-template <class T, index_t P, index_t M, index_t N>
-inline void gram_tile(const Gram<T>& g, index_t a, index_t b) {
-  vec<T> G[M][N][P] = {};
+// Rows a.. and columns b.. of G. Past the last row the last is taken again, and not written.
+template <class T, index_t P>
+void gram_tile(const Gram<T>& g, index_t a, index_t b) {
+  constexpr index_t M = kGramTileRows<P>, N = kGramTileColumns<P>;
+  static_assert(M * N * P % kLanes<T> == 0);
+  index_t row[M], column[N];
+  for (index_t i = 0; i < M; ++i) row[i] = (a + i < g.row_end ? a + i : g.row_end - 1) * P * kPanel<T>;
+  for (index_t j = 0; j < N; ++j) column[j] = (b + j < g.row_end ? b + j : g.row_end - 1) * P * kPanel<T>;
+  vec<T> G[M * N * P] = {};
   for (index_t t = 0; t < g.n_panels; ++t) {
-    const T* va = g.v + t * g.panel_stride + a * P * kPanel<T>;
-    const T* vb = g.v + t * g.panel_stride + b * P * kPanel<T>;
+    const T* v = g.v + t * g.panel_stride;
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
       vec<T> y[N][P];
       for (index_t j = 0; j < N; ++j)
-        for (index_t plane = 0; plane < P; ++plane) y[j][plane] = load(vb + (j * P + plane) * kPanel<T> + lane);
+        for (index_t plane = 0; plane < P; ++plane) y[j][plane] = load(v + column[j] + plane * kPanel<T> + lane);
       if (g.weights != nullptr) {
         const vec<T> w = load(g.weights + t * kPanel<T> + lane);
         for (index_t j = 0; j < N; ++j)
           for (index_t plane = 0; plane < P; ++plane) y[j][plane] *= w;
       }
       for (index_t i = 0; i < M; ++i) {
-        const vec<T> re = load(va + i * P * kPanel<T> + lane);
-        for (index_t j = 0; j < N; ++j) G[i][j][0] += re * y[j][0];
+        const vec<T> re = load(v + row[i] + lane);
+        for (index_t j = 0; j < N; ++j) G[(i * N + j) * P] += re * y[j][0];
         if constexpr (P == 2) {
-          const vec<T> im = load(va + (i * P + 1) * kPanel<T> + lane);
+          const vec<T> im = load(v + row[i] + kPanel<T> + lane);
           for (index_t j = 0; j < N; ++j) {
-            G[i][j][0] += im * y[j][1];
-            G[i][j][1] += im * y[j][0];
-            G[i][j][1] -= re * y[j][1];
+            G[(i * N + j) * 2] += im * y[j][1];
+            G[(i * N + j) * 2 + 1] += im * y[j][0];
+            G[(i * N + j) * 2 + 1] -= re * y[j][1];
           }
         }
       }
     }
   }
-  for (index_t i = 0; i < M; ++i)
+  T sums[M * N * P];
+  for (index_t e = 0; e < M * N * P; e += kLanes<T>) {
+    const vec<T> s = sum_lanes<T>(G + e);
+    __builtin_memcpy(sums + e, &s, sizeof s);
+  }
+  for (index_t i = 0; i < M && a + i < g.row_end; ++i)
     for (index_t j = 0; j < N && b + j <= a + i; ++j) {
       T* out = g.G + (a + i) * g.row_stride + (b + j) * g.col_stride;
-      out[0] = sum<T>(G[i][j][0]) + (g.accumulate ? out[0] : T(0));
-      if constexpr (P == 2) out[g.imag_offset] = sum<T>(G[i][j][1]) + (g.accumulate ? out[g.imag_offset] : T(0));
+      const T* sum = sums + (i * N + j) * P;
+      out[0] = sum[0] + (g.accumulate ? out[0] : T(0));
+      if constexpr (P == 2) out[g.imag_offset] = sum[1] + (g.accumulate ? out[g.imag_offset] : T(0));
     }
 }
 
@@ -56,7 +70,7 @@ constexpr index_t kGramRunBytes = 1 << 19;
 
 template <class T, index_t P>
 void gram_of(const Gram<T>& g) {
-  constexpr index_t K = kGramTile<P>;
+  constexpr index_t M = kGramTileRows<P>, N = kGramTileColumns<P>;
   index_t run = kGramRunBytes / (g.row_end * P * kCacheLine);
   if (run < 4) run = 4;
   for (index_t t = 0; t < g.n_panels; t += run) {
@@ -68,13 +82,8 @@ void gram_of(const Gram<T>& g) {
       part.n_panels = run;
     else
       part.n_panels = g.n_panels - t;
-    for (index_t a = g.row_begin; a < g.row_end; a += K) {
-      const index_t rows = g.row_end - a < K ? g.row_end - a : K;
-      with_constant<K>(rows, [&]<index_t M>() {
-        for (index_t b = 0; b < a; b += K) gram_tile<T, P, M, K>(part, a, b);
-        gram_tile<T, P, M, M>(part, a, a);
-      });
-    }
+    for (index_t a = g.row_begin; a < g.row_end; a += M)
+      for (index_t b = 0; b < a + M && b < g.row_end; b += N) gram_tile<T, P>(part, a, b);
   }
 }
 

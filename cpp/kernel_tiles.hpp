@@ -3,8 +3,6 @@
 // of its frequency is applied to it. Part of kernels.cpp.
 #pragma once
 
-#include <utility>
-
 #include "simd.hpp"
 
 namespace redunet {
@@ -130,29 +128,6 @@ void tile_move_of(const TileMove<T>& q) {
     else
       tile_move_columns<T, C, P, N, 0>(q, first);
   });
-}
-
-// Lane l of one level of sum_lanes below: blocks of `Width` lanes, whose first half is folded from a, the second from b.
-template <class T, index_t Width, index_t Half, std::size_t... l>
-inline vec<T> halves(vec<T> a, vec<T> b, std::index_sequence<l...>) {
-  constexpr auto from = [](std::size_t lane) {
-    const int at = static_cast<int>(lane), block = at / Width * Width, r = at % Width, h = Width / 2;
-    return r < h ? block + Half * h + r : static_cast<int>(kLanes<T>) + block + Half * h + r - h;
-  };
-  return __builtin_shufflevector(a, b, from(l)...);
-}
-
-// Lane l of the result is the sum of the lanes of v[l]; v is overwritten.
-template <class T, index_t Width = kLanes<T>>
-inline vec<T> sum_lanes(vec<T>* v) {
-  constexpr auto all = std::make_index_sequence<static_cast<std::size_t>(kLanes<T>)>{};
-#pragma GCC unroll 8
-  for (index_t i = 0; i < Width / 2; ++i)
-    v[i] = halves<T, Width, 0>(v[i], v[i + Width / 2], all) + halves<T, Width, 1>(v[i], v[i + Width / 2], all);
-  if constexpr (Width > 2)
-    return sum_lanes<T, Width / 2>(v);
-  else
-    return v[0];
 }
 
 // Entries of a Gram matrix, row by row to the diagonal: real part, and imaginary part below the diagonal.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels.hpp"
 
@@ -71,14 +72,27 @@ inline void store(T* p, vec<T> v) {
   *reinterpret_cast<vec<T>*>(p) = v;
 }
 
-// Sum of the lanes, in halves: a fixed order.
-template <class T>
-inline T sum(vec<T> v) {
-  T lanes[kLanes<T>];
-  __builtin_memcpy(lanes, &v, sizeof v);
-  for (index_t half = kLanes<T> / 2; half > 0; half /= 2)
-    for (index_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+// Lane l of one level of sum_lanes below: blocks of `Width` lanes, whose first half is folded from a, the second from b.
+template <class T, index_t Width, index_t Half, std::size_t... l>
+inline vec<T> halves(vec<T> a, vec<T> b, std::index_sequence<l...>) {
+  constexpr auto from = [](std::size_t lane) {
+    const int at = static_cast<int>(lane), block = at / Width * Width, r = at % Width, h = Width / 2;
+    return r < h ? block + Half * h + r : static_cast<int>(kLanes<T>) + block + Half * h + r - h;
+  };
+  return __builtin_shufflevector(a, b, from(l)...);
+}
+
+// Lane l of the result is the sum of the lanes of v[l]; v is overwritten.
+template <class T, index_t Width = kLanes<T>>
+inline vec<T> sum_lanes(vec<T>* v) {
+  constexpr auto all = std::make_index_sequence<static_cast<std::size_t>(kLanes<T>)>{};
+#pragma GCC unroll 8
+  for (index_t i = 0; i < Width / 2; ++i)
+    v[i] = halves<T, Width, 0>(v[i], v[i + Width / 2], all) + halves<T, Width, 1>(v[i], v[i + Width / 2], all);
+  if constexpr (Width > 2)
+    return sum_lanes<T, Width / 2>(v);
+  else
+    return v[0];
 }
 
 template <class T>
