@@ -333,24 +333,30 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   const index_t k = problem_.n_classes();
   if (C % B<T> != 0)  // lanes past the last channel
     std::memset(scratch.rows.get(), 0, static_cast<std::size_t>(n_freqs * rows) * sizeof(T));
-  index_t row = 0;
-  for (index_t position = members.first * B<T>; position < std::min(m, members.last * B<T>); ++position) {
-    const index_t sample = features.sample(position);
-    const bool member = number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
-                                                                   : problem_.membership[sample * k + number - 1] > 0);
-    if (!member) continue;
-    const double weight = members.weights.get() == nullptr ? 1.0 : members.weights[position - members.first * B<T>];
-    const T by = static_cast<T>(std::sqrt(a * weight));
+  index_t n_rows = 0;
+  for (index_t tile = members.first; tile < members.last; ++tile) {
+    index_t lanes[B<T>], n_lanes = 0;
+    T by[B<T>];
+    for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
+      const index_t sample = features.sample(tile * B<T> + lane);
+      const bool member = number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
+                                                                     : problem_.membership[sample * k + number - 1] > 0);
+      if (!member) continue;
+      const double weight = members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
+      by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
+      lanes[n_lanes++] = lane;
+    }
     for (index_t f = 0; f < n_freqs; ++f) {
-      const T* v = features.panel(position / B<T>, first + f) + position % B<T>;
-      T* to = scratch.rows.get() + f * rows + row * P * B<T>;
-      for (index_t c = 0; c < C; ++c) {
-        T* at = to + c / B<T> * panel + c % B<T>;
-        at[0] = by * v[c * P * B<T>];
-        if (P == 2) at[B<T>] = -by * v[(c * 2 + 1) * B<T>];
+      const T* v = features.panel(tile, first + f);
+      for (index_t c = 0; c < C; ++c, v += P * B<T>) {
+        T* to = scratch.rows.get() + f * rows + c / B<T> * panel + n_rows * P * B<T> + c % B<T>;
+        for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>) {
+          to[0] = by[u] * v[lanes[u]];
+          if (P == 2) to[B<T>] = -by[u] * v[B<T> + lanes[u]];
+        }
       }
     }
-    ++row;
+    n_rows += n_lanes;
   }
   const index_t element = side_by_side ? P * B<T> : P;
   const index_t imag = side_by_side ? B<T> : 1;
@@ -369,12 +375,14 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     kernels_.forward_substitute(L, row_stride, col_stride, imag, r, P, x, panel, n_panels);
     T* Q = layout_.factor(*out, number, first + f);
     const index_t stride = layout_.n_columns * P;
-    for (index_t i = 0; i < r; ++i)
-      for (index_t c = 0; c < C; ++c) {
-        const T* from = x + c / B<T> * panel + i * P * B<T> + c % B<T>;
-        Q[c * stride + i * P] = from[0];
-        if (P == 2) Q[c * stride + i * P + 1] = -from[B<T>];
+    for (index_t c = 0; c < C; ++c) {
+      const T* from = x + c / B<T> * panel + c % B<T>;
+      T* to = Q + c * stride;
+      for (index_t i = 0; i < r; ++i, from += P * B<T>) {
+        *to++ = from[0];
+        if (P == 2) *to++ = -from[B<T>];
       }
+    }
   };
   if (side_by_side) {
     for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
