@@ -65,7 +65,7 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
   const OperatorLayout& layout = builder.layout();
   std::optional<OneSweep<T>> one_sweep;
   std::optional<Sweep<T>> sweep;
-  if (OneSweep<T>::fits(layout))
+  if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout))
     one_sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, &builder);
   else
     sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, problem.labels);
@@ -74,7 +74,7 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
   if (search) before.emplace(sizes, std::vector<index_t>{});
   std::vector<T> membership;
   if (request.given) membership = membership_in_lanes(problem, features);
-  Step<T> step{0, request.lam, problem.gammas.data(), request.given ? membership.data() : nullptr};
+  Step<T> step{0, request.lam, problem.gammas.data(), request.given ? membership.data() : nullptr, request.shortcuts};
 
   const index_t k1 = problem.n_classes() + 1;
   // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
@@ -134,17 +134,17 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
 template <class T>
 void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
            const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
-           const double* freq_weights, T* V, double* assignments) {
+           const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts) {
   Features<T> features(layout.sizes, {});
   features.read(V, parallel);
   const auto through = [&](auto&& sweep) {
     for (index_t layer = 0; layer < n_layers; ++layer) {
       const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
                                   const_cast<T*>(factors) + layer * layout.factors_size()};
-      sweep.move(features, ops, {etas[layer], lam, gammas}, layer + 1 == n_layers ? assignments : nullptr);
+      sweep.move(features, ops, {etas[layer], lam, gammas, nullptr, shortcuts}, layer + 1 == n_layers ? assignments : nullptr);
     }
   };
-  if (OneSweep<T>::fits(layout))
+  if (shortcuts.one_sweep && OneSweep<T>::fits(layout))
     through(OneSweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
   else
     through(Sweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
@@ -184,7 +184,7 @@ void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem&
 #define REDUNET_INSTANTIATE(T)                                                                                       \
   template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
   template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
-                         const double*, const double*, const double*, double, const double*, T*, double*);           \
+                         const double*, const double*, const double*, double, const double*, T*, double*, const Shortcuts&);           \
   template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,             \
                                    const std::optional<LayerOperators<T>>&, double*);                                \
   template void rate_gradient<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*, T*);

@@ -4,6 +4,7 @@
 // few channels OneSweep (one_sweep.hpp), maps features through a layer. `build` and `apply` (engine.cpp) are the loops.
 #pragma once
 
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -81,7 +82,7 @@ struct Step {
   double eta, lam;
   const double* gammas;
   const T* membership = nullptr;  // (k, lanes of all tiles), or null: estimate
-  bool shortcuts = true;          // whether classes are left early
+  Shortcuts shortcuts = {};
 };
 
 // How much further than the best class a class must be for its assignment to be zero to rounding: ln(1/u) / lambda.
@@ -89,6 +90,14 @@ template <class T>
 T gate_margin(double lam) {
   constexpr double kLogUnit = sizeof(T) == 4 ? 15.942385152878742 : 36.04365338911715;  // ln(2^23), ln(2^52)
   return lam > 0 ? static_cast<T>(kLogUnit / lam) : std::numeric_limits<T>::infinity();
+}
+
+// A class whose rho^2 exceeds this is left: its assignment is zero. The softmax decides the same when it sees the whole
+// sum, a little earlier, so that it doesn't matter whether a class was left.
+template <class T>
+T gate_limit(T least_square, T margin) {
+  const T limit = std::sqrt(least_square) + margin;
+  return limit * limit * (1 + 64 * std::numeric_limits<T>::epsilon());
 }
 
 // What `build` is asked for.
@@ -103,6 +112,7 @@ struct BuildRequest {
   double* rates;       // (n_layers + 1, k + 1)
   double* taken;       // (n_layers): step sizes taken
   std::function<bool(index_t, const double*)> on_layer;
+  Shortcuts shortcuts = {};
 };
 
 // Builds layers; V (m, C, F) is overwritten by the features. Returns the number of layers.
@@ -114,7 +124,7 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
 template <class T>
 void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
            const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
-           const double* freq_weights, T* V, double* assignments);
+           const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts = {});
 
 // Operators of one layer (null: none) and the row of rates at V.
 template <class T>

@@ -43,6 +43,9 @@ Problem problem_of(const py::object& from) {
   return problem;
 }
 
+// What set_shortcuts left on: for tests, like set_simd. Read and written with the GIL.
+Shortcuts shortcuts;
+
 // Checks for signals (Ctrl-C) from the engine, which runs without the GIL.
 void check_signals() {
   const py::gil_scoped_acquire gil;
@@ -106,7 +109,8 @@ py::object build_network(py::array V, const py::object& from, const py::object& 
                             mutable_data<T>(factors),
                             rates.mutable_data(),
                             taken.mutable_data(),
-                            {}};
+                            {},
+                            shortcuts};
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
         const py::gil_scoped_acquire gil;
@@ -149,12 +153,13 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
     std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
     T* features = mutable_data<T>(V);
     double* pi = assignments.mutable_data();
+    const Shortcuts with = shortcuts;
     {
       const py::gil_scoped_release release;
       Parallel parallel = parallel_of(n_threads);
       apply(kernels_of<T>(selected_kernels()), parallel, layout, n_layers, static_cast<const T*>(dense.data()),
             static_cast<const T*>(factors.data()), alphas.data(), gammas.data(), etas.data(), lam, freq_weights.data(),
-            features, pi);
+            features, pi, with);
     }
     return assignments;
   });
@@ -283,4 +288,10 @@ PYBIND11_MODULE(_cpu, m) {
     return names;
   });
   m.def("set_simd", select_kernels, py::arg("level"));
+  m.def(
+      "set_shortcuts",
+      [](bool one_sweep, bool early_stop, bool sketches) {
+        shortcuts = Shortcuts{one_sweep, early_stop, sketches};
+      },
+      py::kw_only(), py::arg("one_sweep") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
 }

@@ -129,7 +129,7 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
     q.p_begin = p_begin, q.p_end = p_end;
     kernels_.tile_gates(q);
   };
-  if (k_ < kManyClasses) {
+  if (k_ < kManyClasses || !step.shortcuts.early_stop) {
     for (index_t j = 0; j < k_; ++j) classes.push_back(j);
     respond(0, F);
   } else {
@@ -138,8 +138,8 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
     classes.push_back(first);
     respond(0, F);
     for (index_t i = 0; i < lanes; ++i) {
-      const T limit = std::sqrt(squares[first * stride + i]) + beyond;
-      own.limits[i] = first_lane + i < m ? limit * limit : T(-1);  // lanes without a sample pass at once
+      const T limit = gate_limit(squares[first * stride + i], beyond);
+      own.limits[i] = first_lane + i < m ? limit : T(-1);  // lanes without a sample pass at once
     }
     classes.clear();
     for (index_t j = 0; j < k_; ++j)

@@ -30,6 +30,13 @@ struct Problem {
   index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
 };
 
+// Ways to do less that leave the result the same to rounding. Tests turn them off.
+struct Shortcuts {
+  bool one_sweep = true;   // layers of few channels in one sweep, with merged operators
+  bool early_stop = true;  // a class that a sample cannot gate to is left
+  bool sketches = true;    // and mostly after a sketch
+};
+
 // Sizes of a spectrum V (m, C, F); planes = 2 when it is complex.
 struct Sizes {
   index_t m, C, F, planes;

@@ -149,11 +149,11 @@ void Sketch<T>::prepare(const Features<T>& features, const LayerOperators<T>& op
 
 template <class T>
 void Sketch<T>::respond(const Features<T>& features, index_t first_tile, const T* freq_weights, T* squares,
-                        index_t slab_tiles, std::vector<ClassRun>& runs, const std::function<void()>& look) {
+                        index_t slab_tiles, std::vector<ClassRun>& runs, const std::function<void(ClassRun&)>& look) {
   const auto [m, C, F, P] = layout_.sizes;
   for (index_t panel = 0; panel < n_panels_ && !runs.empty(); ++panel)
     for (index_t p = 0; p < F && !runs.empty(); ++p) {
-      for (const ClassRun& run : runs) {
+      for (ClassRun& run : runs) {
         Product<T> q{};
         q.A = sketch(run.j, p) + panel * C * P * B<T>;
         q.row_stride = 1, q.col_stride = P * B<T>, q.imag_offset = B<T>, q.conj = true;
@@ -164,8 +164,9 @@ void Sketch<T>::respond(const Features<T>& features, index_t first_tile, const T
         q.weight = static_cast<T>(1 - kSlack) * freq_weights[p];
         q.squares = squares + (run.j * slab_tiles + run.begin) * B<T>;
         kernels_.product(q);
+        look(run);
       }
-      look();
+      std::erase_if(runs, [](const ClassRun& run) { return run.begin == run.end; });
     }
 }
 

@@ -10,9 +10,10 @@
 
 namespace redunet {
 
-// A class for the tiles [begin, end) of a slab; its response is kept in a slot, or not (-1).
+// A class for the tiles [begin, end) of a slab; its response is kept in a slot, or not (-1). work: multiply-adds per
+// sample since the last look at whether the class can be left.
 struct ClassRun {
-  index_t j, begin, end, slot;
+  index_t j, begin, end, slot, work;
 };
 
 template <class T>
@@ -29,9 +30,9 @@ class Sketch {
   void prepare(const Features<T>& features, const LayerOperators<T>& ops);
 
   // squares (k, slab_tiles, kPanel) of the runs' classes += a lower bound of w_p ||C^j(p) v(p)||^2, over all frequencies;
-  // look() is called now and then, and may shorten or erase runs.
+  // look(run) may shorten a run, and empty ones are erased.
   void respond(const Features<T>& features, index_t first_tile, const T* freq_weights, T* squares, index_t slab_tiles,
-               std::vector<ClassRun>& runs, const std::function<void()>& look);
+               std::vector<ClassRun>& runs, const std::function<void(ClassRun&)>& look);
 
  private:
   struct Group {  // of samples at positions [begin, end)

@@ -52,15 +52,14 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
   const bool large = C * C * P * static_cast<index_t>(sizeof(T)) * F > kLargeOperatorBytes;
   const index_t fewest = large ? kFewestTilesLarge : kFewestTiles;
   slab_tiles_ = std::clamp(kSlabBytes / tile_bytes, fewest, kMostTiles);
+  const bool any_dense = std::any_of(layout.ranks.begin() + 1, layout.ranks.end(), [](index_t r) { return r == 0; });
+  if (any_dense)
+    n_slots_ = std::clamp<index_t>(kResponseBytes / (slab_tiles_ * tile_bytes), 1, std::min(k_, kMostTerms));
   // Enough slabs for all threads; how samples are grouped does not change their results.
   const index_t n_threads = parallel.n_threads();
   slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
   const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
   response_size_ = slab_tiles_ * features.tile_stride();
-  const bool any_dense = std::any_of(layout.ranks.begin() + 1, layout.ranks.end(), [](index_t r) { return r == 0; });
-  if (any_dense)
-    n_slots_ = std::clamp<index_t>(kResponseBytes / (response_size_ * static_cast<index_t>(sizeof(T))), 1,
-                                   std::min(k_, kMostTerms));
   if (Sketch<T>::pays(layout)) sketch_.emplace(kernels, parallel, layout, features, labels);
   for (auto& own : scratch_) {
     own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
@@ -96,22 +95,19 @@ auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
   return {begin, n * (index + 1) / count - begin};
 }
 
-// Takes tiles off the ends of runs where every sample passed its limit, and runs that are empty.
+// Takes tiles off the ends of a run where every sample passed its limit.
 template <class T>
-void Sweep<T>::leave(std::vector<Run>& runs, Scratch& own) {
-  const auto passed = [&](T* squares) {
-    const T* limits = own.limits.get() + (squares - own.squares.get()) % (slab_tiles_ * B<T>);
+void Sweep<T>::leave(Run& run, Scratch& own) {
+  const auto passed = [&](index_t tile) {
+    T* squares = own.squares.get() + (run.j * slab_tiles_ + tile) * B<T>;
+    const T* limits = own.limits.get() + tile * B<T>;
     bool all = true;
     for (index_t i = 0; i < B<T>; ++i) all &= squares[i] > limits[i];
     if (all) std::fill_n(squares, B<T>, std::numeric_limits<T>::infinity());
     return all;
   };
-  std::erase_if(runs, [&](Run& run) {
-    T* squares = own.squares.get() + run.j * slab_tiles_ * B<T>;
-    while (run.begin < run.end && passed(squares + run.begin * B<T>)) ++run.begin;
-    while (run.begin < run.end && passed(squares + (run.end - 1) * B<T>)) --run.end;
-    return run.begin == run.end;
-  });
+  while (run.begin < run.end && passed(run.begin)) ++run.begin;
+  while (run.begin < run.end && passed(run.end - 1)) --run.end;
 }
 
 // squares of the class of every run += w_p ||C(p) v(p)||^2 over frequencies and rows; with limits, until they pass.
@@ -121,19 +117,17 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
   const auto [m, C, F, P] = layout_.sizes;
   const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
   const index_t panel = C * P * B<T>;
-  index_t work = 0;
   for (index_t p = 0; p < F && !runs.empty(); ++p) {
-    for (index_t row = 0; row < C && !runs.empty(); row += rows_per_look) {
-      const index_t row_end = std::min(C, row + rows_per_look);
-      for (const Run& run : runs) {
-        const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)];
-        if (rank != 0 && row != 0) continue;  // all rows at once
+    for (Run& run : runs) {
+      const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)], first = run.begin;
+      if (rank != 0) reduce(features, ops, number, p, slab, run, own);
+      for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
         Product<T> q{};
         q.planes = P, q.n_panels = run.end - run.begin;
         q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
         q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
         q.weight = freq_weights_[static_cast<std::size_t>(p)];
-        q.row_begin = row, q.row_end = row_end, q.n_in = C;
+        q.row_begin = row, q.row_end = std::min(C, row + rows_per_look), q.n_in = C;
         if (rank == 0) {
           q.A = layout_.dense(ops, number, p);
           q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
@@ -144,27 +138,26 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
             q.out_stride = panel;
           }
         } else {
-          reduce(features, ops, number, p, slab, run, own);
-          q.row_end = C;
           q.A = layout_.factor(ops, number, p);
           q.row_stride = layout_.n_columns * P, q.col_stride = P, q.imag_offset = 1;
           q.n_in = rank;
           q.x0 = q.x, q.x0_stride = q.x_stride;
-          q.x = own.reduced.get(), q.x_stride = rank * P * B<T>;
+          q.x_stride = rank * P * B<T>;
+          q.x = own.reduced.get() + (run.begin - first) * q.x_stride;
           const auto alpha = static_cast<T>(alphas_[number]);
           q.weight *= alpha * alpha;
           q.epilogue = Epilogue::kResidualNorm;
         }
         kernels_.product(q);
-      }
-      work += (row_end - row) * C * P;
-      if (limited && work >= kWorkBetweenLooks) {
-        work = 0;
-        leave(runs, own);
+        run.work += (q.row_end - row) * C * P;
+        if (limited && run.work >= kWorkBetweenLooks) {
+          run.work = 0;
+          leave(run, own);
+        }
       }
     }
+    std::erase_if(runs, [](const Run& run) { return run.begin == run.end; });
   }
-  if (limited) leave(runs, own);
 }
 
 // own.reduced <- Q* v of a factored operator.
@@ -208,7 +201,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
       if (!runs.empty() && runs.back().j == j && runs.back().end == tile && runs.back().slot == slot)
         ++runs.back().end;
       else
-        runs.push_back({j, tile, tile + 1, slot});
+        runs.push_back({j, tile, tile + 1, slot, 0});
     }
   respond(features, ops, slab, runs, false, own);
 
@@ -216,8 +209,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
     T least = std::numeric_limits<T>::infinity();
     for (index_t j = 0; j < k_; ++j)
       if (candidates[i / B<T> * k_ + j]) least = std::min(least, squares[j * stride + i]);
-    const T limit = std::sqrt(least) + beyond;
-    limits[i] = slab.tile * B<T> + i < m ? limit * limit : T(-1);  // lanes without a sample pass at once
+    limits[i] = slab.tile * B<T> + i < m ? gate_limit(least, beyond) : T(-1);  // lanes without a sample pass at once
   }
   const auto others = [&](bool dense, bool factored) {
     for (index_t j = 0; j < k_; ++j)
@@ -228,22 +220,20 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
         if (!runs.empty() && runs.back().j == j && runs.back().end == tile)
           ++runs.back().end;
         else
-          runs.push_back({j, tile, tile + 1, -1});
+          runs.push_back({j, tile, tile + 1, -1, 0});
       }
   };
   runs.clear();
-  if (step.shortcuts) {
-    if (sketch_) {
-      others(true, false);
-      sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, runs,
-                       [&] { leave(runs, own); });
-      for (const Run& run : runs)
-        std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
-      runs.clear();
-    }
+  if (sketching(step)) {
+    others(true, false);
+    sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, runs,
+                     [&](Run& run) { leave(run, own); });
+    for (const Run& run : runs)
+      std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
+    runs.clear();
   }
   others(true, true);
-  respond(features, ops, slab, runs, step.shortcuts, own);
+  respond(features, ops, slab, runs, step.shortcuts.early_stop, own);
 
   std::fill(own.any_live.begin(), own.any_live.end(), char{0});
   kernels_.softmax({squares, own.pi.get(), stride, k_, lanes, m - slab.tile * B<T>, static_cast<T>(step.lam), beyond,
@@ -311,7 +301,7 @@ template <class T>
 void Sweep<T>::set_runs(Slab slab, Scratch& own) {
   std::vector<Run>& runs = own.runs;
   runs.clear();
-  runs.push_back({-1, 0, slab.n_tiles, -1});
+  runs.push_back({-1, 0, slab.n_tiles, -1, 0});
   for (index_t j = 0; j < k_; ++j)
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
       bool kept = false;
@@ -320,7 +310,7 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
       if (runs.back().j == j && runs.back().end == tile)
         ++runs.back().end;
       else
-        runs.push_back({j, tile, tile + 1, -1});
+        runs.push_back({j, tile, tile + 1, -1, 0});
     }
 }
 
@@ -359,7 +349,7 @@ template <class T>
 void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
-  if (sketch_ && step.shortcuts && step.membership == nullptr) sketch_->prepare(features, ops);
+  if (sketching(step)) sketch_->prepare(features, ops);
   parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = scratch_[static_cast<std::size_t>(thread)];
     const Slab part = slab(index, features);

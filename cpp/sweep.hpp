@@ -30,8 +30,11 @@ class Sweep {
   };
 
   double work() const;
+  bool sketching(const Step<T>& step) const {
+    return sketch_ && step.membership == nullptr && step.shortcuts.early_stop && step.shortcuts.sketches;
+  }
   Slab slab(index_t index, const Features<T>& features) const;
-  void leave(std::vector<Run>& runs, Scratch& own);
+  void leave(Run& run, Scratch& own);
   void respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
                bool limited, Scratch& own);
   void reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,

@@ -12,6 +12,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 import types
 
 import numpy as np
@@ -263,6 +264,83 @@ def test_sharp_gates_leave_out_only_what_is_zero_to_rounding(backend, shape, dty
     assert shut.any()
     assert error[shut].max() < 4 * np.finfo(dtype).eps
     assert relative(W[shut], Z[shut]) < PROMISED[dtype][0]
+
+
+class TestShortcuts:
+    """Each way of doing less leaves the result the same to rounding, on problems where it is taken."""
+
+    @pytest.fixture
+    def cpu(self, backend):
+        if backend != "cpu":
+            pytest.skip("shortcuts are the engine's")
+        from redunet import _cpu
+
+        yield _cpu
+        _cpu.set_shortcuts()
+
+    @staticmethod
+    def networks(cpu, X, y, **options):
+        """Built and applied with all shortcuts, and without one of them or any."""
+        found = {}
+        for off in ({}, {"one_sweep": False}, {"sketches": False}, {"early_stop": False, "one_sweep": False}):
+            cpu.set_shortcuts(**off)
+            net, Z = rn.build(X, y, n_layers=3, epsilon_sq=0.5, **options)
+            found[tuple(off)] = net, Z, net.transform(X), net.assign(X)
+        return found
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("labels", ["equal", "unequal", "soft", "weighted", "given"])
+    @pytest.mark.parametrize(
+        ("shape", "k", "lam"),
+        [
+            ((70, 1), 2, 20.0),  # few channels: one sweep
+            ((90, 2, 7), 3, 20.0),
+            ((65, 5, 12), 2, 20.0),
+            ((130, 8, 5, 6), 6, 500.0),  # and classes that are left
+            ((33, 6, 9), 1, 20.0),
+            ((14, 7, 8), 4, 20.0),  # small classes, whose operators are factors
+            ((150, 40, 3), 4, 500.0),  # sketches
+            ((300, 48), 5, 500.0),
+        ],
+        ids=str,
+    )
+    def test_none_changes_more_than_rounding(self, cpu, shape, k, lam, labels, dtype):
+        rng = np.random.default_rng(sum(shape))
+        y = np.arange(shape[0]) % k
+        if labels == "unequal":
+            y = np.where(np.arange(shape[0]) < 3 * k, y, 0)
+        centres = rng.standard_normal((k, *shape[1:]))
+        X = (centres[y] + 0.7 * rng.standard_normal(shape)).astype(dtype)
+        options = {"lam": lam, "eta": 0.3}
+        if labels == "weighted":
+            options["sample_weight"] = rng.uniform(0.5, 2, shape[0])
+        if labels == "given":
+            options["assignment"] = "given"
+        target = rng.dirichlet(np.ones(k), shape[0]) if labels == "soft" else y
+        found = self.networks(cpu, X, target, **options)
+        net, Z, transformed, pi = found.pop(())
+        one, several = PROMISED[dtype]
+        for other, W, moved, rho in found.values():
+            assert relative(other.operators.dense, net.operators.dense) < several
+            assert relative(W, Z) < several
+            assert relative(moved, transformed) < several
+            np.testing.assert_allclose(other.rates.delta, net.rates.delta, rtol=0, atol=one * net.rates.rate[0])
+            assert np.abs(rho - pi).max() < several * lam
+
+    def test_sharp_gates_are_left_and_open_ones_are_not(self, cpu):
+        """Leaving classes is what makes these builds fast: without it they take several times as long."""
+        rng = np.random.default_rng(0)
+        y = np.repeat(np.arange(10), 120)
+        X = (rng.standard_normal((10, 120))[y] + 0.3 * rng.standard_normal((1200, 120))).astype(np.float32)
+
+        def seconds(**off):
+            cpu.set_shortcuts(**off)
+            started = time.perf_counter()
+            net, _ = rn.build(X, y, n_layers=5, lam=500.0, n_threads=1)
+            assert np.isin(net.assign(X), (0, 1)).all()
+            return time.perf_counter() - started
+
+        assert min(seconds() for _ in range(3)) < 0.8 * min(seconds(early_stop=False) for _ in range(3))
 
 
 def test_every_backend_has_the_functions_of_the_contract(backend):
