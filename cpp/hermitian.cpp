@@ -13,36 +13,21 @@
 namespace redunet {
 namespace {
 
-// The same in lanes: x is (n, n_rhs) panel rows.
+// The upper triangle of matrices in lanes: the mirror image of the lower, or zero.
 template <class T>
-void solve_lanes(const Lanes<T>& L, T* x, index_t n_rhs) {
+void complete(const Lanes<T>& q, bool hermitian) {
   constexpr index_t B = kPanel<T>;
-  const index_t n = L.n, P = L.planes;
-  const auto subtract = [&](T* to, const T* a, const T* from, T sign) {  // to -= (a or conj a) * from
-    for (index_t lane = 0; lane < B; ++lane) {
-      if (P == 1) {
-        to[lane] -= a[lane] * from[lane];
-      } else {
-        to[lane] -= a[lane] * from[lane] - sign * a[B + lane] * from[B + lane];
-        to[B + lane] -= a[lane] * from[B + lane] + sign * a[B + lane] * from[lane];
+  const index_t n = q.n, P = q.planes;
+  for (index_t i = 0; i < n; ++i) {
+    if (P == 2) std::fill_n(q.M + ((i * n + i) * P + 1) * B, B, T(0));
+    for (index_t j = 0; j < i; ++j) {
+      const T* lower = q.M + (i * n + j) * P * B;
+      T* upper = q.M + (j * n + i) * P * B;
+      for (index_t lane = 0; lane < B; ++lane) {
+        upper[lane] = hermitian ? lower[lane] : T(0);
+        if (P == 2) upper[B + lane] = hermitian ? -lower[B + lane] : T(0);
       }
     }
-  };
-  const auto divide = [&](index_t i) {
-    const T* diagonal = L.M + (i * n + i) * P * B;
-    for (index_t r = 0; r < n_rhs * P; ++r)
-      for (index_t lane = 0; lane < B; ++lane) x[(i * n_rhs * P + r) * B + lane] /= diagonal[lane];
-  };
-  const auto row = [&](index_t i, index_t r) { return x + (i * n_rhs + r) * P * B; };
-  for (index_t i = 0; i < n; ++i) {
-    for (index_t k = 0; k < i; ++k)
-      for (index_t r = 0; r < n_rhs; ++r) subtract(row(i, r), L.M + (i * n + k) * P * B, row(k, r), 1);
-    divide(i);
-  }
-  for (index_t i = n - 1; i >= 0; --i) {
-    divide(i);
-    for (index_t k = 0; k < i; ++k)
-      for (index_t r = 0; r < n_rhs; ++r) subtract(row(k, r), L.M + (i * n + k) * P * B, row(i, r), -1);
   }
 }
 
@@ -77,15 +62,7 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
       }
       const Lanes<T> lanes{work[mine].get(), n, planes, pivots[mine].get()};
       const index_t used = std::min(B, count - group * B);
-      for (index_t i = 0; i < n; ++i)
-        for (index_t j = 0; j <= i; ++j)
-          for (index_t plane = 0; plane < planes; ++plane) {
-            T* row = lanes.M + ((i * n + j) * planes + plane) * B;
-            const T* from = A + group * B * matrix + (i * n + j) * planes + plane;
-            for (index_t lane = 0; lane < B; ++lane)
-              row[lane] = lane < used ? (i == j && plane == 1 ? T(0) : from[lane * matrix])
-                                      : (i == j && plane == 0 ? T(1) : T(0));
-          }
+      kernels.to_lanes(A + group * B * matrix, matrix, used, matrix, lanes.M);
       kernels.cholesky_lanes(lanes);
       for (index_t lane = 0; lane < used; ++lane)
         for (index_t i = 0; i < n; ++i) {
@@ -99,31 +76,14 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
       }
       if (task == Task::kSolve) {
         T* x = solutions[mine].get();
-        for (index_t e = 0; e < n * n_rhs; ++e)
-          for (index_t plane = 0; plane < planes; ++plane)
-            for (index_t lane = 0; lane < used; ++lane)
-              x[(e * planes + plane) * B + lane] = out[(group * B + lane) * rhs + e * planes + plane];
-        solve_lanes(lanes, x, n_rhs);
-        for (index_t e = 0; e < n * n_rhs; ++e)
-          for (index_t plane = 0; plane < planes; ++plane)
-            for (index_t lane = 0; lane < used; ++lane)
-              out[(group * B + lane) * rhs + e * planes + plane] = x[(e * planes + plane) * B + lane];
+        kernels.to_lanes(out + group * B * rhs, rhs, used, rhs, x);
+        kernels.solve_lanes(lanes, x, n_rhs);
+        kernels.from_lanes(x, rhs, out + group * B * rhs, rhs, used);
         return;
       }
       if (task == Task::kInverse) kernels.invert_lanes(lanes);
-      for (index_t i = 0; i < n; ++i)
-        for (index_t j = 0; j <= i; ++j)
-          for (index_t plane = 0; plane < planes; ++plane) {
-            const T* row = lanes.M + ((i * n + j) * planes + plane) * B;
-            T* lower = out + group * B * matrix + (i * n + j) * planes + plane;
-            T* upper = out + group * B * matrix + (j * n + i) * planes + plane;
-            const bool mirror = task == Task::kInverse;
-            for (index_t lane = 0; lane < used; ++lane) {
-              const T z = i == j && plane == 1 ? T(0) : row[lane];
-              upper[lane * matrix] = mirror ? (plane == 0 ? z : -z) : T(0);
-              lower[lane * matrix] = z;
-            }
-          }
+      complete(lanes, task == Task::kInverse);
+      kernels.from_lanes(lanes.M, matrix, out + group * B * matrix, matrix, used);
     });
   } else {
     std::vector<std::unique_ptr<BlockedMatrix<T>>> work(threads);

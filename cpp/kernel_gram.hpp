@@ -52,10 +52,7 @@ void gram_tile(const Gram<T>& g, index_t a, index_t b) {
     }
   }
   T sums[M * N * P];
-  for (index_t e = 0; e < M * N * P; e += kLanes<T>) {
-    const vec<T> s = sum_lanes<T>(G + e);
-    __builtin_memcpy(sums + e, &s, sizeof s);
-  }
+  for (index_t e = 0; e < M * N * P; e += kLanes<T>) store_unaligned<T>(sums + e, sum_lanes<T>(G + e));
   for (index_t i = 0; i < M && a + i < g.row_end; ++i)
     for (index_t j = 0; j < N && b + j <= a + i; ++j) {
       T* out = g.G + (a + i) * g.row_stride + (b + j) * g.col_stride;

@@ -1,5 +1,5 @@
-// Hermitian matrices side by side in lanes: Cholesky factors and inverses; and the substitution with one factor whose
-// right-hand sides lie in lanes. Part of kernels.cpp.
+// Hermitian matrices side by side in lanes: Cholesky factors, inverses, solutions, and the way into lanes and back; and
+// the substitution with one factor whose right-hand sides lie in lanes. Part of kernels.cpp.
 #pragma once
 
 #include "simd.hpp"
@@ -134,33 +134,125 @@ void invert_lanes(const Lanes<T>& q) {
     q.planes == 1 ? invert_lanes_of<T, 1>(q, lane) : invert_lanes_of<T, 2>(q, lane);
 }
 
-template <class T>
-void forward_substitute(const T* L, index_t row_stride, index_t col_stride, index_t imag_offset, index_t n,
-                        index_t planes, T* x, index_t x_stride, index_t n_panels) {
-  for (index_t i = 0; i < n; ++i) {
-    const T* row = L + i * row_stride;
-    const T scale = T(1) / row[i * col_stride];
-    for (index_t t = 0; t < n_panels; ++t)
+// Two sums each, over even and odd columns: their latencies overlap.
+template <class T, index_t P>
+void substitute_of(const Substitution<T>& q) {
+  const index_t step = q.row_step * P * kPanel<T>;
+  const T sign = q.conj ? T(-1) : T(1);
+  for (index_t i = 0; i < q.n; ++i) {
+    const T* row = q.L + i * q.row_stride;
+    const T scale = T(1) / row[i * q.col_stride];
+    for (index_t t = 0; t < q.n_panels; ++t)
       for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
-        T* at = x + t * x_stride + lane;
-        vec<T> re = load(at + i * planes * kPanel<T>);
-        if (planes == 1) {
-          for (index_t k = 0; k < i; ++k) re -= row[k * col_stride] * load(at + k * kPanel<T>);
-          store<T>(at + i * kPanel<T>, re * scale);
-          continue;
-        }
-        vec<T> im = load(at + (2 * i + 1) * kPanel<T>);
-        for (index_t k = 0; k < i; ++k) {
-          const T a = row[k * col_stride], b = row[k * col_stride + imag_offset];
-          const vec<T> xr = load(at + 2 * k * kPanel<T>), xi = load(at + (2 * k + 1) * kPanel<T>);
-          re -= a * xr;
-          re += b * xi;
-          im -= a * xi;
-          im -= b * xr;
-        }
-        store<T>(at + 2 * i * kPanel<T>, re * scale);
-        store<T>(at + (2 * i + 1) * kPanel<T>, im * scale);
+        T* x = q.x + t * q.x_stride + lane;
+        Number<T, P> even{}, odd{};
+        const auto add = [&](Number<T, P>& s, index_t k) {
+          const Number<T, P> z = get<T, P>(x + k * step);
+          const T re = row[k * q.col_stride];
+          for (index_t plane = 0; plane < P; ++plane) s.part[plane] += re * z.part[plane];
+          if constexpr (P == 2) {
+            const T im = sign * row[k * q.col_stride + q.imag_offset];
+            s.part[0] -= im * z.part[1];
+            s.part[1] += im * z.part[0];
+          }
+        };
+        index_t k = 0;
+        for (; k + 2 <= i; k += 2) add(even, k), add(odd, k + 1);
+        if (k < i) add(even, k);
+        Number<T, P> z = get<T, P>(x + i * step);
+        for (index_t plane = 0; plane < P; ++plane)
+          z.part[plane] = (z.part[plane] - (even.part[plane] + odd.part[plane])) * scale;
+        put<T, P>(x + i * step, z);
       }
+  }
+}
+
+template <class T>
+void substitute(const Substitution<T>& q) {
+  q.planes == 1 ? substitute_of<T, 1>(q) : substitute_of<T, 2>(q);
+}
+
+template <class T, index_t P>
+void solve_lanes_of(const Lanes<T>& q, T* x, index_t n_rhs, index_t lane) {
+  const index_t n = q.n, step = P * kPanel<T>;
+  const auto L = [&](index_t i, index_t j) { return get<T, P>(q.M + (i * n + j) * step + lane); };
+  const auto at = [&](index_t i, index_t r) { return x + (i * n_rhs + r) * step + lane; };
+  const auto settle = [&](index_t i, index_t r, const Number<T, P>& s, vec<T> scale) {
+    Number<T, P> z = get<T, P>(at(i, r));
+    for (index_t plane = 0; plane < P; ++plane) z.part[plane] = (z.part[plane] - s.part[plane]) * scale;
+    put<T, P>(at(i, r), z);
+  };
+  const auto columns = [&]<index_t R>(index_t r) {
+    for (index_t i = 0; i < n; ++i) {
+      Number<T, P> s[R] = {};
+      for (index_t k = 0; k < i; ++k) {
+        const Number<T, P> a = L(i, k);
+        for (index_t c = 0; c < R; ++c) add_product(s[c], a, get<T, P>(at(k, r + c)));
+      }
+      const vec<T> scale = T(1) / L(i, i).part[0];
+      for (index_t c = 0; c < R; ++c) settle(i, r + c, s[c], scale);
+    }
+    for (index_t i = n - 1; i >= 0; --i) {
+      Number<T, P> s[R] = {};
+      for (index_t k = i + 1; k < n; ++k) {
+        const Number<T, P> a = L(k, i);
+        for (index_t c = 0; c < R; ++c) add_conj_product(s[c], get<T, P>(at(k, r + c)), a);
+      }
+      const vec<T> scale = T(1) / L(i, i).part[0];
+      for (index_t c = 0; c < R; ++c) settle(i, r + c, s[c], scale);
+    }
+  };
+  index_t r = 0;
+  for (; r + kTogether <= n_rhs; r += kTogether) columns.template operator()<kTogether>(r);
+  with_constant<kTogether - 1>(n_rhs - r, [&]<index_t R>() { columns.template operator()<R>(r); });
+}
+
+template <class T>
+void solve_lanes(const Lanes<T>& q, T* x, index_t n_rhs) {
+  for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
+    q.planes == 1 ? solve_lanes_of<T, 1>(q, x, n_rhs, lane) : solve_lanes_of<T, 2>(q, x, n_rhs, lane);
+}
+
+// Square blocks of kLanes numbers of kLanes arrays; the last block of a row begins early.
+template <class T>
+void to_lanes(const T* from, index_t stride, index_t count, index_t size, T* rows) {
+  const auto array = [&](index_t l) { return from + (l < count ? l : count - 1) * stride; };
+  if (size < kLanes<T>) {
+    for (index_t l = 0; l < kPanel<T>; ++l)
+      for (index_t e = 0; e < size; ++e) rows[e * kPanel<T> + l] = array(l)[e];
+    return;
+  }
+  for (index_t begin = 0; begin < size; begin += kLanes<T>) {
+    const index_t e = begin + kLanes<T> <= size ? begin : size - kLanes<T>;
+    for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
+      vec<T> v[kLanes<T>];
+#pragma GCC unroll 16
+      for (index_t i = 0; i < kLanes<T>; ++i) v[i] = load_unaligned(array(lane + i) + e);
+      transpose<T>(v);
+#pragma GCC unroll 16
+      for (index_t i = 0; i < kLanes<T>; ++i) store<T>(rows + (e + i) * kPanel<T> + lane, v[i]);
+    }
+  }
+}
+
+template <class T>
+void from_lanes(const T* rows, index_t size, T* to, index_t stride, index_t count) {
+  if (size < kLanes<T>) {
+    for (index_t l = 0; l < count; ++l)
+      for (index_t e = 0; e < size; ++e) to[l * stride + e] = rows[e * kPanel<T> + l];
+    return;
+  }
+  for (index_t begin = 0; begin < size; begin += kLanes<T>) {
+    const index_t e = begin + kLanes<T> <= size ? begin : size - kLanes<T>;
+    for (index_t lane = 0; lane < count; lane += kLanes<T>) {
+      vec<T> v[kLanes<T>];
+#pragma GCC unroll 16
+      for (index_t i = 0; i < kLanes<T>; ++i) v[i] = load(rows + (e + i) * kPanel<T> + lane);
+      transpose<T>(v);
+#pragma GCC unroll 16
+      for (index_t i = 0; i < kLanes<T>; ++i)
+        if (lane + i < count) store_unaligned<T>(to + (lane + i) * stride + e, v[i]);
+    }
   }
 }
 

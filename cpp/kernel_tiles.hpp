@@ -181,10 +181,8 @@ inline void tile_gram_rows(const TileGram<T>& q, const T* v, T* G) {
     }
 #pragma GCC unroll 8
   for (index_t e = 0; e < n_padded; e += kLanes<T>) {  // past the last entry zeros are added
-    vec<T> sums = sum_lanes<T>(s + e), G_at;
-    __builtin_memcpy(&G_at, G + first + e, sizeof G_at);
-    sums += G_at;
-    __builtin_memcpy(G + first + e, &sums, sizeof sums);
+    T* at = G + first + e;
+    store_unaligned<T>(at, load_unaligned(at) + sum_lanes<T>(s + e));
   }
   if constexpr (End < C) tile_gram_rows<T, C, P, Weighted, End>(q, v, G);
 }

@@ -13,9 +13,21 @@ namespace REDUNET_ISA {
 namespace {
 
 template <class T>
-constexpr Kernels<T> kTable{
-    product<T>,          gram<T>,  cholesky_lanes<T>, invert_lanes<T>, forward_substitute<T>, softmax<T>,
-    reciprocal_norms<T>, scale<T>, settle<T>,         tile_gates<T>,   tile_move<T>,          tile_gram<T>};
+constexpr Kernels<T> kTable{.product = product<T>,
+                            .gram = gram<T>,
+                            .cholesky_lanes = cholesky_lanes<T>,
+                            .invert_lanes = invert_lanes<T>,
+                            .substitute = substitute<T>,
+                            .solve_lanes = solve_lanes<T>,
+                            .to_lanes = to_lanes<T>,
+                            .from_lanes = from_lanes<T>,
+                            .softmax = softmax<T>,
+                            .reciprocal_norms = reciprocal_norms<T>,
+                            .scale = scale<T>,
+                            .settle = settle<T>,
+                            .tile_gates = tile_gates<T>,
+                            .tile_move = tile_move<T>,
+                            .tile_gram = tile_gram<T>};
 
 }  // namespace
 

@@ -74,6 +74,18 @@ struct Lanes {
   T* pivots;  // (n, kPanel): squares of the diagonal of L
 };
 
+// x <- L^-1 x, row by row: L (n, n) lower triangular with the strides of A in Product, x n rows, planes * kPanel *
+// row_step apart, in each of n_panels panels. With conj, negative strides and row_step = -1 it is L^-* x.
+template <class T>
+struct Substitution {
+  const T* L;
+  index_t row_stride, col_stride, imag_offset;
+  bool conj;
+  index_t n, planes;
+  T* x;
+  index_t row_step, x_stride, n_panels;
+};
+
 constexpr index_t kMostTerms = 4;
 
 // v <- moved + sum over at most kMostTerms terms of coefficient * term, and squares += weight * |v|^2, for n_rows rows
@@ -163,9 +175,13 @@ struct Kernels {
   void (*cholesky_lanes)(const Lanes<T>&);
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
   void (*invert_lanes)(const Lanes<T>&);
-  // x <- L^-1 x, row by row: L (n, n) with the strides of A in Product, x n rows in each of n_panels panels.
-  void (*forward_substitute)(const T* L, index_t row_stride, index_t col_stride, index_t imag_offset, index_t n,
-                             index_t planes, T* x, index_t x_stride, index_t n_panels);
+  void (*substitute)(const Substitution<T>&);
+  // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
+  void (*solve_lanes)(const Lanes<T>& L, T* x, index_t n_rhs);
+  // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number e
+  // of array l (past the last array: of the last).
+  void (*to_lanes)(const T* from, index_t stride, index_t count, index_t size, T* rows);
+  void (*from_lanes)(const T* rows, index_t size, T* to, index_t stride, index_t count);
   void (*softmax)(const Softmax<T>&);
   // squares <- 1 / max(sqrt(squares), smallest)
   void (*reciprocal_norms)(T* squares, index_t lanes, T smallest);

@@ -372,7 +372,7 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   };
   const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // Q* = L^-1 rows
     T* x = scratch.rows.get() + f * rows;
-    kernels_.forward_substitute(L, row_stride, col_stride, imag, r, P, x, panel, n_panels);
+    kernels_.substitute({L, row_stride, col_stride, imag, false, r, P, x, 1, panel, n_panels});
     T* Q = layout_.factor(*out, number, first + f);
     const index_t stride = layout_.n_columns * P;
     for (index_t c = 0; c < C; ++c) {

@@ -95,6 +95,31 @@ inline vec<T> sum_lanes(vec<T>* v) {
     return v[0];
 }
 
+// v[i][l] <-> v[l][i]
+template <class T, index_t Width = kLanes<T>>
+[[gnu::always_inline]] inline void transpose(vec<T>* v) {
+  constexpr auto all = std::make_index_sequence<static_cast<std::size_t>(kLanes<T>)>{};
+#pragma GCC unroll 16
+  for (index_t pair = 0; pair < kLanes<T> / 2; ++pair) {
+    const index_t i = pair / (Width / 2) * Width + pair % (Width / 2), j = i + Width / 2;
+    const vec<T> a = v[i], b = v[j];
+    v[i] = halves<T, Width, 0>(a, b, all);
+    v[j] = halves<T, Width, 1>(a, b, all);
+  }
+  if constexpr (Width > 2) transpose<T, Width / 2>(v);
+}
+
+template <class T>
+inline vec<T> load_unaligned(const T* p) {
+  vec<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+inline void store_unaligned(T* p, vec<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
 template <class T>
 inline vec<T> square_root(vec<T> v) {
   T lanes[kLanes<T>];

@@ -116,8 +116,7 @@ void Sketch<T>::span(const Features<T>& features, index_t p, Scratch& own) {
   own.matrix->read(own.gram.get(), rank_ * P, P, 1, T(1), T(1));
   const bool good = std::isfinite(own.matrix->cholesky());
   own.matrix->write(own.gram.get(), rank_ * P, T(1), false);
-  if (good)
-    kernels_.forward_substitute(own.gram.get(), rank_ * P, P, 1, rank_, P, rows, panel, n_channel_panels);
+  if (good) kernels_.substitute({own.gram.get(), rank_ * P, P, 1, false, rank_, P, rows, 1, panel, n_channel_panels});
   T* columns = columns_.get() + p * rank_ * C * P;
   for (index_t r = 0; r < rank_; ++r)
     for (index_t c = 0; c < C; ++c) {

@@ -111,17 +111,24 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
     if rhs.ndim < 1 or rhs.shape[-2] != n:
         wanted = f"({n},) or (..., {n}, r) to go with A of shape {array.shape}"
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
+    if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
+        array, rhs = _in_common(array, rhs, np.shape(B))
+    rhs = np.ascontiguousarray(rhs)
+    X = module.solve(array, rhs, n_threads=cores)
+    return X[..., 0] if vector else X
+
+
+def _in_common(array: Array, rhs: Array, given: tuple[int, ...]) -> tuple[Array, Array]:
+    """A and B in their common dtype and batch."""
     kind = checks.FLOATS.get(np.result_type(array, rhs).char)
     if kind is None:
         raise TypeError(f"B has dtype {rhs.dtype}; expected real or complex numbers of at most double precision")
     try:
         batch = np.broadcast_shapes(array.shape[:-2], rhs.shape[:-2])
     except ValueError:
-        raise ValueError(f"A has shape {array.shape} and B {np.shape(B)}; expected batches that broadcast") from None
-    array = np.ascontiguousarray(np.broadcast_to(array, (*batch, n, n)), dtype=kind)
-    rhs = np.ascontiguousarray(np.broadcast_to(rhs, (*batch, n, rhs.shape[-1])), dtype=kind)
-    X = module.solve(array, rhs, n_threads=cores)
-    return X[..., 0] if vector else X
+        raise ValueError(f"A has shape {array.shape} and B {given}; expected batches that broadcast") from None
+    array = np.ascontiguousarray(np.broadcast_to(array, (*batch, *array.shape[-2:])), dtype=kind)
+    return array, np.broadcast_to(rhs, (*batch, *rhs.shape[-2:])).astype(kind, copy=False)
 
 
 def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
