@@ -1,12 +1,13 @@
-// Factor, inverse and solution of one Hermitian matrix in blocks of kPanel rows and columns: the small block on the
-// diagonal in plain scalars, everything else by the product of kernels.hpp. Only the lower triangle is kept up to date.
+// Factor, inverse and solution of one Hermitian matrix in blocks of kPanel rows and columns: the block on the diagonal
+// row by row, everything else by the product of kernels.hpp. Only the lower triangle is kept up to date.
 
 #include "blocked_matrix.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <complex>
 #include <limits>
+
+#include "problem.hpp"
 
 namespace redunet {
 namespace {
@@ -15,52 +16,6 @@ namespace {
 constexpr index_t kMostColumns = 4096;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-// Scalars of one small block: real or complex, interleaved row-major.
-template <class T, index_t P>
-struct Block {
-  using Scalar = std::conditional_t<P == 1, T, std::complex<T>>;
-  static T norm(T z) { return z * z; }
-  static T norm(std::complex<T> z) { return z.real() * z.real() + z.imag() * z.imag(); }
-  static T conj(T z) { return z; }
-  static std::complex<T> conj(std::complex<T> z) { return std::conj(z); }
-  static Scalar times(T a, T b) { return a * b; }
-  static std::complex<T> times(std::complex<T> a, std::complex<T> b) {  // no special cases for infinities
-    return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-  }
-
-  // L of an n x n block in place and W = L^-1 beside it; false if not positive definite.
-  static bool cholesky(Scalar* L, Scalar* W, index_t n, T* pivots) {
-    for (index_t j = 0; j < n; ++j) {
-      for (index_t i = j; i < n; ++i)
-        for (index_t k = 0; k < j; ++k) L[i * n + j] -= times(L[i * n + k], conj(L[j * n + k]));
-      const T pivot = std::real(L[j * n + j]);
-      pivots[j] = pivot;
-      if (!(pivot > 0) || !std::isfinite(pivot)) return false;
-      const T scale = 1 / std::sqrt(pivot);
-      for (index_t i = j; i < n; ++i) L[i * n + j] *= scale;
-      L[j * n + j] = std::sqrt(pivot);
-      std::fill(L + j * n + j + 1, L + j * n + n, Scalar(0));
-    }
-    std::fill(W, W + n * n, Scalar(0));
-    for (index_t i = 0; i < n; ++i) {
-      const T scale = 1 / std::real(L[i * n + i]);
-      for (index_t k = 0; k < i; ++k)
-        for (index_t j = 0; j <= k; ++j) W[i * n + j] -= times(L[i * n + k], W[k * n + j]);
-      for (index_t j = 0; j < i; ++j) W[i * n + j] *= scale;
-      W[i * n + i] = scale;
-    }
-    return true;
-  }
-
-  // W* W of a lower triangular W.
-  static void square(const Scalar* W, Scalar* out, index_t n) {
-    std::fill(out, out + n * n, Scalar(0));
-    for (index_t k = 0; k < n; ++k)
-      for (index_t i = 0; i <= k; ++i)
-        for (index_t j = 0; j <= k; ++j) out[i * n + j] += times(conj(W[k * n + i]), W[k * n + j]);
-  }
-};
 
 }  // namespace
 
@@ -98,32 +53,56 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
 
 template <class T>
 void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
-  for (index_t i = 0; i < padded_; ++i)
-    for (index_t j = 0; j <= i; ++j) {
-      T* to = at(i, j);
+  constexpr index_t B = kPanel<T>;
+  for (index_t i = 0; i < padded_; ++i) {
+    const T* from = A + i * row_stride;
+    for (index_t first = 0; first <= i; first += B) {
+      T* to = at(i, first);
+      const index_t n = std::min(B, i + 1 - first);
       if (i >= n_) {
-        to[0] = i == j ? T(1) : T(0);
-        if (planes_ == 2) to[kPanel<T>] = 0;
-        continue;
+        std::fill_n(to, B * planes_, T(0));
+      } else {
+        for (index_t lane = 0; lane < n; ++lane) to[lane] = scale * from[(first + lane) * col_stride];
+        for (index_t lane = 0; lane < n && planes_ == 2; ++lane)
+          to[B + lane] = scale * from[(first + lane) * col_stride + imag_offset];
       }
-      const T* from = A + i * row_stride + j * col_stride;
-      to[0] = scale * from[0] + (i == j ? shift : T(0));
-      if (planes_ == 2) to[kPanel<T>] = i == j ? T(0) : scale * from[imag_offset];
     }
+    T* diagonal = at(i, i);
+    diagonal[0] = i < n_ ? diagonal[0] + shift : T(1);
+    if (planes_ == 2) diagonal[B] = 0;
+  }
 }
 
 template <class T>
 void BlockedMatrix<T>::write(T* out, index_t row_stride, T scale, bool hermitian) {
-  for (index_t i = 0; i < n_; ++i)
-    for (index_t j = 0; j <= i; ++j) {
-      const T* from = at(i, j);
-      T* lower = out + i * row_stride + j * planes_;
-      T* upper = out + j * row_stride + i * planes_;
-      const T re = scale * from[0], im = planes_ == 2 ? scale * from[kPanel<T>] : T(0);
-      upper[0] = hermitian ? re : T(0);
-      if (planes_ == 2) upper[1] = hermitian ? -im : T(0);
-      lower[0] = re;
-      if (planes_ == 2) lower[1] = i == j ? T(0) : im;
+  constexpr index_t B = kPanel<T>;
+  for (index_t first = 0; first < n_; first += B)  // column panels
+    for (index_t i = first; i < n_; ++i) {
+      const T* from = at(i, first);
+      T* to = out + i * row_stride + first * planes_;
+      const index_t n = std::min(B, i + 1 - first);
+      if (planes_ == 1) {
+        for (index_t lane = 0; lane < n; ++lane) to[lane] = scale * from[lane];
+      } else {
+        for (index_t lane = 0; lane < n; ++lane) {
+          to[2 * lane] = scale * from[lane];
+          to[2 * lane + 1] = first + lane == i ? T(0) : scale * from[B + lane];
+        }
+      }
+    }
+  for (index_t i = 0; i < n_; ++i) {
+    T* row = out + i * row_stride;
+    if (!hermitian) std::fill(row + (i + 1) * planes_, row + n_ * planes_, T(0));
+  }
+  if (!hermitian) return;
+  for (index_t first = 0; first < n_; first += B)  // a block of rows above the diagonal from the columns below it
+    for (index_t j = first + 1; j < n_; ++j) {
+      const T* from = at(j, first);
+      T* to = out + first * row_stride + j * planes_;
+      for (index_t lane = 0; lane < std::min(B, j - first); ++lane) {
+        to[lane * row_stride] = scale * from[lane];
+        if (planes_ == 2) to[lane * row_stride + 1] = -scale * from[B + lane];
+      }
     }
 }
 
@@ -157,7 +136,7 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   const index_t first = all ? 0 : block;
   Product<T> q{};
   q.A = inverse_.get();
-  q.row_stride = B * planes_, q.col_stride = planes_, q.imag_offset = 1;
+  q.row_stride = B * planes_, q.col_stride = 1, q.imag_offset = B;
   q.row_begin = 0, q.row_end = B, q.n_in = B, q.planes = planes_;
   q.x = R_.get() + first * size, q.x_stride = size, q.n_panels = n_blocks_ - first;
   q.epilogue = Epilogue::kStore;
@@ -191,6 +170,16 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   }
 }
 
+// small_ <- L* and W <- L^-1 of a block on the diagonal, which R_ holds; false if it is not positive definite.
+template <class T>
+bool BlockedMatrix<T>::factor(index_t block, T* W, T* pivots) {
+  constexpr index_t B = kPanel<T>;
+  const index_t size = B * planes_ * B;
+  std::memcpy(small_.get(), R_.get() + block * size, static_cast<std::size_t>(size) * sizeof(T));
+  (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), W, pivots);
+  return std::all_of(pivots, pivots + B, [](T pivot) { return pivot > 0 && std::isfinite(pivot); });
+}
+
 template <class T>
 double BlockedMatrix<T>::cholesky() {
   constexpr index_t B = kPanel<T>;
@@ -199,22 +188,14 @@ double BlockedMatrix<T>::cholesky() {
   T pivots[B];
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, false);
-    const T* D = R_.get() + block * size;
-    for (index_t i = 0; i < B; ++i)
-      for (index_t j = 0; j < B; ++j)
-        for (index_t plane = 0; plane < planes_; ++plane)
-          small_[(i * B + j) * planes_ + plane] = D[(i * planes_ + plane) * B + j];
-    const bool good = planes_ == 1
-                          ? Block<T, 1>::cholesky(small_.get(), inverse_.get(), B, pivots)
-                          : Block<T, 2>::cholesky(reinterpret_cast<std::complex<T>*>(small_.get()),
-                                                  reinterpret_cast<std::complex<T>*>(inverse_.get()), B, pivots);
-    if (!good) return kNaN;
+    if (!factor(block, block + 1 < n_blocks_ ? inverse_.get() : nullptr, pivots)) return kNaN;
     logdet += log_of_product(pivots, B, 1);
-    update(block, false);
+    if (block + 1 < n_blocks_) update(block, false);
     for (index_t i = 0; i < B; ++i)
       for (index_t j = 0; j <= i; ++j)
         for (index_t plane = 0; plane < planes_; ++plane)
-          at(block * B + i, block * B + j)[plane * B] = small_[(i * B + j) * planes_ + plane];
+          at(block * B + i, block * B + j)[plane * B] =
+              (plane == 0 ? T(1) : T(-1)) * small_[(j * planes_ + plane) * B + i];  // small_ is L*
     for (index_t row = (block + 1) * B; row < padded_; ++row)  // L[row, block] = (L^-1 R)*
       for (index_t j = 0; j < B; ++j) {
         const T* from = S_.get() + row / B * size + j * planes_ * B + row % B;
@@ -237,22 +218,8 @@ double BlockedMatrix<T>::invert() {
   Buffer<T> W(B * B * planes_);
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, true);
-    const T* D = R_.get() + block * size;
-    for (index_t i = 0; i < B; ++i)
-      for (index_t j = 0; j < B; ++j)
-        for (index_t plane = 0; plane < planes_; ++plane)
-          small_[(i * B + j) * planes_ + plane] = D[(i * planes_ + plane) * B + j];
-    bool good;
-    if (planes_ == 1) {
-      good = Block<T, 1>::cholesky(small_.get(), W.get(), B, pivots);
-      if (good) Block<T, 1>::square(W.get(), inverse_.get(), B);
-    } else {
-      using Complex = std::complex<T>;
-      auto* w = reinterpret_cast<Complex*>(W.get());
-      good = Block<T, 2>::cholesky(reinterpret_cast<Complex*>(small_.get()), w, B, pivots);
-      if (good) Block<T, 2>::square(w, reinterpret_cast<Complex*>(inverse_.get()), B);
-    }
-    if (!good) return kNaN;
+    if (!factor(block, W.get(), pivots)) return kNaN;
+    (planes_ == 1 ? kernels_.square_block : kernels_.square_complex_block)(W.get(), inverse_.get());
     logdet += log_of_product(pivots, B, 1);
     update(block, true);
     for (index_t t = 0; t < block; ++t)
@@ -260,7 +227,7 @@ double BlockedMatrix<T>::invert() {
     for (index_t i = 0; i < B; ++i)
       for (index_t j = 0; j < B; ++j)
         for (index_t plane = 0; plane < planes_; ++plane)
-          at(block * B + i, block * B + j)[plane * B] = -inverse_[(i * B + j) * planes_ + plane];
+          at(block * B + i, block * B + j)[plane * B] = -inverse_[(i * planes_ + plane) * B + j];
     for (index_t row = (block + 1) * B; row < padded_; ++row)
       for (index_t j = 0; j < B; ++j) {
         const T* from = S_.get() + row / B * size + j * planes_ * B + row % B;
@@ -276,41 +243,24 @@ double BlockedMatrix<T>::invert() {
   return logdet;
 }
 
-// x <- L^-1 x, then x <- L^-* x, for one matrix L and n_rhs columns, interleaved row-major.
-template <class T>
-template <index_t P>
-void BlockedMatrix<T>::solve_with_factor(T* b, index_t n_rhs) {
-  using Arithmetic = Block<T, P>;
-  using Scalar = typename Arithmetic::Scalar;
-  auto* x = reinterpret_cast<Scalar*>(b);
-  const auto element = [&](index_t i, index_t j) {
-    const T* p = at(i, j);
-    if constexpr (P == 1)
-      return p[0];
-    else
-      return Scalar(p[0], p[kPanel<T>]);
-  };
-  for (index_t i = 0; i < n_; ++i) {
-    for (index_t k = 0; k < i; ++k) {
-      const Scalar a = element(i, k);
-      for (index_t r = 0; r < n_rhs; ++r) x[i * n_rhs + r] -= Arithmetic::times(a, x[k * n_rhs + r]);
-    }
-    const T scale = 1 / std::real(element(i, i));
-    for (index_t r = 0; r < n_rhs; ++r) x[i * n_rhs + r] *= scale;
-  }
-  for (index_t i = n_ - 1; i >= 0; --i) {
-    const T scale = 1 / std::real(element(i, i));
-    for (index_t r = 0; r < n_rhs; ++r) x[i * n_rhs + r] *= scale;
-    for (index_t k = 0; k < i; ++k) {
-      const Scalar a = Arithmetic::conj(element(i, k));
-      for (index_t r = 0; r < n_rhs; ++r) x[k * n_rhs + r] -= Arithmetic::times(a, x[i * n_rhs + r]);
-    }
-  }
-}
-
+// x <- L^-1 x, then x <- L^-* x, right-hand sides in lanes; L dense, in work_.
 template <class T>
 void BlockedMatrix<T>::solve(T* b, index_t n_rhs) {
-  planes_ == 1 ? solve_with_factor<1>(b, n_rhs) : solve_with_factor<2>(b, n_rhs);
+  constexpr index_t B = kPanel<T>;
+  const index_t n_panels = divide_up(n_rhs, B), panel = n_ * planes_ * B, row = n_ * planes_;
+  if (dense_.get() == nullptr) dense_ = Buffer<T>(n_ * row);
+  if (n_panels * panel > x_size_) x_size_ = n_panels * panel, x_ = Buffer<T>(x_size_);
+  write(dense_.get(), row, T(1), false);
+  const auto each = [&](const auto& f) {
+    for (index_t r = 0; r < n_rhs; ++r)
+      for (index_t e = 0; e < row; ++e)
+        f(b[(e / planes_ * n_rhs + r) * planes_ + e % planes_], x_[r / B * panel + e * B + r % B]);
+  };
+  each([](T from, T& to) { to = from; });
+  kernels_.substitute({dense_.get(), row, planes_, 1, false, n_, planes_, x_.get(), 1, panel, n_panels});
+  kernels_.substitute({dense_.get() + (n_ * n_ - 1) * planes_, -planes_, -row, 1, true, n_, planes_,
+                       x_.get() + (n_ - 1) * planes_ * B, -1, panel, n_panels});
+  each([](T& to, T from) { to = from; });
 }
 
 template double log_of_product<float>(const float*, index_t, index_t);

@@ -35,13 +35,14 @@ class BlockedMatrix {
  private:
   void gather_rows(index_t block, bool all);
   void update(index_t block, bool all);
-  template <index_t P>
-  void solve_with_factor(T* b, index_t n_rhs);
+  bool factor(index_t block, T* W, T* pivots);
 
   const Kernels<T>& kernels_;
   index_t n_, planes_, padded_, n_blocks_;
   Buffer<T> M_, R_, S_;        // R: one block row of the whole matrix; S: D^-1 R or L^-1 R
-  Buffer<T> small_, inverse_;  // one kPanel x kPanel block, interleaved row-major
+  Buffer<T> small_, inverse_;  // one block, kPanel rows of lanes
+  Buffer<T> dense_, x_;        // for solve: L row-major, and right-hand sides in panels
+  index_t x_size_ = 0;
 };
 
 }  // namespace redunet

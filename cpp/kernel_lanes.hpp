@@ -134,6 +134,75 @@ void invert_lanes(const Lanes<T>& q) {
     q.planes == 1 ? invert_lanes_of<T, 1>(q, lane) : invert_lanes_of<T, 2>(q, lane);
 }
 
+// One row of a block -= conj(z) * another.
+template <class T, index_t P>
+inline void subtract_row(T* to, const T* from, const T* z) {
+  const T re = z[0], im = P == 1 ? T(0) : -z[kPanel<T>];
+  for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
+    const Number<T, P> x = get<T, P>(from + lane);
+    Number<T, P> y = get<T, P>(to + lane);
+    for (index_t plane = 0; plane < P; ++plane) y.part[plane] -= re * x.part[plane];
+    if constexpr (P == 2) {
+      y.part[0] += im * x.part[1];
+      y.part[1] -= im * x.part[0];
+    }
+    put<T, P>(to + lane, y);
+  }
+}
+
+template <class T, index_t P>
+inline void scale_row(T* row, T scale) {
+  for (index_t lane = 0; lane < P * kPanel<T>; lane += kLanes<T>) store<T>(row + lane, load(row + lane) * scale);
+}
+
+// D = U* U row by row, U = L*; then W = L^-1 by substitution, L[i, k] = conj(U[k, i]).
+template <class T, index_t P>
+void factor_block(T* D, T* W, T* pivots) {
+  constexpr index_t B = kPanel<T>, step = P * B;
+  T inverse[B];
+  for (index_t j = 0; j < B; ++j) {
+    T* row = D + j * step;
+    pivots[j] = row[j];
+    const T pivot = pivots[j] > 0 ? pivots[j] : T(1);
+    const T root = sizeof(T) == 4 ? T(__builtin_sqrtf(float(pivot))) : T(__builtin_sqrt(double(pivot)));
+    inverse[j] = T(1) / root;
+    scale_row<T, P>(row, inverse[j]);
+    for (index_t i = j + 1; i < B; ++i) subtract_row<T, P>(D + i * step, row, row + i);
+    for (index_t lane = 0; lane < j; ++lane)
+      for (index_t plane = 0; plane < P; ++plane) row[plane * B + lane] = 0;
+    row[j] = root;
+    if constexpr (P == 2) row[B + j] = 0;
+  }
+  if (W == nullptr) return;
+  for (index_t i = 0; i < B; ++i) {
+    T* row = W + i * step;
+    for (index_t lane = 0; lane < step; lane += kLanes<T>) store<T>(row + lane, vec<T>{});
+    row[i] = 1;
+    for (index_t k = 0; k < i; ++k) subtract_row<T, P>(row, W + k * step, D + k * step + i);
+    scale_row<T, P>(row, inverse[i]);
+  }
+}
+
+template <class T, index_t P>
+void square_block(const T* W, T* out) {
+  constexpr index_t B = kPanel<T>, step = P * B;
+  for (index_t i = 0; i < B; ++i)
+    for (index_t lane = 0; lane < B; lane += kLanes<T>) {
+      Number<T, P> s{};
+      for (index_t k = i; k < B; ++k) {
+        const Number<T, P> x = get<T, P>(W + k * step + lane);
+        const T re = W[k * step + i];
+        for (index_t plane = 0; plane < P; ++plane) s.part[plane] += re * x.part[plane];
+        if constexpr (P == 2) {
+          const T im = W[k * step + B + i];
+          s.part[0] += im * x.part[1];
+          s.part[1] -= im * x.part[0];
+        }
+      }
+      put<T, P>(out + i * step + lane, s);
+    }
+}
+
 // Two sums each, over even and odd columns: their latencies overlap.
 template <class T, index_t P>
 void substitute_of(const Substitution<T>& q) {

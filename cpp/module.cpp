@@ -274,7 +274,8 @@ PYBIND11_MODULE(_cpu, m) {
       "logdet",
       [](const py::array& A, int n_threads) {
         const char kind = A.dtype().char_();
-        const py::dtype real(kind == 'f' || kind == 'F' ? "float32" : "float64");
+        const bool single = kind == 'f' || kind == 'F';
+        const py::dtype real = single ? py::dtype::of<float>() : py::dtype::of<double>();
         py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
         if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
         hermitian(Task::kLogdet, A, logdets, 0, n_threads);

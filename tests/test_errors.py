@@ -422,4 +422,4 @@ class TestThreads:
         real_open = builtins.open
         (tmp_path / "cpu.max").write_text(text)
         monkeypatch.setattr(builtins, "open", lambda *_: real_open(tmp_path / "cpu.max"))
-        assert checks._cgroup_cores() == cores
+        assert checks._cgroup_cores.__wrapped__() == cores

@@ -10,6 +10,7 @@ import math
 import numbers
 import operator
 import os
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,7 @@ def threads(n_threads: Any) -> int:
     return max(1, min(cores, _cgroup_cores()))
 
 
+@cache
 def _cgroup_cores() -> int:
     """Whole cores that the control group (containers) grants; a large number where there is no limit."""
     try:
