@@ -196,7 +196,7 @@ double BlockedMatrix<T>::cholesky() {
         for (index_t plane = 0; plane < planes_; ++plane)
           at(block * B + i, block * B + j)[plane * B] =
               (plane == 0 ? T(1) : T(-1)) * small_[(j * planes_ + plane) * B + i];  // small_ is L*
-    for (index_t row = (block + 1) * B; row < padded_; ++row)  // L[row, block] = (L^-1 R)*
+    for (index_t row = (block + 1) * B; row < padded_; ++row)                       // L[row, block] = (L^-1 R)*
       for (index_t j = 0; j < B; ++j) {
         const T* from = S_.get() + row / B * size + j * planes_ * B + row % B;
         T* to = at(row, block * B + j);

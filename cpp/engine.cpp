@@ -137,17 +137,22 @@ void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& 
            const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts) {
   Features<T> features(layout.sizes, {});
   features.read(V, parallel);
-  const auto through = [&](auto&& sweep) {
-    for (index_t layer = 0; layer < n_layers; ++layer) {
-      const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
-                                  const_cast<T*>(factors) + layer * layout.factors_size()};
-      sweep.move(features, ops, {etas[layer], lam, gammas, nullptr, shortcuts}, layer + 1 == n_layers ? assignments : nullptr);
-    }
+  const auto through = [&](auto& sweep, index_t layer) {
+    const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
+                                const_cast<T*>(factors) + layer * layout.factors_size()};
+    sweep.move(features, ops, {etas[layer], lam, gammas, nullptr, shortcuts},
+               layer + 1 == n_layers ? assignments : nullptr);
   };
-  if (shortcuts.one_sweep && OneSweep<T>::fits(layout))
-    through(OneSweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
-  else
-    through(Sweep<T>(kernels, parallel, layout, alphas, freq_weights, features, nullptr));
+  if (shortcuts.one_sweep && OneSweep<T>::fits(layout)) {
+    OneSweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features, nullptr);
+    for (index_t layer = 0; layer < n_layers; ++layer) through(sweep, layer);
+  } else {
+    Sweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features, nullptr);
+    for (index_t layer = 0; layer < n_layers; ++layer) {
+      through(sweep, layer);
+      if (layer == 0 && n_layers > 2 && layout.ranks.size() > 3 && features.n_tiles() > 1) sweep.regroup(features);
+    }
+  }
   features.write(V, parallel);
 }
 
@@ -184,7 +189,8 @@ void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem&
 #define REDUNET_INSTANTIATE(T)                                                                                       \
   template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
   template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
-                         const double*, const double*, const double*, double, const double*, T*, double*, const Shortcuts&);           \
+                         const double*, const double*, const double*, double, const double*, T*, double*,            \
+                         const Shortcuts&);                                                                          \
   template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,             \
                                    const std::optional<LayerOperators<T>>&, double*);                                \
   template void rate_gradient<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*, T*);

@@ -37,6 +37,25 @@ class Features {
     const_cast<Features*>(this)->template move<false>(nullptr, V, parallel);
   }
 
+  // The same samples in other places: what was at position old_position[i] comes to position i.
+  void permute(const std::vector<index_t>& old_position, Parallel& parallel) {
+    Features other(sizes_, std::vector<index_t>(old_position.size()));
+    parallel.run(n_tiles_, size(), [&](index_t tile, int) {
+      const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, sizes_.m - first);
+      const T* from[kPanel<T>];
+      for (index_t lane = 0; lane < lanes; ++lane) {
+        const index_t old = old_position[static_cast<std::size_t>(first + lane)];
+        from[lane] = panel(old / kPanel<T>, 0) + old % kPanel<T>;
+        other.order_[static_cast<std::size_t>(first + lane)] = sample(old);
+      }
+      T* to = other.panel(tile, 0);
+      for (index_t row = 0; row < tile_stride(); row += kPanel<T>)
+        for (index_t lane = 0; lane < lanes; ++lane) to[row + lane] = from[lane][row];
+    });
+    std::swap(order_, other.order_);
+    std::swap(data_, other.data_);
+  }
+
   void copy_from(const Features& other, Parallel& parallel) {
     parallel.run(n_tiles_, size(), [&](index_t tile, int) {
       std::memcpy(panel(tile, 0), other.panel(tile, 0), static_cast<std::size_t>(tile_stride()) * sizeof(T));

@@ -16,8 +16,8 @@ constexpr index_t kTogetherInTile = kManyRegisters && C * P <= 10 ? 2 : 1;
 // The features of N columns at one frequency, and where they came from.
 template <class T, index_t C, index_t P, index_t N>
 struct TileColumns {
-  index_t offset[N];     // of the column in the features, without the frequency
-  index_t lane_begin[N]; // of the column in rows of lanes
+  index_t offset[N];      // of the column in the features, without the frequency
+  index_t lane_begin[N];  // of the column in rows of lanes
   vec<T> x[C][P][N];
 
   [[gnu::always_inline]] void place(index_t first, index_t tile_stride) {
@@ -114,8 +114,7 @@ template <class T, index_t C, index_t P, index_t N, index_t Most>
     }
     for (index_t n = 0; n < N; ++n) s[n] += q.freq_weights[p] * at_p[n];
   }
-  for (index_t n = 0; n < N; ++n)
-    store<T>(q.scale + columns.lane_begin[n], reciprocal_norm<T>(s[n], q.smallest_norm));
+  for (index_t n = 0; n < N; ++n) store<T>(q.scale + columns.lane_begin[n], reciprocal_norm<T>(s[n], q.smallest_norm));
 }
 
 template <class T, index_t C, index_t P>
@@ -207,23 +206,20 @@ void tile_gram_of(const TileGram<T>& q) {
 
 template <class T>
 void tile_gates(const TileGates<T>& q) {
-  with_constant<kFewChannels>(q.C, [&]<index_t C>() {
-    q.planes == 1 ? tile_gates_of<T, C, 1>(q) : tile_gates_of<T, C, 2>(q);
-  });
+  with_constant<kFewChannels>(
+      q.C, [&]<index_t C>() { q.planes == 1 ? tile_gates_of<T, C, 1>(q) : tile_gates_of<T, C, 2>(q); });
 }
 
 template <class T>
 void tile_move(const TileMove<T>& q) {
-  with_constant<kFewChannels>(q.C, [&]<index_t C>() {
-    q.planes == 1 ? tile_move_of<T, C, 1>(q) : tile_move_of<T, C, 2>(q);
-  });
+  with_constant<kFewChannels>(
+      q.C, [&]<index_t C>() { q.planes == 1 ? tile_move_of<T, C, 1>(q) : tile_move_of<T, C, 2>(q); });
 }
 
 template <class T>
 void tile_gram(const TileGram<T>& q) {
-  with_constant<kFewChannels>(q.C, [&]<index_t C>() {
-    q.planes == 1 ? tile_gram_of<T, C, 1>(q) : tile_gram_of<T, C, 2>(q);
-  });
+  with_constant<kFewChannels>(
+      q.C, [&]<index_t C>() { q.planes == 1 ? tile_gram_of<T, C, 1>(q) : tile_gram_of<T, C, 2>(q); });
 }
 
 }  // namespace

@@ -132,7 +132,8 @@ struct TileGates {
   index_t stride;
 };
 
-// v <- sum_j pi_j A_j v over the classes named, and scale = 1 / max(||v||, smallest_norm), ||v||^2 = sum_p w_p ||v(p)||^2.
+// v <- sum_j pi_j A_j v over the classes named, and scale = 1 / max(||v||, smallest_norm), ||v||^2 = sum_p w_p
+// ||v(p)||^2.
 template <class T>
 struct TileMove {
   index_t C, planes, F;
@@ -176,8 +177,8 @@ struct Kernels {
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
   void (*invert_lanes)(const Lanes<T>&);
   // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D = L L*: D <- L* (zero below the
-  // diagonal), W <- L^-1 unless null. pivots: squares of the diagonal of L; one that is not positive is replaced by 1, and recorded
-  // as it was.
+  // diagonal), W <- L^-1 unless null. pivots: squares of the diagonal of L; one that is not positive is replaced by 1,
+  // and recorded as it was.
   void (*factor_block)(T* D, T* W, T* pivots);
   // out <- W* W of a lower triangular block.
   void (*square_block)(const T* W, T* out);
@@ -186,8 +187,8 @@ struct Kernels {
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
   void (*solve_lanes)(const Lanes<T>& L, T* x, index_t n_rhs);
-  // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number e
-  // of array l (past the last array: of the last).
+  // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number
+  // e of array l (past the last array: of the last).
   void (*to_lanes)(const T* from, index_t stride, index_t count, index_t size, T* rows);
   void (*from_lanes)(const T* rows, index_t size, T* to, index_t stride, index_t count);
   void (*softmax)(const Softmax<T>&);

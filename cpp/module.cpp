@@ -291,8 +291,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_simd", select_kernels, py::arg("level"));
   m.def(
       "set_shortcuts",
-      [](bool one_sweep, bool early_stop, bool sketches) {
-        shortcuts = Shortcuts{one_sweep, early_stop, sketches};
-      },
+      [](bool one_sweep, bool early_stop, bool sketches) { shortcuts = Shortcuts{one_sweep, early_stop, sketches}; },
       py::kw_only(), py::arg("one_sweep") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
 }

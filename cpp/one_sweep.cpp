@@ -33,9 +33,8 @@ bool OneSweep<T>::fits(const OperatorLayout& layout) {
 }
 
 template <class T>
-OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout,
-                      const double* alphas, const double* freq_weights, const Features<T>& features,
-                      const OperatorBuilder<T>* builder)
+OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+                      const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder)
     : kernels_(kernels),
       parallel_(parallel),
       layout_(layout),
@@ -157,8 +156,8 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
     for (index_t j = 0; j < k_; ++j)
       if (squares[j * stride] < squares[nearest * stride]) nearest = j;
   }
-  kernels_.softmax({squares, own.pi.get(), stride, k_, lanes, m - first_lane, static_cast<T>(step.lam), beyond,
-                    own.live.data()});
+  kernels_.softmax(
+      {squares, own.pi.get(), stride, k_, lanes, m - first_lane, static_cast<T>(step.lam), beyond, own.live.data()});
 }
 
 // Projection to the sphere, and the Gram matrices of the chunk.
@@ -173,8 +172,7 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
              sum_end = sums_.begin() + (sums_.empty() ? 0 : first_sum_[static_cast<std::size_t>(task + 1)]);
   for (auto sum = sum_begin; sum != sum_end; ++sum) {
     const Members<T>& members = *sum->members;
-    const index_t begin = std::max(chunk.tile, members.first),
-                  end = std::min(chunk.tile + chunk.n_tiles, members.last);
+    const index_t begin = std::max(chunk.tile, members.first), end = std::min(chunk.tile + chunk.n_tiles, members.last);
     if (begin >= end) continue;
     if (q.scale != nullptr && end - begin < chunk.n_tiles) {  // other classes have tiles here
       kernels_.tile_gram(q);
@@ -191,8 +189,7 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
 }
 
 template <class T>
-void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
-                       double* assignments) {
+void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t stride = chunk_tiles_ * B<T>, n_tiles = features.n_tiles();
   merge(ops, step);

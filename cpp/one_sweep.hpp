@@ -45,9 +45,9 @@ class OneSweep {
   const double* alphas_;
   std::vector<T> freq_weights_;
   index_t k_, chunk_tiles_, n_chunks_, n_tasks_;
-  const T* responses_ = nullptr;   // C^j, (k, F, C, C): where they are kept, or in expanded_
+  const T* responses_ = nullptr;         // C^j, (k, F, C, C): where they are kept, or in expanded_
   Buffer<T> expanded_, total_, merged_;  // C^j (k, F, C, C) and E (F, C, C) where they are kept as factors; B_j
-  std::vector<index_t> nearest_;   // per chunk, the class that its first sample gated to
+  std::vector<index_t> nearest_;         // per chunk, the class that its first sample gated to
   std::vector<GramSum<T>> sums_;
   std::vector<index_t> first_sum_;  // per task, and one more
   Buffer<T> sums_data_;

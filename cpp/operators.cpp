@@ -339,10 +339,12 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     T by[B<T>];
     for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
       const index_t sample = features.sample(tile * B<T> + lane);
-      const bool member = number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
-                                                                     : problem_.membership[sample * k + number - 1] > 0);
+      const bool member =
+          number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
+                                                     : problem_.membership[sample * k + number - 1] > 0);
       if (!member) continue;
-      const double weight = members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
+      const double weight =
+          members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
       by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
       lanes[n_lanes++] = lane;
     }

@@ -56,8 +56,8 @@ Sketch<T>::Sketch(const Kernels<T>& kernels, Parallel& parallel, const OperatorL
     while (end < m && labels[features.sample(end)] == j) ++end;
     const index_t shares = rank_ * (j + 1) / n_sets - rank_ * j / n_sets;
     for (index_t share = 0; share < shares; ++share)
-      groups_.push_back({share, position + (end - position) * share / shares,
-                         position + (end - position) * (share + 1) / shares});
+      groups_.push_back(
+          {share, position + (end - position) * share / shares, position + (end - position) * (share + 1) / shares});
     position = end;
   }
   std::stable_sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) { return a.share < b.share; });

@@ -2,8 +2,8 @@
 // as few rows as W.
 //
 // At each frequency W spans sums X of groups of samples, W = L^-1 sqrt(a) X* with L L* = I + a X* X: the factor Q* that
-// the class of these columns would have, whose norm is below one. Where the features have directions in common, as those
-// of one class do, a few rows see most of v, and a class is seen to be out.
+// the class of these columns would have, whose norm is below one. Where the features have directions in common, as
+// those of one class do, a few rows see most of v, and a class is seen to be out.
 #pragma once
 
 #include "engine.hpp"
@@ -29,8 +29,8 @@ class Sketch {
   // Sketches of one layer's operators.
   void prepare(const Features<T>& features, const LayerOperators<T>& ops);
 
-  // squares (k, slab_tiles, kPanel) of the runs' classes += a lower bound of w_p ||C^j(p) v(p)||^2, over all frequencies;
-  // look(run) may shorten a run, and empty ones are erased.
+  // squares (k, slab_tiles, kPanel) of the runs' classes += a lower bound of w_p ||C^j(p) v(p)||^2, over all
+  // frequencies; look(run) may shorten a run, and empty ones are erased.
   void respond(const Features<T>& features, index_t first_tile, const T* freq_weights, T* squares, index_t slab_tiles,
                std::vector<ClassRun>& runs, const std::function<void(ClassRun&)>& look);
 

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace redunet {
 namespace {
@@ -44,6 +45,7 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
       layout_(layout),
       alphas_(alphas),
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
+      nearest_(static_cast<std::size_t>(features.sizes().m), 0),
       candidates_(static_cast<std::size_t>(features.n_tiles() * k_), 0),
       scratch_(static_cast<std::size_t>(parallel.n_threads())) {
   const auto [m, C, F, P] = layout.sizes;
@@ -73,12 +75,28 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
     own.live.assign(static_cast<std::size_t>(k_ * slab_tiles_), 0);
     own.any_live.assign(static_cast<std::size_t>(k_), 0);
   }
-  for (index_t tile = 0; tile < features.n_tiles(); ++tile) {
-    char* mine = candidates_.data() + tile * k_;
-    if (labels == nullptr) mine[0] = 1;
-    for (index_t i = tile * B<T>; labels != nullptr && i < std::min(m, (tile + 1) * B<T>); ++i)
-      mine[labels[features.sample(i)]] = 1;
-  }
+  if (labels != nullptr)
+    for (index_t i = 0; i < m; ++i) nearest_[static_cast<std::size_t>(i)] = labels[features.sample(i)];
+  for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
+}
+
+template <class T>
+void Sweep<T>::set_candidates(index_t tile) {
+  char* mine = candidates_.data() + tile * k_;
+  std::fill_n(mine, k_, char{0});
+  for (index_t i = tile * B<T>; i < std::min(layout_.sizes.m, (tile + 1) * B<T>); ++i)
+    mine[nearest_[static_cast<std::size_t>(i)]] = 1;
+}
+
+template <class T>
+void Sweep<T>::regroup(Features<T>& features) {
+  std::vector<index_t> order(nearest_.size());
+  std::iota(order.begin(), order.end(), index_t{0});
+  const auto nearest = [&](index_t i) { return nearest_[static_cast<std::size_t>(i)]; };
+  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return nearest(a) < nearest(b); });
+  features.permute(order, parallel_);
+  std::sort(nearest_.begin(), nearest_.end());
+  for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
 }
 
 // Multiply-adds of one application of every operator to every sample.
@@ -183,7 +201,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
   const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>, m = layout_.sizes.m;
   const T beyond = gate_margin<T>(step.lam);
   T *squares = own.squares.get(), *limits = own.limits.get();
-  char* candidates = candidates_.data() + slab.tile * k_;
+  const char* candidates = candidates_.data() + slab.tile * k_;
   std::fill_n(squares, k_ * stride, T(0));
   std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
 
@@ -238,15 +256,12 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
   std::fill(own.any_live.begin(), own.any_live.end(), char{0});
   kernels_.softmax({squares, own.pi.get(), stride, k_, lanes, m - slab.tile * B<T>, static_cast<T>(step.lam), beyond,
                     own.any_live.data()});
-  for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
-    std::fill_n(candidates + tile * k_, k_, char{0});
-    for (index_t i = tile * B<T>; i < (tile + 1) * B<T> && slab.tile * B<T> + i < m; ++i) {
-      index_t best = 0;
-      for (index_t j = 1; j < k_; ++j)
-        if (squares[j * stride + i] < squares[best * stride + i]) best = j;
-      candidates[tile * k_ + best] = 1;
-    }
+  for (index_t i = 0; i < lanes && slab.tile * B<T> + i < m; ++i) {
+    index_t& best = nearest_[static_cast<std::size_t>(slab.tile * B<T> + i)] = 0;
+    for (index_t j = 1; j < k_; ++j)
+      if (squares[j * stride + i] < squares[best * stride + i]) best = j;
   }
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) set_candidates(slab.tile + tile);
 }
 
 // moved += coefficient * (operator v) for a run of tiles, or for E, which comes first, moved = base * v + the same. The
@@ -305,7 +320,8 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
   for (index_t j = 0; j < k_; ++j)
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
       bool kept = false;
-      for (index_t s = 0; s < n_slots_; ++s) kept |= own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] == j;
+      for (index_t s = 0; s < n_slots_; ++s)
+        kept |= own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] == j;
       if (kept || !own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)]) continue;
       if (runs.back().j == j && runs.back().end == tile)
         ++runs.back().end;
@@ -365,7 +381,8 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
       for (index_t tile = 0; tile < part.n_tiles; ++tile) {
         const index_t n = std::min(B<T>, m - (part.tile + tile) * B<T>);
         const T* pi = own.pi.get() + j * stride + tile * B<T>;
-        own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)] = std::any_of(pi, pi + n, [](T x) { return x != 0; });
+        own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)] =
+            std::any_of(pi, pi + n, [](T x) { return x != 0; });
       }
     if (assignments != nullptr)
       for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)

@@ -14,6 +14,8 @@ class Sweep {
 
   // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // Puts samples that gated to the same class in the last move side by side: tiles of one class leave the others early.
+  void regroup(Features<T>& features);
   // z <- factor (E z - sum_j gamma_j pi_j C^j z), pi the membership, factor one per sample.
   void gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const std::vector<T>& factor);
 
@@ -24,12 +26,13 @@ class Sweep {
   using Run = ClassRun;
   struct Scratch {
     Buffer<T> moved, reduced, responses, squares, pi, coefficients, limits;
-    std::vector<index_t> slot_class;  // (n_slots, slab_tiles): class whose response is kept, or -1
+    std::vector<index_t> slot_class;   // (n_slots, slab_tiles): class whose response is kept, or -1
     std::vector<char> live, any_live;  // (k, slab_tiles), (k)
     std::vector<Run> runs;
   };
 
   double work() const;
+  void set_candidates(index_t tile);
   bool sketching(const Step<T>& step) const {
     return sketch_ && step.membership == nullptr && step.shortcuts.early_stop && step.shortcuts.sketches;
   }
@@ -52,6 +55,7 @@ class Sweep {
   const double* alphas_;
   std::vector<T> freq_weights_;
   index_t k_, slab_tiles_, response_size_, n_slots_ = 0;
+  std::vector<index_t> nearest_;  // of every position: the class it gated to in the last move
   std::vector<char> candidates_;  // (n_tiles, k): classes that samples of the tile gated to, or probably will
   std::optional<Sketch<T>> sketch_;
   std::vector<Scratch> scratch_;

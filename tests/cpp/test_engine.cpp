@@ -137,12 +137,14 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 // Vectors, signals, images; real and complex; dense and factored classes; one class; one sample a class; odd sizes.
 const std::vector<Case> kCases = {
-    {{37, 2, 1, 1}, 2, false, false, false, false, 500}, {{64, 3, 1, 1}, 3, true, false, true, false, 1},
-    {{41, 5, 9, 2}, 2, false, true, false, false, 5},    {{20, 20, 5, 2}, 10, false, false, true, false, 500},
-    {{33, 17, 3, 2}, 3, true, true, false, true, 1},     {{7, 16, 4, 2}, 7, false, false, false, true, 50},
-    {{19, 40, 2, 2}, 2, false, false, true, false, 500}, {{1, 1, 1, 1}, 1, false, false, false, false, 500},
-    {{50, 33, 1, 1}, 5, false, true, true, false, 500},  {{100, 6, 17, 2}, 2, true, false, false, true, 500},
-    {{9, 70, 2, 1}, 3, false, false, false, false, 500},
+    {{37, 2, 1, 1}, 2, false, false, false, false, 500},  {{64, 3, 1, 1}, 3, true, false, true, false, 1},
+    {{41, 5, 9, 2}, 2, false, true, false, false, 5},     {{20, 20, 5, 2}, 10, false, false, true, false, 500},
+    {{33, 17, 3, 2}, 3, true, true, false, true, 1},      {{7, 16, 4, 2}, 7, false, false, false, true, 50},
+    {{19, 40, 2, 2}, 2, false, false, true, false, 500},  {{1, 1, 1, 1}, 1, false, false, false, false, 500},
+    {{50, 33, 1, 1}, 5, false, true, true, false, 500},   {{100, 6, 17, 2}, 2, true, false, false, true, 500},
+    {{9, 70, 2, 1}, 3, false, false, false, false, 500},  {{90, 8, 6, 2}, 6, false, true, false, false, 500},
+    {{14, 7, 5, 2}, 4, false, false, false, false, 50},   {{260, 40, 2, 2}, 4, false, false, false, false, 500},
+    {{300, 33, 1, 1}, 5, false, true, false, false, 500},
 };
 
 template <class F>

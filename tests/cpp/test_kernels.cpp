@@ -209,11 +209,151 @@ void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
   Panels<T> norms = squares;
   norms[0] = 0;
   kernels.reciprocal_norms(norms.data(), kLanesTested, T(1e-8));
-  CHECK(norms[0] == T(1) / T(1e-8));
-  for (std::size_t i = 1; i < check::size(kLanesTested); ++i) {
-    const double expected = 1 / std::max(std::sqrt(static_cast<double>(squares[i])), 1e-8);
+  for (std::size_t i = 0; i < check::size(kLanesTested); ++i) {
+    const double expected = 1 / std::max(i == 0 ? 0.0 : std::sqrt(static_cast<double>(squares[i])), 1e-8);
     CHECK(std::abs(static_cast<double>(norms[i]) - expected) <= 4 * check::kUnit<T> * expected);
   }
+}
+
+// Whole tiles of few channels: gates, step, scaling and Gram sums, two tiles and classes named out of order.
+template <class T>
+void test_tiles(const Kernels<T>& kernels, index_t C, index_t planes) {
+  constexpr index_t F = 3, k = 3, kTiles = 3, kLanesTested = kTiles * B<T>;
+  const index_t stride = F * C * planes * B<T>, matrix = C * C * planes;
+  std::vector<T> operators(check::size(k * F * matrix)), freq_weights{T(1), T(2), T(2)};
+  Panels<T> v(check::size(kTiles * stride)), pi(check::size(k * kLanesTested)), squares(pi.size()),
+      scale(check::size(kLanesTested)), weights(scale.size());
+  fill_uniform(operators, 1), fill_uniform(v, 2), fill_uniform(pi, 3), fill_uniform(weights, 4);
+  const auto value = [&](const Panels<T>& from, index_t i, index_t p, index_t row) {
+    return at(from, stride, i / B<T>, p * C + row, planes, i % B<T>);
+  };
+  const auto multiply = [&](const Panels<T>& from, index_t j, index_t i, index_t p, index_t row) {
+    Complex y = 0;
+    for (index_t d = 0; d < C; ++d)
+      y += check::element(operators.data(), ((j * F + p) * C + row) * C + d, planes) * value(from, i, p, d);
+    return y;
+  };
+  const double allowed = tolerance(check::kUnit<T>, k * F * C);
+  const index_t classes[] = {2, 0};
+
+  for (const index_t p : {0, 1})  // in two calls
+    kernels.tile_gates({C, planes, p == 0 ? 0 : 1, p == 0 ? 1 : F, v.data(), stride, kTiles, operators.data(),
+                        F * matrix, classes, 2, freq_weights.data(), squares.data(), kLanesTested});
+  for (index_t j = 0; j < k; ++j)
+    for (index_t i = 0; i < kLanesTested; ++i) {
+      double expected = 0;
+      for (index_t p = 0; p < F && j != 1; ++p)
+        for (index_t row = 0; row < C; ++row)
+          expected += double(freq_weights[check::size(p)]) * std::norm(multiply(v, j, i, p, row));
+      CHECK(std::abs(double(squares[check::size(j * kLanesTested + i)]) - expected) <= allowed * double(C));
+    }
+
+  for (const index_t n_classes : {1, 2, 3}) {
+    const index_t named[] = {2, 0, 1};
+    Panels<T> moved = v;
+    kernels.tile_move({C, planes, F, moved.data(), stride, kTiles, operators.data(), F * matrix, named, n_classes,
+                       pi.data(), kLanesTested, freq_weights.data(), T(1e-8), scale.data()});
+    for (index_t i = 0; i < kLanesTested; ++i) {
+      double norm = 0;
+      for (index_t p = 0; p < F; ++p)
+        for (index_t row = 0; row < C; ++row) {
+          Complex z = 0;
+          for (index_t l = 0; l < n_classes; ++l)
+            z += double(pi[check::size(named[l] * kLanesTested + i)]) * multiply(v, named[l], i, p, row);
+          CHECK(std::abs(value(moved, i, p, row) - z) <= allowed);
+          norm += double(freq_weights[check::size(p)]) * std::norm(value(moved, i, p, row));
+        }
+      CHECK(std::abs(double(scale[check::size(i)]) * std::sqrt(norm) - 1) <= 16 * check::kUnit<T> * double(F * C));
+    }
+  }
+
+  const index_t n_entries = gram_entries<T>(C, planes);
+  for (const bool weighted : {false, true}) {
+    Panels<T> G(check::size(F * n_entries + B<T>)), scaled = v;
+    const Panels<T> before = (fill_uniform(G, 5), G);
+    const T* by = weighted ? weights.data() : nullptr;
+    fill_uniform(scale, 6);
+    kernels.tile_gram({C, planes, F, scaled.data(), stride, kTiles, scale.data(), by, G.data()});
+    for (index_t i = 0; i < kLanesTested; ++i)
+      for (index_t p = 0; p < F; ++p)
+        for (index_t row = 0; row < C; ++row)
+          CHECK(std::abs(value(scaled, i, p, row) - double(scale[check::size(i)]) * value(v, i, p, row)) <=
+                check::kUnit<T>);
+    for (index_t p = 0; p < F; ++p) {
+      index_t e = p * n_entries;
+      for (index_t a = 0; a < C; ++a)
+        for (index_t b = 0; b <= a; ++b) {
+          Complex sum = 0;
+          for (index_t i = 0; i < kLanesTested; ++i)
+            sum += (weighted ? double(weights[check::size(i)]) : 1.0) * value(scaled, i, p, a) *
+                   std::conj(value(scaled, i, p, b));
+          const auto added = [&](index_t at) { return double(G[check::size(at)]) - double(before[check::size(at)]); };
+          CHECK(std::abs(added(e++) - sum.real()) <= tolerance(check::kUnit<T>, kLanesTested));
+          if (planes == 2 && a != b)
+            CHECK(std::abs(added(e++) - sum.imag()) <= tolerance(check::kUnit<T>, kLanesTested));
+        }
+    }
+    CHECK(std::equal(G.end() - B<T>, G.end(), before.end() - B<T>));
+    kernels.tile_gram({C, planes, F, scaled.data(), stride, kTiles, nullptr, nullptr, nullptr});  // does nothing
+  }
+}
+
+// Into lanes and back, for numbers fewer and more than lanes, and arrays fewer than lanes.
+template <class T>
+void test_lanes(const Kernels<T>& kernels, index_t size, index_t count) {
+  const index_t stride = size + 3;
+  std::vector<T> arrays(check::size((count - 1) * stride + size)), back(arrays.size(), T(7));
+  fill_uniform(arrays, 1);
+  Panels<T> rows(check::size(size * B<T>));
+  kernels.to_lanes(arrays.data(), stride, count, size, rows.data());
+  for (index_t e = 0; e < size; ++e)
+    for (index_t lane = 0; lane < B<T>; ++lane)
+      CHECK(rows[check::size(e * B<T> + lane)] == arrays[check::size(std::min(lane, count - 1) * stride + e)]);
+  kernels.from_lanes(rows.data(), size, back.data(), stride, count);
+  for (index_t i = 0; i < static_cast<index_t>(back.size()); ++i)
+    CHECK(back[check::size(i)] == (i % stride < size ? arrays[check::size(i)] : T(7)));
+}
+
+// A block D = L L*, W = L^-1 and W* W = D^-1 by what they multiply to; a pivot that is not positive is said.
+template <class T, index_t P>
+void test_block(const Kernels<T>& kernels) {
+  const auto factor = P == 1 ? kernels.factor_block : kernels.factor_complex_block;
+  const auto square = P == 1 ? kernels.square_block : kernels.square_complex_block;
+  const index_t size = B<T> * P * B<T>;
+  Panels<T> X(check::size(size)), D(X.size()), W(X.size()), inverse(X.size());
+  fill_uniform(X, 1);
+  const auto get = [](const Panels<T>& M, index_t i, index_t j) { return at(M, 0, 0, i, P, j); };
+  for (index_t i = 0; i < B<T>; ++i)
+    for (index_t j = 0; j < B<T>; ++j) {
+      Complex sum = i == j ? 4.0 : 0.0;
+      for (index_t d = 0; d < B<T>; ++d) sum += get(X, i, d) * std::conj(get(X, j, d));
+      D[check::size(i * P * B<T> + j)] = static_cast<T>(sum.real());
+      if (P == 2) D[check::size((i * P + 1) * B<T> + j)] = static_cast<T>(sum.imag());
+    }
+  const Panels<T> given = D;
+  std::vector<T> pivots(check::size(B<T>));
+  factor(D.data(), W.data(), pivots.data());
+  square(W.data(), inverse.data());
+  const double allowed = 64 * tolerance(check::kUnit<T>, B<T>);
+  for (index_t i = 0; i < B<T>; ++i)
+    for (index_t j = 0; j < B<T>; ++j) {
+      Complex product = 0, unit = 0, both = 0;
+      for (index_t d = 0; d < B<T>; ++d) {
+        product += std::conj(get(D, d, i)) * get(D, d, j);
+        unit += get(W, i, d) * std::conj(get(D, j, d));
+        both += get(given, i, d) * get(inverse, d, j);
+      }
+      CHECK(std::abs(product - get(given, i, j)) <= allowed);
+      CHECK(std::abs(unit - (i == j ? 1.0 : 0.0)) <= allowed);
+      CHECK(std::abs(both - (i == j ? 1.0 : 0.0)) <= allowed);
+      if (j < i) CHECK(get(D, i, j) == 0.0);
+    }
+  for (index_t i = 0; i < B<T>; ++i)
+    CHECK(std::abs(std::sqrt(double(pivots[check::size(i)])) - get(D, i, i)) <= allowed);
+  D = given;
+  D[check::size(2 * P * B<T> + 2)] = -1;
+  factor(D.data(), nullptr, pivots.data());
+  CHECK(pivots[1] > 0 && pivots[2] < 0);
 }
 
 }  // namespace
@@ -246,5 +386,21 @@ TEST(softmax_and_norms) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t k : {1, 2, 3, 10})
       for (const double lambda : {0.5, 5.0, 500.0}) test_softmax(kernels, k, lambda);
+  });
+}
+
+TEST(tiles_of_every_number_of_channels) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (index_t C = 1; C <= kFewChannels; ++C)
+      for (const index_t planes : {1, 2}) test_tiles(kernels, C, planes);
+  });
+}
+
+TEST(lanes_and_blocks) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t size : {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33, 50})
+      for (index_t count = 1; count <= B<T>; count += 3) test_lanes(kernels, size, count);
+    test_block<T, 1>(kernels);
+    test_block<T, 2>(kernels);
   });
 }
