@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--builds", action="store_true", help="also print whole builds, end to end")
+    parser.add_argument("--check", action="store_true", help="fail where the engine is slower than the NumPy backend")
     parser.add_argument("--quick", action="store_true", help="cut-down workloads: a smoke test, not a result")
     return parser
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bench import implementations, tables, workloads
     from bench.floor import sgemm_rate
-    from bench.measure import add_floors, measure, ratios
+    from bench.measure import add_floors, behind_numpy, measure, ratios
 
     names = _checked(options.workloads, workloads.NAMES, "workloads")
     chosen = _checked(options.implementations, implementations.NAMES, "implementations")
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "missing": missing,
         }
         options.json.write_text(json.dumps(saved, indent=1) + "\n")
+    if options.check and (slower := behind_numpy(results)):
+        print(f"the engine is slower than the NumPy backend on {', '.join(slower)}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -43,7 +43,9 @@ def problem(shape, k=3, dtype=np.float32):
     return rng.standard_normal(shape).astype(dtype), rng.permutation(np.arange(shape[0]) % k)
 
 
-@pytest.mark.parametrize("shape", [(200, 3), (33, 17), (64, 5, 9), (40, 20, 7), (50, 3, 6, 5), (9, 31, 4, 4), (300, 40, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(200, 3), (33, 17), (64, 5, 9), (40, 20, 7), (50, 3, 6, 5), (9, 31, 4, 4), (300, 40, 3)], ids=str
+)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_results_are_bitwise_equal_for_any_number_of_threads(backend, shape, soft, monkeypatch):
     monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 4000)  # the transforms have several pieces, too
