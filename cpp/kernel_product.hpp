@@ -121,7 +121,7 @@ void product_of(const Product<T>& q) {
 }
 
 template <class T>
-void product(const Product<T>& q) {
+void product_panels(const Product<T>& q) {
   if (q.planes == 1)
     product_of<T, 1, false>(q);
   else if (q.conj)

@@ -4,7 +4,7 @@
 
 #include "kernel_gram.hpp"
 #include "kernel_lanes.hpp"
-#include "kernel_product.hpp"
+#include "kernel_lone.hpp"
 #include "kernel_samples.hpp"
 #include "kernel_tiles.hpp"
 

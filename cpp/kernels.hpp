@@ -39,6 +39,7 @@ struct Product {
   index_t x_stride;  // from panel to panel
   index_t n_panels;
   Epilogue epilogue;
+  bool lone = false;  // only lane 0 of the one panel is in use
   T* out = nullptr;
   index_t out_stride = 0;
   const T* coefficient = nullptr;  // kPanel per panel

@@ -141,7 +141,7 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
       if (rank != 0) reduce(features, ops, number, p, slab, run, own);
       for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
         Product<T> q{};
-        q.planes = P, q.n_panels = run.end - run.begin;
+        q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
         q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
         q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
         q.weight = freq_weights_[static_cast<std::size_t>(p)];
@@ -185,7 +185,7 @@ void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops,
   const auto [m, C, F, P] = layout_.sizes;
   const index_t rank = layout_.ranks[static_cast<std::size_t>(number)];
   Product<T> q{};
-  q.planes = P, q.n_panels = run.end - run.begin;
+  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
   q.A = layout_.factor(ops, number, p);
   q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
@@ -272,7 +272,7 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
   const auto [m, C, F, P] = layout_.sizes;
   const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)];
   Product<T> q{};
-  q.planes = P, q.n_panels = run.end - run.begin;
+  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
   q.x0 = q.x, q.x0_stride = q.x_stride;
   q.row_begin = 0, q.row_end = C, q.n_in = C;

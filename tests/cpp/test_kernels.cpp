@@ -215,6 +215,33 @@ void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
   }
 }
 
+// One sample, with A by rows and by columns: the same as the product for all lanes, in lane 0.
+template <class T>
+void test_lone_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
+  std::vector<T> A(check::size(n_out * n_in * planes));
+  Panels<T> x(check::size(n_in * planes * B<T>)), x0(check::size(n_out * planes * B<T>)), ones(check::size(B<T>), T(1));
+  fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3);
+  for (const bool conj : {false, true})
+    for (const bool by_rows : {false, true})
+      for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kResidualNorm}) {
+        Panels<T> out[2] = {x0, x0}, squares[2] = {ones, ones};
+        for (const bool lone : {false, true}) {
+          Product<T> q{};
+          q.A = A.data(), q.imag_offset = 1, q.conj = conj;
+          q.row_stride = by_rows ? n_in * planes : planes, q.col_stride = by_rows ? planes : n_out * planes;
+          q.row_begin = n_out / 3, q.row_end = n_out, q.n_in = n_in, q.planes = planes;
+          q.x = x.data(), q.n_panels = 1, q.epilogue = epilogue, q.lone = lone;
+          q.out = out[lone].data(), q.coefficient = ones.data(), q.x0 = x0.data();
+          q.weight = T(2), q.squares = squares[lone].data();
+          kernels.product(q);
+        }
+        const double allowed = tolerance(check::kUnit<T>, n_in);
+        for (index_t row = 0; row < n_out; ++row)
+          CHECK(std::abs(at(out[0], 0, 0, row, planes, 0) - at(out[1], 0, 0, row, planes, 0)) <= allowed);
+        CHECK(std::abs(double(squares[0][0]) - double(squares[1][0])) <= allowed * double(n_in * n_out));
+      }
+}
+
 // Whole tiles of few channels: gates, step, scaling and Gram sums, two tiles and classes named out of order.
 template <class T>
 void test_tiles(const Kernels<T>& kernels, index_t C, index_t planes) {
@@ -363,6 +390,14 @@ TEST(products_of_every_shape) {
     for (const index_t n_out : {1, 2, 3, 5, 7, 13, 33})
       for (const index_t n_in : {1, 2, 5, 16, 31})
         for (const index_t planes : {1, 2}) test_product(kernels, n_out, n_in, planes);
+  });
+}
+
+TEST(products_for_one_sample) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t n_out : {1, 3, 8, 13, 40, 75})
+      for (const index_t n_in : {1, 5, 16, 31, 300})
+        for (const index_t planes : {1, 2}) test_lone_product(kernels, n_out, n_in, planes);
   });
 }
 
