@@ -77,7 +77,7 @@ void tile_gates_of(const TileGates<T>& q) {
         }
         for (index_t n = 0; n < N; ++n) {
           T* squares = q.squares + q.classes[l] * q.stride + columns.lane_begin[n];
-          store<T>(squares, load(squares) + q.freq_weights[p] * s[n]);
+          store<T>(squares, (p > 0 ? load(squares) : vec<T>{}) + q.freq_weights[p] * s[n]);
         }
       }
     }

@@ -118,7 +118,8 @@ struct Softmax {
 // The kernels of the one-sweep layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
 constexpr index_t kFewChannels = 8;
 
-// squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named.
+// squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named; from p = 0 on they begin
+// at zero.
 template <class T>
 struct TileGates {
   index_t C, planes, p_begin, p_end;

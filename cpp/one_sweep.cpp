@@ -114,7 +114,6 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
   const index_t lanes = chunk.n_tiles * B<T>, stride = chunk_tiles_ * B<T>, first_lane = chunk.tile * B<T>;
   const T beyond = gate_margin<T>(step.lam);
   T* squares = own.squares.get();
-  std::fill_n(squares, k_ * stride, T(0));
   TileGates<T> q{};
   q.C = C, q.planes = P, q.p_end = F;
   q.v = features.panel(chunk.tile, 0), q.tile_stride = features.tile_stride(), q.n_tiles = chunk.n_tiles;
