@@ -70,8 +70,9 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
   else
     sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, problem.labels);
   const bool search = request.etas == nullptr;
-  std::optional<Features<T>> before;
-  if (search) before.emplace(sizes, std::vector<index_t>{});
+  // A trial step begins at the features as they were, which V, not needed until the end, holds meanwhile.
+  Buffer<T> last_tile;
+  if (search) last_tile = Buffer<T>(features.tile_stride());
   std::vector<T> membership;
   if (request.given) membership = membership_in_lanes(problem, features);
   Step<T> step{0, request.lam, problem.gammas.data(), request.given ? membership.data() : nullptr, request.shortcuts};
@@ -113,11 +114,11 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
     if (!search || settled) {
       move(settled ? 0.0 : request.etas[layer]);
     } else {
-      before->copy_from(features, parallel);
+      features.save(V, last_tile.get(), parallel);
       const double allowed = kFallRoundingUnits * static_cast<double>(std::numeric_limits<T>::epsilon()) * rates[0];
       double eta = kNaturalStep / problem.alphas[0];
       for (int halvings = 0;; ++halvings, eta /= 2) {
-        if (halvings > 0) features.copy_from(*before, parallel);
+        if (halvings > 0) features.restore(V, last_tile.get(), parallel);
         move(halvings < kMaxHalvings ? eta : 0.0);
         settled = halvings == kMaxHalvings;
         if (settled) break;

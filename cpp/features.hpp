@@ -56,13 +56,25 @@ class Features {
     std::swap(data_, other.data_);
   }
 
-  void copy_from(const Features& other, Parallel& parallel) {
-    parallel.run(n_tiles_, size(), [&](index_t tile, int) {
-      std::memcpy(panel(tile, 0), other.panel(tile, 0), static_cast<std::size_t>(tile_stride()) * sizeof(T));
-    });
+  // A copy of all tiles, and back: whole tiles in `room`, which has as many numbers as V, and a last one that is not
+  // full in `rest`, which has tile_stride() of them.
+  void save(T* room, T* rest, Parallel& parallel) const {
+    each_tile(room, rest, parallel, [&](index_t tile, T* copy) { copy_tile(copy, panel(tile, 0)); });
+  }
+  void restore(T* room, T* rest, Parallel& parallel) {
+    each_tile(room, rest, parallel, [&](index_t tile, const T* copy) { copy_tile(panel(tile, 0), copy); });
   }
 
  private:
+  void copy_tile(T* to, const T* from) const {
+    std::memcpy(to, from, static_cast<std::size_t>(tile_stride()) * sizeof(T));
+  }
+  template <class F>
+  void each_tile(T* room, T* rest, Parallel& parallel, const F& f) const {
+    const index_t whole = sizes_.m / kPanel<T>;
+    parallel.run(n_tiles_, size(),
+                 [&](index_t tile, int) { f(tile, tile < whole ? room + tile * tile_stride() : rest); });
+  }
   double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
 
   template <bool In>
