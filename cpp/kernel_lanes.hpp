@@ -74,7 +74,7 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   };
   const vec<T> zero{}, one = zero + T(1), infinity = zero + T(__builtin_huge_val());
   integers<T> definite = ~integers<T>{};
-  for (index_t j = 0; j < n; ++j) {
+  const auto take_pivot = [&](index_t j) {
     const vec<T> pivot = load(at(j, j));
     store<T>(q.pivots + j * kPanel<T> + lane, pivot);
     definite &= (pivot > zero) & (pivot < infinity);
@@ -82,9 +82,19 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
     const vec<T> scale = root_and_reciprocal<T>(pivot > zero ? pivot : one, root);
     store<T>(at(j, j), root);
     if constexpr (P == 2) store<T>(at(j, j) + kPanel<T>, zero);
+    return scale;
+  };
+  vec<T> scale = take_pivot(0);
+  for (index_t j = 0; j + 1 < n; ++j) {
     index_t i = j + 1;
-    for (; i + kTogether <= n; i += kTogether) rows.template operator()<kTogether>(i, j, scale);
-    for (; i < n; ++i) rows.template operator()<1>(i, j, scale);
+    const auto down_to = [&](index_t end) {
+      for (; i + kTogether <= end; i += kTogether) rows.template operator()<kTogether>(i, j, scale);
+      for (; i < end; ++i) rows.template operator()<1>(i, j, scale);
+    };
+    down_to(i + kTogether < n ? i + kTogether : n);
+    const vec<T> next = take_pivot(j + 1);  // the root's latency hides behind the other rows
+    down_to(n);
+    scale = next;
   }
   bool all = true;
   for (index_t l = 0; l < kLanes<T>; ++l) all = all && definite[l];
@@ -419,8 +429,12 @@ void write_lanes_of(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
   for (index_t i = 0; i < n; ++i) {
     T* row = q.M + i * n * P * B;
     for (index_t lane = 0; lane < B && P == 2; lane += kLanes<T>) store<T>(row + (i * P + 1) * B + lane, vec<T>{});
-    if (!hermitian) {
-      for (index_t lane = (i + 1) * P * B; lane < n * P * B; lane += kLanes<T>) store<T>(row + lane, vec<T>{});
+    if (!hermitian) {  // zeros next to the diagonal and to the next row; between them out_of_lanes needs none
+      const index_t end = n * P;
+      for (index_t e = (i + 1) * P; e < end; ++e) {
+        if (e == (i + 1) * P + kLanes<T> && e < end - kLanes<T>) e = end - kLanes<T>;
+        for (index_t lane = 0; lane < B; lane += kLanes<T>) store<T>(row + e * B + lane, vec<T>{});
+      }
       continue;
     }
     for (index_t j = i + 1; j < n; ++j)
