@@ -13,23 +13,8 @@
 namespace redunet {
 namespace {
 
-// The upper triangle of matrices in lanes: the mirror image of the lower, or zero.
-template <class T>
-void complete(const Lanes<T>& q, bool hermitian) {
-  constexpr index_t B = kPanel<T>;
-  const index_t n = q.n, P = q.planes;
-  for (index_t i = 0; i < n; ++i) {
-    if (P == 2) std::fill_n(q.M + ((i * n + i) * P + 1) * B, B, T(0));
-    for (index_t j = 0; j < i; ++j) {
-      const T* lower = q.M + (i * n + j) * P * B;
-      T* upper = q.M + (j * n + i) * P * B;
-      for (index_t lane = 0; lane < B; ++lane) {
-        upper[lane] = hermitian ? lower[lane] : T(0);
-        if (P == 2) upper[B + lane] = hermitian ? -lower[B + lane] : T(0);
-      }
-    }
-  }
-}
+// Multiply-adds of one task: few microseconds, beside which the handing out of tasks costs nothing.
+constexpr double kTaskWork = 1e5;
 
 [[noreturn]] void fail(index_t index, index_t count) {
   throw NotPositiveDefinite("matrix " + std::to_string(index) + " of " + std::to_string(count) +
@@ -52,38 +37,36 @@ void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* 
   const auto threads = static_cast<std::size_t>(parallel.n_threads());
   const double cost = double(count * n) * double(n * planes) * double(n + n_rhs);
   if (in_lanes<T>(count, n, planes)) {
-    std::vector<Buffer<T>> work(threads), pivots(threads), solutions(threads);
-    parallel.run((count + B - 1) / B, cost, [&](index_t group, int thread) {
-      const auto mine = static_cast<std::size_t>(thread);
-      if (work[mine].get() == nullptr) {
-        work[mine] = Buffer<T>(matrix * B);
-        pivots[mine] = Buffer<T>(n * B);
-        solutions[mine] = Buffer<T>(rhs * B);
-      }
-      const Lanes<T> lanes{work[mine].get(), n, planes, pivots[mine].get()};
+    const index_t groups = divide_up(count, B), work_space = (matrix + n + (task == Task::kSolve ? rhs : 1)) * B;
+    const index_t together = static_cast<index_t>(std::clamp(kTaskWork / cost * double(groups), 1.0, double(groups)));
+    std::vector<Buffer<T>> work(threads);
+    const auto run_group = [&](index_t group, T* memory) {
+      const Lanes<T> lanes{memory, n, planes, memory + matrix * B};
+      T* x = lanes.pivots + n * B;
       const index_t used = std::min(B, count - group * B);
-      kernels.to_lanes(A + group * B * matrix, matrix, used, matrix, lanes.M);
-      kernels.cholesky_lanes(lanes);
-      for (index_t lane = 0; lane < used; ++lane)
-        for (index_t i = 0; i < n; ++i) {
-          const T pivot = lanes.pivots[i * B + lane];
-          if (!(pivot > 0) || !std::isfinite(pivot)) bad(group * B + lane);
-        }
+      kernels.read_lanes(A + group * B * matrix, used, lanes);
+      if (!kernels.cholesky_lanes(lanes))
+        for (index_t e = 0; e < n * B; ++e)
+          if (const T pivot = lanes.pivots[e]; e % B < used && (!(pivot > 0) || !std::isfinite(pivot)))
+            bad(group * B + e % B);
       if (task == Task::kLogdet) {
-        for (index_t lane = 0; lane < used; ++lane)
-          out[group * B + lane] = static_cast<T>(log_of_product(lanes.pivots + lane, n, B));
-        return;
-      }
-      if (task == Task::kSolve) {
-        T* x = solutions[mine].get();
-        kernels.to_lanes(out + group * B * rhs, rhs, used, rhs, x);
+        kernels.logdet_lanes(lanes, x);
+        std::copy_n(x, used, out + group * B);
+      } else if (task == Task::kSolve) {
+        T* b = out + group * B * rhs;
+        kernels.to_lanes(b, rhs, used, rhs, x);
         kernels.solve_lanes(lanes, x, n_rhs);
-        kernels.from_lanes(x, rhs, out + group * B * rhs, rhs, used);
-        return;
+        kernels.from_lanes(x, rhs, b, rhs, used);
+      } else {
+        if (task == Task::kInverse) kernels.invert_lanes(lanes);
+        kernels.write_lanes(lanes, out + group * B * matrix, used, task == Task::kInverse);
       }
-      if (task == Task::kInverse) kernels.invert_lanes(lanes);
-      complete(lanes, task == Task::kInverse);
-      kernels.from_lanes(lanes.M, matrix, out + group * B * matrix, matrix, used);
+    };
+    parallel.run(divide_up(groups, together), cost, [&](index_t run, int thread) {
+      Buffer<T>& mine = work[static_cast<std::size_t>(thread)];
+      if (mine.get() == nullptr) mine = Buffer<T>(work_space);
+      for (index_t group = run * together; group < std::min(groups, (run + 1) * together); ++group)
+        run_group(group, mine.get());
     });
   } else {
     std::vector<std::unique_ptr<BlockedMatrix<T>>> work(threads);

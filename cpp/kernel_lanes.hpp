@@ -48,9 +48,11 @@ inline void add_conj_product(Number<T, P>& s, const Number<T, P>& a, const Numbe
 // Entries computed together in the loops below: they share one operand.
 constexpr index_t kTogether = kManyRegisters ? 4 : 2;
 
-// Left-looking: L[i, j] = (M[i, j] - sum_{k<j} L[i, k] conj(L[j, k])) / L[j, j].
+// Left-looking: L[i, j] = (M[i, j] - sum_{k<j} L[i, k] conj(L[j, k])) / L[j, j]; only the diagonal is kept up to date,
+// so that from one pivot to the next there are a root and two products and not a sum. False if a pivot is not positive
+// or not finite.
 template <class T, index_t P>
-void cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
+bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   const auto at = [&](index_t i, index_t j) { return q.M + (i * n + j) * step + lane; };
   const auto rows = [&]<index_t R>(index_t i, index_t j, vec<T> scale) {
@@ -61,23 +63,42 @@ void cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
     }
     for (index_t r = 0; r < R; ++r) {
       Number<T, P> z = get<T, P>(at(i + r, j));
-      for (index_t plane = 0; plane < P; ++plane) z.part[plane] = (z.part[plane] - s[r].part[plane]) * scale;
+      vec<T> diagonal = load(at(i + r, i + r));
+      for (index_t plane = 0; plane < P; ++plane) {
+        z.part[plane] = (z.part[plane] - s[r].part[plane]) * scale;
+        diagonal -= z.part[plane] * z.part[plane];
+      }
       put<T, P>(at(i + r, j), z);
+      store<T>(at(i + r, i + r), diagonal);
     }
   };
-  for (index_t j = 0; j < n; ++j) {
-    const vec<T> one = vec<T>{} + T(1);
-    rows.template operator()<1>(j, j, one);
-    vec<T> pivot = load(at(j, j));
+  const vec<T> zero{}, one = zero + T(1), infinity = zero + T(__builtin_huge_val());
+  integers<T> definite = ~integers<T>{};
+  const auto take_pivot = [&](index_t j) {
+    const vec<T> pivot = load(at(j, j));
     store<T>(q.pivots + j * kPanel<T> + lane, pivot);
-    pivot = pivot > vec<T>{} ? pivot : one;
-    const vec<T> root = square_root<T>(pivot), scale = one / root;
+    definite &= (pivot > zero) & (pivot < infinity);
+    vec<T> root;
+    const vec<T> scale = root_and_reciprocal<T>(pivot > zero ? pivot : one, root);
     store<T>(at(j, j), root);
-    if constexpr (P == 2) store<T>(at(j, j) + kPanel<T>, vec<T>{});
+    if constexpr (P == 2) store<T>(at(j, j) + kPanel<T>, zero);
+    return scale;
+  };
+  vec<T> scale = take_pivot(0);
+  for (index_t j = 0; j + 1 < n; ++j) {
     index_t i = j + 1;
-    for (; i + kTogether <= n; i += kTogether) rows.template operator()<kTogether>(i, j, scale);
-    for (; i < n; ++i) rows.template operator()<1>(i, j, scale);
+    const auto down_to = [&](index_t end) {
+      for (; i + kTogether <= end; i += kTogether) rows.template operator()<kTogether>(i, j, scale);
+      for (; i < end; ++i) rows.template operator()<1>(i, j, scale);
+    };
+    down_to(i + kTogether < n ? i + kTogether : n);
+    const vec<T> next = take_pivot(j + 1);  // the root's latency hides behind the other rows
+    down_to(n);
+    scale = next;
   }
+  bool all = true;
+  for (index_t l = 0; l < kLanes<T>; ++l) all = all && definite[l];
+  return all;
 }
 
 // W = L^-1 in place, row by row, then W* W in place, row by row.
@@ -123,9 +144,44 @@ void invert_lanes_of(const Lanes<T>& q, index_t lane) {
 }
 
 template <class T>
-void cholesky_lanes(const Lanes<T>& q) {
+bool cholesky_lanes(const Lanes<T>& q) {
+  bool definite = true;
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
-    q.planes == 1 ? cholesky_lanes_of<T, 1>(q, lane) : cholesky_lanes_of<T, 2>(q, lane);
+    definite = (q.planes == 1 ? cholesky_lanes_of<T, 1>(q, lane) : cholesky_lanes_of<T, 2>(q, lane)) && definite;
+  return definite;
+}
+
+// Each pivot is m 2^e; the mantissas' product is kept within [1, 2), so that one logarithm serves them all.
+template <class T>
+void logdet_lanes(const Lanes<T>& q, T* logdets) {
+  constexpr bool single = sizeof(T) == 4;
+  constexpr int mantissa = single ? 23 : 52, bias = single ? 127 : 1023;
+  const vec<T> one = vec<T>{} + T(1);
+  integers<T> bits_of_one;
+  __builtin_memcpy(&bits_of_one, &one, sizeof one);
+  for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
+    vec<T> product = one;
+    integers<T> exponent{};
+    const auto split = [&] {
+      integers<T> bits;
+      __builtin_memcpy(&bits, &product, sizeof bits);
+      exponent += (bits >> mantissa) - bias;
+      bits = (bits & (((integers<T>{} + 1) << mantissa) - 1)) | bits_of_one;
+      __builtin_memcpy(&product, &bits, sizeof bits);
+    };
+    for (index_t j = 0; j < q.n; ++j) {
+      const vec<T> pivot = load(q.pivots + j * kPanel<T> + lane);
+      const auto subnormal = pivot < (single ? T(0x1p-126) : T(0x1p-1022));
+      exponent += subnormal ? integers<T>{} - mantissa : integers<T>{};
+      const vec<T> scaled = subnormal ? pivot * T(single ? 0x1p23 : 0x1p52) : pivot;
+      // The product of a mantissa below 2 and the largest pivots would overflow.
+      const auto large = scaled > T(1);
+      exponent += large ? integers<T>{} + 1 : integers<T>{};
+      product *= large ? scaled * T(0.5) : scaled;
+      split();
+    }
+    store<T>(logdets + lane, logarithm<T>(product) + __builtin_convertvector(exponent, vec<T>) * T(0.6931471805599453));
+  }
 }
 
 template <class T>
@@ -282,17 +338,36 @@ void solve_lanes(const Lanes<T>& q, T* x, index_t n_rhs) {
     q.planes == 1 ? solve_lanes_of<T, 1>(q, x, n_rhs, lane) : solve_lanes_of<T, 2>(q, x, n_rhs, lane);
 }
 
-// Square blocks of kLanes numbers of kLanes arrays; the last block of a row begins early.
-template <class T>
-void to_lanes(const T* from, index_t stride, index_t count, index_t size, T* rows) {
+// Arrays of `size` numbers pass into lanes and back in square blocks, kLanes numbers of kLanes arrays: f(e) for the
+// blocks from number e on; the last ends with the array. Those of large arrays begin where vectors of memory do, after
+// the first: where sizes are powers of two, a line would else leave the cache between its two halves.
+template <class T, class F>
+inline void each_block(const T* arrays, index_t size, const F& f) {
+  index_t past = 0;
+  if (size >= 16 * kLanes<T>)
+    past = static_cast<index_t>(reinterpret_cast<std::uintptr_t>(arrays) / sizeof(T)) % kLanes<T>;
+  f(index_t{0});
+  for (index_t e = kLanes<T> - past; e < size; e += kLanes<T>) f(e < size - kLanes<T> ? e : size - kLanes<T>);
+}
+
+// Whether numbers e ... e + kLanes - 1 of a matrix lie in one row, above the diagonal.
+template <class T, index_t P>
+inline bool above_diagonal(index_t n, index_t e) {
+  const index_t row = e / (n * P), column = e - row * n * P;
+  return column >= (row + 1) * P && column + kLanes<T> <= n * P;
+}
+
+// Lane l of row e is number e of array l, or of the last.
+template <class T, class Skip>
+inline void into_lanes(const T* from, index_t stride, index_t count, index_t size, T* rows, const Skip& skip) {
   const auto array = [&](index_t l) { return from + (l < count ? l : count - 1) * stride; };
   if (size < kLanes<T>) {
     for (index_t l = 0; l < kPanel<T>; ++l)
       for (index_t e = 0; e < size; ++e) rows[e * kPanel<T> + l] = array(l)[e];
     return;
   }
-  for (index_t begin = 0; begin < size; begin += kLanes<T>) {
-    const index_t e = begin + kLanes<T> <= size ? begin : size - kLanes<T>;
+  each_block<T>(from, size, [&](index_t e) {
+    if (skip(e)) return;
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
       vec<T> v[kLanes<T>];
 #pragma GCC unroll 16
@@ -301,18 +376,21 @@ void to_lanes(const T* from, index_t stride, index_t count, index_t size, T* row
 #pragma GCC unroll 16
       for (index_t i = 0; i < kLanes<T>; ++i) store<T>(rows + (e + i) * kPanel<T> + lane, v[i]);
     }
-  }
+  });
 }
 
-template <class T>
-void from_lanes(const T* rows, index_t size, T* to, index_t stride, index_t count) {
+template <class T, class Zero>
+inline void out_of_lanes(const T* rows, index_t size, T* to, index_t stride, index_t count, const Zero& zero) {
   if (size < kLanes<T>) {
     for (index_t l = 0; l < count; ++l)
       for (index_t e = 0; e < size; ++e) to[l * stride + e] = rows[e * kPanel<T> + l];
     return;
   }
-  for (index_t begin = 0; begin < size; begin += kLanes<T>) {
-    const index_t e = begin + kLanes<T> <= size ? begin : size - kLanes<T>;
+  each_block<T>(to, size, [&](index_t e) {
+    if (zero(e)) {
+      for (index_t l = 0; l < count; ++l) store_unaligned<T>(to + l * stride + e, vec<T>{});
+      return;
+    }
     for (index_t lane = 0; lane < count; lane += kLanes<T>) {
       vec<T> v[kLanes<T>];
 #pragma GCC unroll 16
@@ -322,7 +400,57 @@ void from_lanes(const T* rows, index_t size, T* to, index_t stride, index_t coun
       for (index_t i = 0; i < kLanes<T>; ++i)
         if (lane + i < count) store_unaligned<T>(to + (lane + i) * stride + e, v[i]);
     }
+  });
+}
+
+template <class T>
+void to_lanes(const T* from, index_t stride, index_t count, index_t size, T* rows) {
+  into_lanes(from, stride, count, size, rows, [](index_t) { return false; });
+}
+
+template <class T>
+void from_lanes(const T* rows, index_t size, T* to, index_t stride, index_t count) {
+  out_of_lanes(rows, size, to, stride, count, [](index_t) { return false; });
+}
+
+template <class T>
+void read_lanes(const T* from, index_t count, const Lanes<T>& q) {
+  const index_t n = q.n, size = n * n * q.planes;
+  if (q.planes == 1)
+    into_lanes(from, size, count, size, q.M, [n](index_t e) { return above_diagonal<T, 1>(n, e); });
+  else
+    into_lanes(from, size, count, size, q.M, [n](index_t e) { return above_diagonal<T, 2>(n, e); });
+}
+
+template <class T, index_t P>
+void write_lanes_of(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
+  constexpr index_t B = kPanel<T>;
+  const index_t n = q.n, size = n * n * P;
+  for (index_t i = 0; i < n; ++i) {
+    T* row = q.M + i * n * P * B;
+    for (index_t lane = 0; lane < B && P == 2; lane += kLanes<T>) store<T>(row + (i * P + 1) * B + lane, vec<T>{});
+    if (!hermitian) {  // zeros next to the diagonal and to the next row; between them out_of_lanes needs none
+      const index_t end = n * P;
+      for (index_t e = (i + 1) * P; e < end; ++e) {
+        if (e == (i + 1) * P + kLanes<T> && e < end - kLanes<T>) e = end - kLanes<T>;
+        for (index_t lane = 0; lane < B; lane += kLanes<T>) store<T>(row + e * B + lane, vec<T>{});
+      }
+      continue;
+    }
+    for (index_t j = i + 1; j < n; ++j)
+      for (index_t lane = 0; lane < B; lane += kLanes<T>) {
+        Number<T, P> z = get<T, P>(q.M + (j * n + i) * P * B + lane);
+        if constexpr (P == 2) z.part[1] = -z.part[1];
+        put<T, P>(row + j * P * B + lane, z);
+      }
   }
+  out_of_lanes(static_cast<const T*>(q.M), size, to, size, count,
+               [n, hermitian](index_t e) { return !hermitian && above_diagonal<T, P>(n, e); });
+}
+
+template <class T>
+void write_lanes(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
+  q.planes == 1 ? write_lanes_of<T, 1>(q, to, count, hermitian) : write_lanes_of<T, 2>(q, to, count, hermitian);
 }
 
 }  // namespace

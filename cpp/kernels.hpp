@@ -175,7 +175,8 @@ struct Kernels {
   void (*product)(const Product<T>&);
   void (*gram)(const Gram<T>&);
   // M = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as it was.
-  void (*cholesky_lanes)(const Lanes<T>&);
+  // Whether all are positive and finite.
+  bool (*cholesky_lanes)(const Lanes<T>&);
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
   void (*invert_lanes)(const Lanes<T>&);
   // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D = L L*: D <- L* (zero below the
@@ -193,6 +194,12 @@ struct Kernels {
   // e of array l (past the last array: of the last).
   void (*to_lanes)(const T* from, index_t stride, index_t count, index_t size, T* rows);
   void (*from_lanes)(const T* rows, index_t size, T* to, index_t stride, index_t count);
+  // The same for `count` matrices, interleaved row-major one after the other: the lower triangle is read; it is written
+  // with its mirror image (hermitian) or zeros above the diagonal, which is real.
+  void (*read_lanes)(const T* from, index_t count, const Lanes<T>&);
+  void (*write_lanes)(const Lanes<T>&, T* to, index_t count, bool hermitian);
+  // Log dets from the pivots, one per lane.
+  void (*logdet_lanes)(const Lanes<T>&, T* logdets);
   void (*softmax)(const Softmax<T>&);
   // squares <- 1 / max(sqrt(squares), smallest)
   void (*reciprocal_norms)(T* squares, index_t lanes, T smallest);

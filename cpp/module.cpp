@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <complex>
+#include <cstring>
 
 #include "dispatch.hpp"
 #include "engine.hpp"
@@ -265,7 +266,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.def(
       "solve",
       [](const py::array& A, const py::array& B, int n_threads) {
-        py::array X = B.attr("copy")();
+        py::array X = like(B);
+        std::memcpy(X.mutable_data(), B.data(), static_cast<std::size_t>(B.nbytes()));
         hermitian(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
         return X;
       },

@@ -131,22 +131,40 @@ inline vec<T> square_root(vec<T> v) {
   return v;
 }
 
-// 1 / sqrt(v): in single precision, where the processor has an estimate, that and Newton's steps, which is right to two
-// rounding units and takes a fifth of the time. v is neither zero nor infinite.
+// 1 / sqrt(v): where the processor has an estimate, that and Newton's steps, which is right to two rounding units and
+// takes a fifth of the time. v is neither zero nor infinite.
 template <class T>
 inline vec<T> reciprocal_root(vec<T> v) {
-#if defined(__AVX2__)
-  if constexpr (sizeof(T) == 4) {
 #if defined(__AVX512F__)
-    vec<T> r = vec<T>(_mm512_maskz_rsqrt14_ps(0xFFFF, __m512(v)));
-#else
+  vec<T> r;
+  if constexpr (sizeof(T) == 4) {
+    r = vec<T>(_mm512_maskz_rsqrt14_ps(0xFFFF, __m512(v)));
+  } else {
+    r = vec<T>(_mm512_maskz_rsqrt14_pd(0xFF, __m512d(v)));
+    r += T(0.5) * r * (T(1) - v * r * r);
+  }
+  return r + T(0.5) * r * (T(1) - v * r * r);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
     vec<T> r = vec<T>(_mm256_rsqrt_ps(__m256(v)));
     r += T(0.5) * r * (T(1) - v * r * r);
-#endif
     return r + T(0.5) * r * (T(1) - v * r * r);
   }
 #endif
   return T(1) / square_root<T>(v);
+}
+
+// 1 / sqrt(v), and the root itself, for any v > 0: AVX2's estimate knows no subnormal numbers.
+template <class T>
+inline vec<T> root_and_reciprocal(vec<T> v, vec<T>& root) {
+#if defined(__AVX512F__)
+  const vec<T> r = reciprocal_root<T>(v), near = v * r;
+  root = near + T(0.5) * r * (v - near * near);  // exact for squares
+  return r;
+#else
+  root = square_root<T>(v);
+  return T(1) / root;
+#endif
 }
 
 // The norm where it matters: squares below 1e-36 or above 1e36 count as that (NaN stays).
@@ -163,6 +181,19 @@ template <class T>
 inline vec<T> reciprocal_norm(vec<T> square, T smallest) {
   const vec<T> least = vec<T>{} + smallest * smallest;
   return reciprocal_root<T>(square < least ? least : square);
+}
+
+// log(x) for 1 <= x < 2: with y = x or x / 2 within [0.7, 1.42) and s = (y - 1) / (y + 1), |s| < 0.172, log y is
+// 2 atanh(s); its series ends below a quarter of the rounding unit.
+template <class T>
+inline vec<T> logarithm(vec<T> x) {
+  constexpr int terms = sizeof(T) == 4 ? 5 : 11;
+  const auto large = x > T(1.4142135623730951);
+  const vec<T> y = large ? x * T(0.5) : x, s = (y - T(1)) / (y + T(1)), square = s * s;
+  vec<T> series{};
+#pragma GCC unroll 16
+  for (int i = terms; i >= 0; --i) series = series * square + T(2.0 / (2 * i + 1));
+  return s * series + (large ? vec<T>{} + T(0.6931471805599453) : vec<T>{});
 }
 
 // exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a

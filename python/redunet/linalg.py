@@ -17,6 +17,9 @@ from redunet._backends.contract import Backend
 
 Array = npt.NDArray[Any]
 
+#: Multiply-adds that one thread does sooner than the cores are counted and woken (about 10 microseconds).
+SERIAL_WORK = 100_000
+
 __all__ = ["cholesky", "inv", "logdet", "solve"]
 
 
@@ -113,8 +116,7 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
     if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
         array, rhs = _in_common(array, rhs, np.shape(B))
-    rhs = np.ascontiguousarray(rhs)
-    X = module.solve(array, rhs, n_threads=cores)
+    X = module.solve(array, np.asarray(rhs, array.dtype, order="C"), n_threads=cores)
     return X[..., 0] if vector else X
 
 
@@ -152,13 +154,16 @@ def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = N
 
 
 def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Backend, int]:
-    array = np.asarray(A)
-    if array.dtype.kind in "iub":
-        array = array.astype(np.float64)
-    kind = checks.FLOATS.get(array.dtype.char)
+    array = np.asarray(A, order="C")
+    kind = checks.FLOATS.get("d" if array.dtype.kind in "iub" else array.dtype.char)
     if kind is None:
         raise TypeError(f"A has dtype {array.dtype}; expected float32, float64, complex64 or complex128")
-    if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
-        raise np.linalg.LinAlgError(f"A has shape {array.shape}; expected square matrices (..., n, n)")
+    if array.dtype is not kind:
+        array = array.astype(kind, copy=False)  # integers, and other orders of bytes
+    shape = array.shape
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
     _, module = select(backend)
-    return np.ascontiguousarray(array), module, checks.threads(n_threads)
+    if n_threads is None and array.size * shape[-1] < SERIAL_WORK:
+        return array, module, 1
+    return array, module, checks.threads(n_threads)

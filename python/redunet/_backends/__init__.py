@@ -44,6 +44,18 @@ def _checked(name: str, origin: str) -> str:
     return name
 
 
+# `os.environ.get` of a variable that isn't set raises and catches an error inside, which takes as long as the Cholesky
+# factor of a small matrix; the mapping below it, where there is one, doesn't.
+_ENVIRONMENT = getattr(os.environ, "_data", os.environ)
+_KEY = getattr(os.environ, "encodekey", str)("REDUNET_BACKEND")
+
+
+def _from_environment() -> str:
+    if _ENVIRONMENT.get(_KEY) is None:
+        return "auto"
+    return _checked(os.environ["REDUNET_BACKEND"], "REDUNET_BACKEND")
+
+
 def select(name: str = "auto") -> tuple[str, Backend]:
     """The name and the module of the backend to use.
 
@@ -58,7 +70,7 @@ def select(name: str = "auto") -> tuple[str, Backend]:
     """
     _checked(name, "backend")
     if name == "auto":
-        name = _default.get() or _checked(os.environ.get("REDUNET_BACKEND", "auto"), "REDUNET_BACKEND")
+        name = _default.get() or _from_environment()
     if name != "auto":
         backend, reason = _load(name)
         if backend is None:
