@@ -54,7 +54,8 @@ constexpr index_t kTogether = kManyRegisters ? 4 : 2;
 template <class T, index_t P>
 bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
-  const auto at = [&](index_t i, index_t j) { return q.M + (i * n + j) * step + lane; };
+  T* const M = q.M + lane;  // a copy: a store might change q
+  const auto at = [=](index_t i, index_t j) { return M + (i * n + j) * step; };
   const auto rows = [&]<index_t R>(index_t i, index_t j, vec<T> scale) {
     Number<T, P> s[R] = {};
     for (index_t k = 0; k < j; ++k) {
@@ -105,7 +106,8 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
 template <class T, index_t P>
 void invert_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
-  const auto at = [&](index_t i, index_t j) { return q.M + (i * n + j) * step + lane; };
+  T* const M = q.M + lane;  // a copy: a store might change q
+  const auto at = [=](index_t i, index_t j) { return M + (i * n + j) * step; };
   // W[i, j] = -W[i, i] sum_{j<=k<i} L[i, k] W[k, j], for R neighbouring columns j (W[k, j] = 0 above the diagonal).
   const auto columns_of_w = [&]<index_t R>(index_t i, index_t j, vec<T> diagonal) {
     Number<T, P> s[R] = {};
