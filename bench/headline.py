@@ -2,7 +2,8 @@
 
 3500 layers on the digits 0 and 1 under rotation, 2000 layers under translation, 25 layers on ten digits lifted to 75
 channels. Every one in a process of its own: seconds of the whole build, the peak of its memory above what there was
-before, and the size of the saved network; beside them the authors' loop, timed over two layers and multiplied. Needs Linux (/proc).
+before, and the size of the saved network; beside them the authors' loop, timed over two layers and multiplied.
+Needs Linux (/proc).
 """
 
 from __future__ import annotations
