@@ -49,7 +49,8 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
       R_(padded_ * kPanel<T> * planes),
       S_(padded_ * kPanel<T> * planes),
       small_(kPanel<T> * kPanel<T> * planes),
-      inverse_(kPanel<T> * kPanel<T> * planes) {}
+      inverse_(kPanel<T> * kPanel<T> * planes),
+      W_(kPanel<T> * kPanel<T> * planes) {}
 
 template <class T>
 void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
@@ -215,11 +216,10 @@ double BlockedMatrix<T>::invert() {
   const index_t size = B * planes_ * B;
   double logdet = 0;
   T pivots[B];
-  Buffer<T> W(B * B * planes_);
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, true);
-    if (!factor(block, W.get(), pivots)) return kNaN;
-    (planes_ == 1 ? kernels_.square_block : kernels_.square_complex_block)(W.get(), inverse_.get());
+    if (!factor(block, W_.get(), pivots)) return kNaN;
+    (planes_ == 1 ? kernels_.square_block : kernels_.square_complex_block)(W_.get(), inverse_.get());
     logdet += log_of_product(pivots, B, 1);
     update(block, true);
     for (index_t t = 0; t < block; ++t)

@@ -39,9 +39,9 @@ class BlockedMatrix {
 
   const Kernels<T>& kernels_;
   index_t n_, planes_, padded_, n_blocks_;
-  Buffer<T> M_, R_, S_;        // R: one block row of the whole matrix; S: D^-1 R or L^-1 R
-  Buffer<T> small_, inverse_;  // one block, kPanel rows of lanes
-  Buffer<T> dense_, x_;        // for solve: L row-major, and right-hand sides in panels
+  Buffer<T> M_, R_, S_;            // R: one block row of the whole matrix; S: D^-1 R or L^-1 R
+  Buffer<T> small_, inverse_, W_;  // one block each, kPanel rows of lanes
+  Buffer<T> dense_, x_;            // for solve: L row-major, and right-hand sides in panels
   index_t x_size_ = 0;
 };
 

@@ -41,13 +41,14 @@ class OperatorBuilder {
   // The same where the Gram matrices of these features were summed already.
   void run(const std::vector<GramSum<T>>& sums, const Features<T>& features,
            const std::optional<LayerOperators<T>>& out, double* rates);
-  std::vector<index_t> summed_numbers() const;
+  const std::vector<index_t>& summed_numbers() const { return summed_numbers_; }
   const Members<T>& members(index_t number) const { return members_[static_cast<std::size_t>(number)]; }
 
  private:
   struct Scratch {
     Buffer<T> lanes, pivots, rows;
     std::unique_ptr<BlockedMatrix<T>> matrix;
+    std::vector<std::unique_ptr<BlockedMatrix<T>>> factored;  // by number
   };
 
   double gram_work() const;
@@ -68,9 +69,10 @@ class OperatorBuilder {
   OperatorLayout layout_;
   std::vector<Members<T>> members_;
   std::vector<index_t> dense_numbers_, factored_numbers_;
-  bool total_is_sum_;    // the total Gram is the sum of the class Grams
-  bool lanes_;           // dense problems side by side in lanes, or one by one
-  index_t slot_stride_;  // matrices from one dense operator to the next
+  std::vector<index_t> summed_numbers_;  // dense operators whose Gram matrix is not the sum of the others'
+  bool total_is_sum_;                    // the total Gram is the sum of the class Grams
+  bool lanes_;                           // dense problems side by side in lanes, or one by one
+  index_t slot_stride_;                  // matrices from one dense operator to the next
   Buffer<T> grams_;
   Buffer<double> logdets_;  // (k + 1, F)
   std::vector<Scratch> scratch_;

@@ -64,16 +64,22 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
   }
   if (builder == nullptr) return;
   const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
-  for (index_t task = 0; task < n_tasks_; ++task) {
-    first_sum_.push_back(static_cast<index_t>(sums_.size()));
-    const index_t begin = n_chunks_ * task / n_tasks_ * chunk_tiles_,
-                  end = std::min(n_tiles, n_chunks_ * (task + 1) / n_tasks_ * chunk_tiles_);
-    for (const index_t number : builder->summed_numbers()) {
-      const Members<T>& members = builder->members(number);
-      if (members.first < end && begin < members.last) sums_.push_back({number, &members, nullptr});
+  const auto list_sums = [&] {
+    sums_.clear(), first_sum_.clear();
+    for (index_t task = 0; task < n_tasks_; ++task) {
+      first_sum_.push_back(static_cast<index_t>(sums_.size()));
+      const index_t begin = n_chunks_ * task / n_tasks_ * chunk_tiles_,
+                    end = std::min(n_tiles, n_chunks_ * (task + 1) / n_tasks_ * chunk_tiles_);
+      for (const index_t number : builder->summed_numbers()) {
+        const Members<T>& members = builder->members(number);
+        if (members.first < end && begin < members.last) sums_.push_back({number, &members, nullptr});
+      }
     }
-  }
-  first_sum_.push_back(static_cast<index_t>(sums_.size()));
+    first_sum_.push_back(static_cast<index_t>(sums_.size()));
+    return static_cast<index_t>(sums_.size()) * sum_size;
+  };
+  // With soft labels every task has sums of every class: not more memory than a quarter of the features.
+  while (list_sums() > n_tiles * features.tile_stride() / 4 && n_tasks_ > 1) n_tasks_ /= 2;
   sums_data_ = Buffer<T>(static_cast<index_t>(sums_.size()) * sum_size);
   for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i].G = sums_data_.get() + static_cast<index_t>(i) * sum_size;
 }

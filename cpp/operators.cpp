@@ -77,18 +77,14 @@ OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& paralle
   const index_t matrices = lanes_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
   grams_ = Buffer<T>(matrices * C * C * P);
   logdets_ = Buffer<double>((k + 1) * F);
+  for (auto& own : scratch_) own.factored.resize(static_cast<std::size_t>(k + 1));
+  summed_numbers_.assign(dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end());
 }
 
 template <class T>
 double OperatorBuilder<T>::gram_work() const {
   const auto [m, C, F, P] = layout_.sizes;
   return double(m) * double(F * C * C * P);
-}
-
-// The dense operators whose Gram matrix is not the sum of the others'.
-template <class T>
-std::vector<index_t> OperatorBuilder<T>::summed_numbers() const {
-  return {dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end()};
 }
 
 template <class T>
@@ -148,7 +144,7 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, const Features
                              const std::optional<LayerOperators<T>>& out, double* rates) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t n_entries = gram_entries<T>(C, P), n_groups = divide_up(F, B<T>);
-  const auto numbers = summed_numbers();
+  const std::vector<index_t>& numbers = summed_numbers_;
   const double work = double(sums.size()) * double(F * n_entries);
   parallel_.run(static_cast<index_t>(numbers.size()) * n_groups, work, [&, C = C, F = F, P = P](index_t task, int) {
     const index_t number = numbers[static_cast<std::size_t>(task / n_groups)], first = task % n_groups * B<T>,
@@ -403,7 +399,9 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     }
     return;
   }
-  BlockedMatrix<T> K(kernels_, r, P);
+  auto& own_k = scratch.factored[static_cast<std::size_t>(number)];
+  if (!own_k) own_k = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
+  BlockedMatrix<T>& K = *own_k;
   for (index_t f = 0; f < n_freqs; ++f) {
     k_matrix(f);
     K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));

@@ -31,7 +31,7 @@ inline void relax() {
 
 struct Run {
   index_t n_tasks;
-  const std::function<void(index_t, int)>* body;
+  TaskBody body;
   std::atomic<index_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex error_mutex;
@@ -45,7 +45,7 @@ struct Run {
 
   void work(int thread) {
     try {
-      for (index_t task; !stop && (task = next.fetch_add(1)) < n_tasks;) (*body)(task, thread);
+      for (index_t task; !stop && (task = next.fetch_add(1)) < n_tasks;) body(task, thread);
     } catch (...) {
       fail(std::current_exception());
     }
@@ -148,12 +148,12 @@ void Parallel::poll_if_due() {
   }
 }
 
-void Parallel::run(index_t n_tasks, double work, const std::function<void(index_t, int)>& body) {
-  const std::function<void(index_t, int)> polled = [&](index_t task, int thread) {
+void Parallel::run(index_t n_tasks, double work, TaskBody body) {
+  const auto polled = [&](index_t task, int thread) {
     if (thread == 0) poll_if_due();
     body(task, thread);
   };
-  Run run{.n_tasks = n_tasks, .body = &polled, .error_mutex = {}, .error = {}};
+  Run run{.n_tasks = n_tasks, .body = polled, .error_mutex = {}, .error = {}};
   const int n_workers = work < kSerialWork ? 0 : static_cast<int>(std::min<index_t>(n_threads_, n_tasks)) - 1;
   std::unique_lock<std::mutex> held;
   if (n_workers > 0) held = std::unique_lock(pool().in_use, std::try_to_lock);

@@ -15,6 +15,21 @@ namespace redunet {
 // About 10 microseconds of one core: handing tasks over and waiting for the last costs two or three.
 constexpr double kSerialWork = 5e5;
 
+// A reference to what runs a task, body(task, thread); it must outlive the run. Unlike std::function it never
+// allocates.
+class TaskBody {
+ public:
+  template <class F>
+  TaskBody(const F& body)
+      : body_(&body),
+        call_([](const void* f, index_t task, int thread) { (*static_cast<const F*>(f))(task, thread); }) {}
+  void operator()(index_t task, int thread) const { call_(body_, task, thread); }
+
+ private:
+  const void* body_;
+  void (*call_)(const void*, index_t, int);
+};
+
 class Parallel {
  public:
   // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
@@ -23,7 +38,7 @@ class Parallel {
   // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have
   // ended. work: multiply-adds, or numbers moved, of all tasks together; below kSerialWork the caller's thread does it
   // alone.
-  void run(index_t n_tasks, double work, const std::function<void(index_t, int)>& body);
+  void run(index_t n_tasks, double work, TaskBody body);
 
   int n_threads() const { return n_threads_; }
 
