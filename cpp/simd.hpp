@@ -72,7 +72,8 @@ inline void store(T* p, vec<T> v) {
   *reinterpret_cast<vec<T>*>(p) = v;
 }
 
-// Lane l of one level of sum_lanes below: blocks of `Width` lanes, whose first half is folded from a, the second from b.
+// Lane l of one level of sum_lanes below: blocks of `Width` lanes, whose first half is folded from a, the second from
+// b.
 template <class T, index_t Width, index_t Half, std::size_t... l>
 inline vec<T> halves(vec<T> a, vec<T> b, std::index_sequence<l...>) {
   constexpr auto from = [](std::size_t lane) {
@@ -201,7 +202,8 @@ template <class T>
 inline vec<T> exponential(vec<T> x) {
   constexpr bool single = sizeof(T) == 4;
   constexpr int degree = single ? 7 : 13, mantissa = single ? 23 : 52;
-  constexpr double factorials[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800};
+  constexpr double factorials[] = {1,    1,     2,      6,       24,       120,       720,
+                                   5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800};
   // ln 2 in two parts, the first with so few digits that n times it is exact.
   constexpr T ln2_high = single ? T(0x1.62e4p-1) : T(0x1.62e42feep-1);
   constexpr T ln2_low = single ? T(0x1.7f7d1cp-20) : T(0x1.a39ef35793c76p-33);
