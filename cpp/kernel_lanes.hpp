@@ -428,23 +428,27 @@ template <class T, index_t P>
 void write_lanes_of(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
   constexpr index_t B = kPanel<T>;
   const index_t n = q.n, size = n * n * P;
+  T* const M = q.M;
+  constexpr index_t kTile = 4;  // rows above the diagonal from as many columns below it: these are a power of two apart
+  for (index_t first = 0; first < n; first += kTile) {
+    const index_t last = first + kTile < n ? first + kTile : n;
+    for (index_t j = first + 1; j < n && hermitian; ++j)
+      for (index_t i = first; i < (j < last ? j : last); ++i)
+        for (index_t lane = 0; lane < B; lane += kLanes<T>) {
+          Number<T, P> z = get<T, P>(M + (j * n + i) * P * B + lane);
+          if constexpr (P == 2) z.part[1] = -z.part[1];
+          put<T, P>(M + (i * n + j) * P * B + lane, z);
+        }
+  }
   for (index_t i = 0; i < n; ++i) {
-    T* row = q.M + i * n * P * B;
+    T* row = M + i * n * P * B;
     for (index_t lane = 0; lane < B && P == 2; lane += kLanes<T>) store<T>(row + (i * P + 1) * B + lane, vec<T>{});
-    if (!hermitian) {  // zeros next to the diagonal and to the next row; between them out_of_lanes needs none
-      const index_t end = n * P;
-      for (index_t e = (i + 1) * P; e < end; ++e) {
-        if (e == (i + 1) * P + kLanes<T> && e < end - kLanes<T>) e = end - kLanes<T>;
-        for (index_t lane = 0; lane < B; lane += kLanes<T>) store<T>(row + e * B + lane, vec<T>{});
-      }
-      continue;
+    // Zeros next to the diagonal and to the next row; between them out_of_lanes needs none.
+    const index_t begin = (i + 1) * P, end = n * P;
+    for (index_t e = begin; e < end && !hermitian; ++e) {
+      if (e == begin + kLanes<T> && e < end - kLanes<T>) e = end - kLanes<T>;
+      for (index_t lane = 0; lane < B; lane += kLanes<T>) store<T>(row + e * B + lane, vec<T>{});
     }
-    for (index_t j = i + 1; j < n; ++j)
-      for (index_t lane = 0; lane < B; lane += kLanes<T>) {
-        Number<T, P> z = get<T, P>(q.M + (j * n + i) * P * B + lane);
-        if constexpr (P == 2) z.part[1] = -z.part[1];
-        put<T, P>(row + j * P * B + lane, z);
-      }
   }
   out_of_lanes(static_cast<const T*>(q.M), size, to, size, count,
                [n, hermitian](index_t e) { return !hermitian && above_diagonal<T, P>(n, e); });

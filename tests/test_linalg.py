@@ -100,6 +100,63 @@ def test_every_batch_shape(backend, n, batch, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33])
+def test_full_and_partial_groups(backend, n, dtype):
+    """16 or 8 matrices go side by side: what lies beside one, and where arrays begin in memory, changes nothing."""
+    A, exact = hermitian(n, (33,), dtype)
+    B = np.random.default_rng(2).standard_normal((33, n, 2)).astype(dtype)
+    check_all(A, exact, dtype)
+    whole = linalg.cholesky(A), linalg.inv(A), linalg.solve(A, B), linalg.logdet(A)
+    shifted = np.empty(A.size + 1, dtype)[1:].reshape(A.shape)
+    shifted[:] = A
+    np.testing.assert_array_equal(linalg.cholesky(shifted), whole[0])
+    np.testing.assert_array_equal(linalg.solve(shifted, B), whole[2])
+    for batch in (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 32):
+        some = linalg.cholesky(A[:batch]), linalg.inv(A[:batch]), linalg.solve(A[:batch], B[:batch])
+        for part, full in zip((*some, linalg.logdet(A[:batch])), whole, strict=True):
+            if batch >= 4:
+                np.testing.assert_array_equal(part, full[:batch])
+            else:  # few matrices may go another way
+                np.testing.assert_allclose(
+                    part, full[:batch], rtol=0, atol=KAPPA * bound(n, dtype) * np.abs(full).max()
+                )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_roots_of_squares_are_exact(backend, dtype):
+    squares = np.arange(1.0, 41.0) ** 2
+    A = (squares[:, None, None] * np.eye(3)).astype(dtype)
+    np.testing.assert_array_equal(
+        np.diagonal(linalg.cholesky(A), axis1=1, axis2=2), np.sqrt(squares)[:, None] + np.zeros(3)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 20])
+def test_smallest_and_largest_numbers(backend, count, dtype):
+    """Subnormal pivots and those near overflow: roots to rounding, logarithms of what was rounded."""
+    real = np.finfo(dtype).dtype
+    for value in (np.finfo(dtype).smallest_subnormal * 1000, np.finfo(dtype).tiny, np.finfo(dtype).max):
+        scale = real.type(value)
+        A = np.tile(scale * np.eye(5, dtype=dtype), (count, 1, 1))
+        L = linalg.cholesky(A)
+        np.testing.assert_allclose(L[:, 2, 2].real, np.sqrt(scale), rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(linalg.logdet(A), 5 * np.log(np.float64(scale)), rtol=bound(5, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order_of_bytes_does_not_matter(backend, dtype):
+    A, _ = hermitian(4, (3,), dtype)
+    swapped = A.astype(A.dtype.newbyteorder())
+    for function in (linalg.cholesky, linalg.inv, linalg.logdet):
+        result = function(swapped)
+        assert result.dtype.isnative
+        np.testing.assert_array_equal(result, function(A))
+    np.testing.assert_array_equal(linalg.solve(A, swapped), linalg.solve(A, A))
+    np.testing.assert_array_equal(linalg.solve(swapped, A), linalg.solve(A, A))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_of_no_rows(backend, dtype):
     """Empty matrices: as in numpy.linalg, log det is 0."""
     A = np.empty((3, 0, 0), dtype)

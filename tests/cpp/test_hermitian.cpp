@@ -112,7 +112,7 @@ void check_size(const KernelSet& set, index_t count, index_t n) {
 TEST(every_size_type_and_instruction_set) {
   for (const KernelSet* set : usable_kernel_sets())
     for (const index_t n : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40})
-      for (const index_t count : {1, 3, 17}) {
+      for (const index_t count : {1, 3, 17, 33}) {
         check_size<float>(*set, count, n);
         check_size<double>(*set, count, n);
         check_size<std::complex<float>>(*set, count, n);
