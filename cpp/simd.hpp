@@ -131,34 +131,37 @@ inline vec<T> square_root(vec<T> v) {
   return v;
 }
 
-// 1 / sqrt(v): where the processor has an estimate, that and Newton's steps, which is right to two rounding units and
-// takes a fifth of the time. v is neither zero nor infinite.
+// 1 / sqrt(v): in single precision, where the processor has an estimate, that and Newton's steps, which is right to two
+// rounding units and takes a fifth of the time. v is neither zero nor infinite.
 template <class T>
 inline vec<T> reciprocal_root(vec<T> v) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
 #if defined(__AVX512F__)
-  vec<T> r;
-  if constexpr (sizeof(T) == 4) {
-    r = vec<T>(_mm512_maskz_rsqrt14_ps(0xFFFF, __m512(v)));
-  } else {
-    r = vec<T>(_mm512_maskz_rsqrt14_pd(0xFF, __m512d(v)));
-    r += T(0.5) * r * (T(1) - v * r * r);
-  }
-  return r + T(0.5) * r * (T(1) - v * r * r);
-#elif defined(__AVX2__)
-  if constexpr (sizeof(T) == 4) {
+    vec<T> r = vec<T>(_mm512_maskz_rsqrt14_ps(0xFFFF, __m512(v)));
+#else
     vec<T> r = vec<T>(_mm256_rsqrt_ps(__m256(v)));
     r += T(0.5) * r * (T(1) - v * r * r);
+#endif
     return r + T(0.5) * r * (T(1) - v * r * r);
   }
 #endif
   return T(1) / square_root<T>(v);
 }
 
-// 1 / sqrt(v), and the root itself, for any v > 0: AVX2's estimate knows no subnormal numbers.
+// 1 / sqrt(v), and the root itself, for any finite v > 0: by estimates only with AVX-512, whose alone know subnormal
+// numbers.
 template <class T>
 inline vec<T> root_and_reciprocal(vec<T> v, vec<T>& root) {
 #if defined(__AVX512F__)
-  const vec<T> r = reciprocal_root<T>(v), near = v * r;
+  vec<T> r;
+  if constexpr (sizeof(T) == 4) {
+    r = reciprocal_root<T>(v);
+  } else {
+    r = vec<T>(_mm512_maskz_rsqrt14_pd(0xFF, __m512d(v)));
+    for (int step = 0; step < 2; ++step) r += T(0.5) * r * (T(1) - v * r * r);
+  }
+  const vec<T> near = v * r;
   root = near + T(0.5) * r * (v - near * near);  // exact for squares
   return r;
 #else

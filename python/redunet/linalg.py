@@ -155,11 +155,12 @@ def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = N
 
 def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Backend, int]:
     array = np.asarray(A, order="C")
-    kind = checks.FLOATS.get("d" if array.dtype.kind in "iub" else array.dtype.char)
-    if kind is None:
-        raise TypeError(f"A has dtype {array.dtype}; expected float32, float64, complex64 or complex128")
-    if array.dtype is not kind:
-        array = array.astype(kind, copy=False)  # integers, and other orders of bytes
+    dtype = array.dtype
+    if dtype is not checks.FLOATS.get(dtype.char):  # integers, and other orders of bytes
+        kind = checks.FLOATS.get("d" if dtype.kind in "iub" else dtype.char)
+        if kind is None:
+            raise TypeError(f"A has dtype {dtype}; expected float32, float64, complex64 or complex128")
+        array = array.astype(kind, copy=False)
     shape = array.shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
