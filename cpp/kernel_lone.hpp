@@ -89,7 +89,8 @@ void lone_columns(const Product<T>& q) {
   const T sign = q.conj ? T(-1) : T(1);
   for (index_t row = q.row_begin; row < q.row_end; row += kMost) {
     const index_t n_rows = q.row_end - row < kMost ? q.row_end - row : kMost;
-    T sums[kMost * P];
+    T room[(kRows + kMost) * P];  // the last vector may begin before the first row of this round
+    T* sums = room + kRows * P;
     with_constant<kLoneVectors>((n_rows + kRows - 1) / kRows, [&]<index_t V>() {
       const auto first = [&](index_t v) { return v + 1 < V ? v * kRows : n_rows - kRows; };
       vec<T> s[V][P] = {};
