@@ -182,12 +182,14 @@ def test_a_signal_handler_that_returns_lets_the_build_go_on(backend):
         signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
         X, y = np.random.default_rng(0).standard_normal((300, 8, 32)), np.arange(300) % 4
         net, Z = rn.build(X, y, n_layers=20, keep="features", backend={backend!r})
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        _, W = rn.build(X, y, n_layers=20, keep="features", backend={backend!r})
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+        same = []
+        while not calls or len(same) < 5:  # a fast build may end before the first signal
+            same.append(np.array_equal(Z, rn.build(X, y, n_layers=20, keep="features", backend={backend!r})[1]))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(bool(calls), np.array_equal(Z, W))
+        print(all(same))
     """)
-    assert out == "True True\n"
+    assert out == "True\n"
 
 
 @needs_posix
