@@ -2,8 +2,8 @@
 // G_j(p) = sum_i pi_ij v_i(p) v_i(p)*, and their log dets, which are the rates.
 //
 // Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by
-// one. Small classes come from the r x r matrix I + a V* V of their r samples: Q = sqrt(a) V L^-*, C^j = alpha_j (I - Q
-// Q*).
+// one. Small classes come from the r x r matrix K = I + a V* V = L L* of their r samples: Q = sqrt(a) V L^-*, C^j =
+// alpha_j (I - Q Q*); it is computed transposed, from conj(K), with channels in lanes.
 
 #include <algorithm>
 #include <cmath>
@@ -271,29 +271,15 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   }
   if (!out) return;
   kernels_.invert_lanes(lanes);
-  T* to[B<T>];
-  T alpha[B<T>];
-  index_t used[B<T>], n_used = 0;
+  index_t n_used = 0;  // the first lanes, and neighbours in the operators too
   for (index_t lane = 0; lane < B<T>; ++lane) {
-    if (number[lane] < 0) continue;
-    to[n_used] = layout_.dense(*out, number[lane], frequency[lane]);
-    alpha[n_used] = static_cast<T>(problem_.alphas[static_cast<std::size_t>(number[lane])]);
-    used[n_used++] = lane;
+    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(problem_.alphas[static_cast<std::size_t>(number[lane])]);
+    n_used += number[lane] >= 0;
   }
   for (index_t i = 0; i < C; ++i)
-    for (index_t j = 0; j <= i; ++j) {
-      const T* row = M + (i * C + j) * P * B<T>;
-      for (index_t u = 0; u < n_used; ++u) {
-        T* lower = to[u] + (i * C + j) * P;
-        T* upper = to[u] + (j * C + i) * P;
-        upper[0] = lower[0] = alpha[u] * row[used[u]];
-        if (P == 2) {
-          const T im = i == j ? T(0) : alpha[u] * row[B<T> + used[u]];
-          upper[1] = -im;
-          lower[1] = im;
-        }
-      }
-    }
+    for (T *row = M + i * C * P * B<T>, *end = row + (i + 1) * P * B<T>; row < end; row += B<T>)
+      for (index_t lane = 0; lane < B<T>; ++lane) row[lane] *= a[lane];
+  if (n_used > 0) kernels_.write_lanes(lanes, layout_.dense(*out, number[0], frequency[0]), n_used, true);
 }
 
 template <class T>
@@ -323,13 +309,14 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     scratch.lanes = Buffer<T>(most * most * P * B<T>);
     if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
   }
-  // rows <- sqrt(a weight_i) v_i(p)*, channels in lanes.
+  // rows <- sqrt(a weight_i) v_i(p), channels in lanes.
   const Members<T>& members = members_[static_cast<std::size_t>(number)];
   const double a = scale(number);
   const index_t k = problem_.n_classes();
   if (C % B<T> != 0)  // lanes past the last channel
     std::memset(scratch.rows.get(), 0, static_cast<std::size_t>(n_freqs * rows) * sizeof(T));
   index_t n_rows = 0;
+  alignas(kCacheLine) T samples[B<T> * B<T>];
   for (index_t tile = members.first; tile < members.last; ++tile) {
     index_t lanes[B<T>], n_lanes = 0;
     T by[B<T>];
@@ -344,22 +331,22 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
       by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
       lanes[n_lanes++] = lane;
     }
-    for (index_t f = 0; f < n_freqs; ++f) {
-      const T* v = features.panel(tile, first + f);
-      for (index_t c = 0; c < C; ++c, v += P * B<T>) {
-        T* to = scratch.rows.get() + f * rows + c / B<T> * panel + n_rows * P * B<T> + c % B<T>;
-        for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>) {
-          to[0] = by[u] * v[lanes[u]];
-          if (P == 2) to[B<T>] = -by[u] * v[B<T> + lanes[u]];
+    for (index_t f = 0; f < n_freqs; ++f)
+      for (index_t c = 0; c < C; c += B<T>)
+        for (index_t plane = 0; plane < P; ++plane) {
+          const index_t n_channels = std::min(B<T>, C - c);
+          kernels_.to_lanes(features.panel(tile, first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels, B<T>,
+                            samples);
+          T* to = scratch.rows.get() + f * rows + c / B<T> * panel + (n_rows * P + plane) * B<T>;
+          for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
+            for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
         }
-      }
-    }
     n_rows += n_lanes;
   }
   const index_t element = side_by_side ? P * B<T> : P;
   const index_t imag = side_by_side ? B<T> : 1;
   if (side_by_side) std::memset(scratch.lanes.get(), 0, static_cast<std::size_t>(r * r * P * B<T>) * sizeof(T));
-  const auto k_matrix = [&](index_t f) {  // K - I = rows* rows
+  const auto k_matrix = [&](index_t f) {  // conj(K - I): row i, column j is rows_i . conj(rows_j)
     Gram<T> g{};
     g.v = scratch.rows.get() + f * rows;
     g.panel_stride = panel, g.n_panels = n_panels;
@@ -368,19 +355,13 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     g.row_stride = r * element, g.col_stride = element, g.imag_offset = imag;
     kernels_.gram(g);
   };
-  const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // Q* = L^-1 rows
+  const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // transposed Q = L^-1 rows
     T* x = scratch.rows.get() + f * rows;
     kernels_.substitute({L, row_stride, col_stride, imag, false, r, P, x, 1, panel, n_panels});
     T* Q = layout_.factor(*out, number, first + f);
     const index_t stride = layout_.n_columns * P;
-    for (index_t c = 0; c < C; ++c) {
-      const T* from = x + c / B<T> * panel + c % B<T>;
-      T* to = Q + c * stride;
-      for (index_t i = 0; i < r; ++i, from += P * B<T>) {
-        *to++ = from[0];
-        if (P == 2) *to++ = -from[B<T>];
-      }
-    }
+    for (index_t c = 0; c < C; c += B<T>)
+      kernels_.from_lanes(x + c / B<T> * panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
   };
   if (side_by_side) {
     for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
