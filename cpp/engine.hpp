@@ -52,8 +52,11 @@ class OperatorBuilder {
   };
 
   double gram_work() const;
+  double invert_work() const;
   void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
-  void factorise(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
+  void invert(const std::optional<LayerOperators<T>>& out);
+  void factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
+  void set_rates(double* rates) const;
   void add_up_total(index_t group);
   void invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch);

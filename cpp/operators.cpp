@@ -19,6 +19,9 @@ constexpr index_t B = kPanel<T>;
 // Rows of a large Gram matrix that make one task.
 constexpr index_t kGramTaskRows = 8 * kGramRows;
 
+// Work on the same frequencies stays together, for the sake of the caches, where it leaves each thread so many tasks.
+constexpr index_t kFewestTasks = 3;
+
 template <class T>
 Members<T> all_members(const Problem& problem, const Features<T>& features) {
   const index_t n = features.n_tiles();
@@ -88,6 +91,12 @@ double OperatorBuilder<T>::gram_work() const {
 }
 
 template <class T>
+double OperatorBuilder<T>::invert_work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(static_cast<index_t>(dense_numbers_.size()) * F * C * C) * double(C * P);
+}
+
+template <class T>
 T* OperatorBuilder<T>::gram_at(index_t q) {
   const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
   return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
@@ -129,14 +138,26 @@ template <class T>
 void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  const index_t n_blocks = divide_up(C, kGramTaskRows);
-  const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
-  parallel_.run((n_dense - first) * F * n_blocks, gram_work(), [&, C = C, F = F](index_t task, int) {
-    const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
-    gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
-         std::min((block + 1) * kGramTaskRows, C));
-  });
-  factorise(features, out, rates);
+  const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
+  if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
+    parallel_.run(groups, gram_work() + invert_work(), [&, C = C, F = F](index_t group, int thread) {
+      for (index_t q = group * B<T>; q < std::min((group + 1) * B<T>, n_dense * slot_stride_); ++q)
+        if (q % slot_stride_ < F)
+          gram(features, dense_numbers_[static_cast<std::size_t>(q / slot_stride_)], q % slot_stride_, 0, C);
+      invert_group(group, out, scratch_[static_cast<std::size_t>(thread)]);
+    });
+  } else {
+    const index_t n_blocks = divide_up(C, kGramTaskRows);
+    const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
+    parallel_.run((n_dense - first) * F * n_blocks, gram_work(), [&, C = C, F = F](index_t task, int) {
+      const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
+      gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
+           std::min((block + 1) * kGramTaskRows, C));
+    });
+    invert(out);
+  }
+  factor(features, out);
+  set_rates(rates);
 }
 
 template <class T>
@@ -165,36 +186,47 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, const Features
         }
     }
   });
-  factorise(features, out, rates);
+  invert(out);
+  factor(features, out);
+  set_rates(rates);
 }
 
-// Operators and rates from the Gram matrices.
+// Dense operators from the Gram matrices.
 template <class T>
-void OperatorBuilder<T>::factorise(const Features<T>& features, const std::optional<LayerOperators<T>>& out,
-                                   double* rates) {
+void OperatorBuilder<T>::invert(const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  const double invert_work = double(n_dense * F * C * C) * double(C * P);
   const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
   if (lanes_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
     if (total_is_sum_)  // before the class Grams are inverted in place
       parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
                     [&](index_t group, int) { add_up_total(group); });
-    parallel_.run(groups, invert_work, [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
+    parallel_.run(groups, invert_work(), [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
   } else {
-    parallel_.run(n_dense * F, invert_work, [&](index_t q, int thread) {
+    parallel_.run(n_dense * F, invert_work(), [&](index_t q, int thread) {
       if (total_is_sum_ && q < slot_stride_) add_up_total(q);
       invert_matrix(q, out, scratch(thread));
     });
   }
-  if (!factored_numbers_.empty()) {
-    const index_t groups = divide_up(F, B<T>);
-    parallel_.run(static_cast<index_t>(factored_numbers_.size()) * groups, gram_work(), [&](index_t task, int thread) {
-      factor_group(features, factored_numbers_[static_cast<std::size_t>(task / groups)], task % groups, out,
-                   scratch(thread));
-    });
-  }
+}
+
+template <class T>
+void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
+  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
+  if (n_factored == 0) return;
+  const index_t groups = divide_up(layout_.sizes.F, B<T>);
+  const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
+  parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
+    for (index_t part = task * together; part < (task + 1) * together; ++part)
+      factor_group(features, factored_numbers_[static_cast<std::size_t>(part % n_factored)], part / n_factored, out,
+                   scratch_[static_cast<std::size_t>(thread)]);
+  });
+}
+
+template <class T>
+void OperatorBuilder<T>::set_rates(double* rates) const {
+  const index_t F = layout_.sizes.F;
   for (std::size_t number = 0; number < problem_.alphas.size(); ++number) {
     double sum = 0;
     for (index_t p = 0; p < F; ++p) {
