@@ -53,7 +53,9 @@ void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-Parallel parallel_of(int n_threads) { return Parallel(n_threads, check_signals); }
+Parallel parallel_of(int n_threads, Subnormals subnormals = Subnormals::kFlush) {
+  return Parallel(n_threads, check_signals, subnormals);
+}
 
 // Calls f(T{}, planes) for the scalar type and planes of a dtype.
 template <class F>
@@ -211,7 +213,7 @@ void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int 
     const T* from = static_cast<const T*>(A.data());
     T* to = mutable_data<T>(out);
     const py::gil_scoped_release release;
-    Parallel parallel = parallel_of(n_threads);
+    Parallel parallel = parallel_of(n_threads, Subnormals::kKeep);
     batched(task, kernels_of<T>(selected_kernels()), parallel, from, count, n, planes, to, n_rhs);
   });
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -28,6 +29,39 @@ inline void relax() {
   asm volatile("yield");
 #endif
 }
+
+// While it lives, its thread takes subnormal numbers for zero.
+class FlushSubnormals {
+ public:
+  explicit FlushSubnormals(bool flush) : before_(get()) {
+    if (flush) set(before_ | kBits);
+  }
+  ~FlushSubnormals() { set(before_); }
+  FlushSubnormals(const FlushSubnormals&) = delete;
+  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+ private:
+#if defined(__x86_64__) || defined(__i386__)
+  static constexpr unsigned kBits = 0x8040;  // of MXCSR: results and operands
+  static unsigned get() { return __builtin_ia32_stmxcsr(); }
+  static void set(unsigned control) { __builtin_ia32_ldmxcsr(control); }
+  unsigned before_;
+#elif defined(__aarch64__)
+  static constexpr std::uint64_t kBits = 1 << 24;  // of FPCR: both
+  static std::uint64_t get() {
+    std::uint64_t control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    return control;
+  }
+  static void set(std::uint64_t control) { asm volatile("msr fpcr, %0" : : "r"(control)); }
+  std::uint64_t before_;
+#else
+  static constexpr int kBits = 0;
+  static int get() { return 0; }
+  static void set(int) {}
+  int before_;
+#endif
+};
 
 struct Run {
   index_t n_tasks;
@@ -137,8 +171,11 @@ Pool& pool() {
 
 }  // namespace
 
-Parallel::Parallel(int n_threads, std::function<void()> poll)
-    : n_threads_(n_threads), poll_(std::move(poll)), last_poll_(std::chrono::steady_clock::now()) {}
+Parallel::Parallel(int n_threads, std::function<void()> poll, Subnormals subnormals)
+    : n_threads_(n_threads),
+      poll_(std::move(poll)),
+      subnormals_(subnormals),
+      last_poll_(std::chrono::steady_clock::now()) {}
 
 void Parallel::poll_if_due() {
   const auto now = std::chrono::steady_clock::now();
@@ -151,6 +188,7 @@ void Parallel::poll_if_due() {
 void Parallel::run(index_t n_tasks, double work, TaskBody body) {
   const auto polled = [&](index_t task, int thread) {
     if (thread == 0) poll_if_due();
+    const FlushSubnormals flush(subnormals_ == Subnormals::kFlush);
     body(task, thread);
   };
   Run run{.n_tasks = n_tasks, .body = polled, .error_mutex = {}, .error = {}};

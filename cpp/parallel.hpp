@@ -30,10 +30,14 @@ class TaskBody {
   void (*call_)(const void*, index_t, int);
 };
 
+// What arithmetic does with numbers below the smallest normal one, which cost a hundred times as much as others: layers
+// drive whole channels towards zero and take them for it; a matrix of small numbers that a user hands over is exact.
+enum class Subnormals { kKeep, kFlush };
+
 class Parallel {
  public:
   // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
-  explicit Parallel(int n_threads, std::function<void()> poll = {});
+  explicit Parallel(int n_threads, std::function<void()> poll = {}, Subnormals subnormals = Subnormals::kKeep);
 
   // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have
   // ended. work: multiply-adds, or numbers moved, of all tasks together; below kSerialWork the caller's thread does it
@@ -47,6 +51,7 @@ class Parallel {
 
   int n_threads_;
   std::function<void()> poll_;
+  Subnormals subnormals_;
   std::chrono::steady_clock::time_point last_poll_;
 };
 
