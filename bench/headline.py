@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.environment import available_cores, restart_clean
+from bench.environment import available_cores, hold_fresh_memory, restart_clean
 
 RUNS = ("rot01", "trans01", "trans10")
 
@@ -32,6 +32,7 @@ def construct(name: str, data: str | None, n_threads: int) -> dict[str, float]:
     from bench import workloads
 
     work = workloads.load(name, data=data)
+    hold_fresh_memory()
     before = _memory_kb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     start = time.perf_counter()

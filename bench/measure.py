@@ -15,6 +15,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from bench.environment import hold_fresh_memory
 from bench.floor import LayerCost, copy_bandwidth, layer_floor, min_cost
 from bench.implementations import AUTHORS, EXPERTS, PACKAGE, Run, runner, why_not
 from bench.workloads import Workload
@@ -79,6 +80,7 @@ def measure(
                     continue
                 layers = timed_layers(name, workload, n_layers)
                 say(f"{workload.name}: round {turn + 1}/{rounds}, {name}")
+                hold_fresh_memory()
                 done.append(runner(name, workload, layers, n_threads=n_threads, limit_s=left)())
                 gc.collect()
     return {

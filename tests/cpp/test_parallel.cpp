@@ -51,6 +51,19 @@ TEST(an_error_reaches_the_caller) {
   }
 }
 
+TEST(subnormal_numbers_are_flushed_where_asked_and_nowhere_else) {
+  volatile float small = 1e-30F;
+  for (const Subnormals subnormals : {Subnormals::kKeep, Subnormals::kFlush}) {
+    int wrong_polls = 0;
+    Parallel parallel(3, [&] { wrong_polls += small * 1e-10F == 0; }, subnormals);
+    std::atomic<int> zeros{0};
+    parallel.run(1000, 1e9, [&](index_t, int) { zeros += small * 1e-10F == 0; });
+    CHECK(zeros == (subnormals == Subnormals::kFlush ? 1000 : 0));
+    CHECK(small * 1e-10F != 0);
+    CHECK(wrong_polls == 0);
+  }
+}
+
 TEST(polling_can_stop_a_run) {
   int polls = 0;
   Parallel parallel(1, [&] {
