@@ -105,21 +105,6 @@ T gate_limit(T least_square, T margin) {
   return limit * limit * (1 + 64 * std::numeric_limits<T>::epsilon());
 }
 
-// What `build` is asked for.
-template <class T>
-struct BuildRequest {
-  index_t n_layers;
-  const double* etas;  // (n_layers), or null: the natural step
-  double lam;
-  bool given;
-  bool keep;
-  T *dense, *factors;  // room for n_layers layers if keep, else for one
-  double* rates;       // (n_layers + 1, k + 1)
-  double* taken;       // (n_layers): step sizes taken
-  std::function<bool(index_t, const double*)> on_layer;
-  Shortcuts shortcuts = {};
-};
-
 // Builds layers; V (m, C, F) is overwritten by the features. Returns the number of layers.
 template <class T>
 index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,

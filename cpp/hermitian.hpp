@@ -8,8 +8,6 @@
 
 namespace redunet {
 
-enum class Task { kCholesky, kInverse, kSolve, kLogdet };
-
 // One of the tasks for `count` matrices A (n, n), interleaved row-major. out: like A, or one number each (kLogdet), or
 // in place on B (n, n_rhs) (kSolve). Throws NotPositiveDefinite naming the first matrix that fails.
 template <class T>

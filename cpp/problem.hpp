@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -104,6 +105,24 @@ struct OperatorLayout {
     }
   }
 };
+
+// What `build` is asked for.
+template <class T>
+struct BuildRequest {
+  index_t n_layers;
+  const double* etas;  // (n_layers), or null: the natural step
+  double lam;
+  bool given;
+  bool keep;
+  T *dense, *factors;  // room for n_layers layers if keep, else for one
+  double* rates;       // (n_layers + 1, k + 1)
+  double* taken;       // (n_layers): step sizes taken
+  std::function<bool(index_t, const double*)> on_layer;
+  Shortcuts shortcuts = {};
+};
+
+// The batches of redunet.linalg.
+enum class Task { kCholesky, kInverse, kSolve, kLogdet };
 
 inline index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
 

@@ -1,6 +1,7 @@
 """What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
 
-The fixture `backend` runs a test once for each backend: numpy, and cpu at every SIMD level of this processor.
+The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda where
+a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only.
 Where the environment variable CI is set, a missing engine or missing reference data fails instead of
 skipping.
 """
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import redunet as rn
+from redunet._backends import status
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 
@@ -37,6 +39,13 @@ settings.load_profile("redunet")
 
 
 def _backends() -> list[str]:
+    cuda = ["cuda"] if status()["cuda"] == "available" else []
+    if os.environ.get("REDUNET_TEST_BACKENDS") == "cuda":
+        return ["cuda"]
+    return [*_others(), *cuda]
+
+
+def _others() -> list[str]:
     if importlib.util.find_spec("redunet._cpu") is None:
         return ["numpy", "cpu"]  # the second fails or skips below, and says why
     from redunet import _cpu
@@ -50,6 +59,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     name, _, level = request.param.partition("-")
     if name == "cpu" and not level:
         (pytest.fail if IN_CI else pytest.skip)("redunet._cpu is not built")
+    if name == "cuda" and status()["cuda"] != "available":
+        pytest.fail(f"CUDA was asked for and cannot be used: {status()['cuda']}")
     with rn.use_backend(name):
         if not level:
             yield name

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from redunet._backends import use_backend
+from redunet._backends.contract import CudaError
 from redunet.network import ReduNet, build
 from redunet.rates import RateReduction, coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
@@ -41,6 +42,7 @@ _SUBMODULES = ("datasets", "linalg", "plot", "sklearn")
 
 __all__ = [
     "CosineNeighbors",
+    "CudaError",
     "NearestSubspace",
     "RandomLift",
     "RateReduction",

@@ -247,7 +247,7 @@ def build(
         Stop when the rate reduction has not risen by more than ``tol`` times itself for `patience` layers.
     patience : int, default 10
         See `tol`.
-    backend : {"auto", "cpu", "numpy"}, default "auto"
+    backend : {"auto", "cuda", "cpu", "numpy"}, default "auto"
         See `use_backend`.
     n_threads : int, optional
         Default: ``REDUNET_NUM_THREADS``, else the cores that this process may use.

@@ -1,23 +1,24 @@
 """Choosing the backend: `select` is the one place that does.
 
-``auto`` takes the compiled ``_cpu`` engine when it is there and NumPy otherwise, and never fails. A backend that is
-asked for by name and can't run is an error that says why.
+``auto`` takes ``_cuda`` when a device answers, else the compiled ``_cpu`` engine when it is there, else NumPy, and never
+fails. A backend that is asked for by name and can't run is an error that says why.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 from redunet._backends.contract import Backend
 
 #: In order of preference, with the module that holds each.
-MODULES = {"cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
+MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
 NAMES = ("auto", *MODULES)
 
 _default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
@@ -27,8 +28,15 @@ _default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
 def _load(name: str) -> tuple[Backend | None, str]:
     """The backend module, or None and the reason why it can't be used."""
     try:
-        return cast(Backend, importlib.import_module(MODULES[name])), ""
+        module = importlib.import_module(MODULES[name])
+        if name == "cuda" and (reason := _cuda_unusable(module)):
+            return None, reason
+        return cast(Backend, module), ""
     except ImportError as error:
+        if name == "cuda":
+            if importlib.util.find_spec(MODULES[name]) is None:
+                return None, "it is not in this installation: pip install . -C cmake.define.REDUNET_CUDA=ON builds it"
+            return None, f"the compiled extension could not be imported: {error}"
         if name == "cpu":
             try:
                 from redunet._build_info import cpu_missing
@@ -36,6 +44,31 @@ def _load(name: str) -> tuple[Backend | None, str]:
                 cpu_missing = None
             return None, cpu_missing or f"the compiled extension could not be imported: {error}"
         raise
+
+
+def _cuda_unusable(module: Any) -> str:
+    """Why CUDA can't be used, or "". Asking starts the driver, which does not survive a fork."""
+    if _forked_after_cuda:
+        return "CUDA was started before this process was forked; use multiprocessing's \"spawn\" or \"forkserver\""
+    reason: str = module.why_unusable()
+    if reason:
+        return reason
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_cuda)
+    wheels = importlib.util.find_spec("nvidia")
+    for folder in wheels.submodule_search_locations or () if wheels else ():
+        if os.path.isdir(libraries := os.path.join(folder, "cu13", "lib")):
+            module.set_library_folder(libraries)
+    return ""
+
+
+_forked_after_cuda = False
+
+
+def _forget_cuda() -> None:
+    global _forked_after_cuda
+    _forked_after_cuda = True
+    _load.cache_clear()
 
 
 def _checked(name: str, origin: str) -> str:
@@ -78,7 +111,7 @@ def select(name: str = "auto") -> tuple[str, Backend]:
         return name, backend
     for candidate in MODULES:
         backend, _ = _load(candidate)
-        if backend is not None:
+        if backend is not None and not getattr(backend, "emulated", False):  # which is for tests
             return candidate, backend
     raise AssertionError("the NumPy backend is always there")
 
@@ -94,7 +127,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"auto", "cpu", "numpy"}
+    name : {"auto", "cuda", "cpu", "numpy"}
         ``auto`` takes what ``REDUNET_BACKEND`` names, or else the fastest that can run.
 
     Raises

@@ -29,6 +29,10 @@ FALL_ROUNDING_UNITS = 8.0
 SMALLEST_NORM = 1e-8
 
 
+class CudaError(RuntimeError):
+    """What CUDA refused: the message names the call, the file and the line, or says what there is no room for."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """The constants of one construction (MATH: alpha, alpha_j, gamma_j, w_p).

@@ -1,0 +1,294 @@
+// The contract of python/redunet/_backends/contract.py as Python functions, for any engine: each checks dtype, order
+// and shape without converting, releases the GIL, calls, and returns. Included by the module.cpp of each engine.
+//
+// An Engine is made for one call, without the GIL, from the number of threads and has
+//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...).
+#pragma once
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <complex>
+#include <cstring>
+#include <optional>
+
+#include "problem.hpp"
+
+namespace redunet::bindings {
+
+namespace py = pybind11;
+
+using Doubles = py::array_t<double, py::array::c_style>;
+
+// Data of an array that must have this dtype and C order; null for None.
+template <class T>
+const T* data_of(const py::object& object, const char* name) {
+  if (object.is_none()) return nullptr;
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(object))
+    throw py::type_error(std::string(name) + " is not a C-contiguous array of the expected dtype");
+  return static_cast<const T*>(py::cast<py::array>(object).data());
+}
+
+// A Problem with the Python object that keeps its arrays alive.
+inline Problem problem_of(const py::object& from) {
+  Problem problem;
+  problem.labels = data_of<std::int64_t>(from.attr("labels"), "labels");
+  problem.membership = data_of<double>(from.attr("membership"), "membership");
+  problem.weights = data_of<double>(from.attr("weights"), "weights");
+  problem.freq_weights = data_of<double>(from.attr("freq_weights"), "freq_weights");
+  problem.n_points = from.attr("n_points").cast<double>();
+  problem.inner = from.attr("inner").cast<double>();
+  problem.alphas = from.attr("alphas").cast<std::vector<double>>();
+  problem.gammas = from.attr("gammas").cast<std::vector<double>>();
+  problem.counts = from.attr("counts").cast<std::vector<index_t>>();
+  problem.ranks = from.attr("ranks").cast<std::vector<index_t>>();
+  return problem;
+}
+
+// What set_shortcuts left on: for tests. Read and written with the GIL.
+inline Shortcuts shortcuts;
+
+// Checks for signals (Ctrl-C) from the engine, which runs without the GIL.
+inline void check_signals() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// Calls f(T{}, planes) for the scalar type and planes of a dtype.
+template <class F>
+auto with_type(const py::array& array, const char* name, const F& f) {
+  if ((array.flags() & py::array::c_style) == 0) throw py::type_error(std::string(name) + " is not C-contiguous");
+  switch (array.dtype().char_()) {
+    case 'f':
+      return f(float{}, index_t{1});
+    case 'd':
+      return f(double{}, index_t{1});
+    case 'F':
+      return f(float{}, index_t{2});
+    case 'D':
+      return f(double{}, index_t{2});
+    default:
+      throw py::type_error(std::string(name) + " has an unexpected dtype");
+  }
+}
+
+inline Sizes sizes_of(const py::array& V, index_t planes) {
+  if (V.ndim() != 3) throw py::value_error("V is not an (m, C, F) array");
+  return {V.shape(0), V.shape(1), V.shape(2), planes};
+}
+
+inline std::vector<index_t> dense_shape(const OperatorLayout& layout, index_t n_layers) {
+  return {n_layers, layout.n_dense, layout.sizes.F, layout.sizes.C, layout.sizes.C};
+}
+inline std::vector<index_t> factors_shape(const OperatorLayout& layout, index_t n_layers) {
+  return {n_layers, layout.sizes.F, layout.sizes.C, layout.n_columns};
+}
+
+template <class T>
+T* mutable_data(py::array& array) {
+  return static_cast<T*>(array.mutable_data());
+}
+
+inline py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
+
+template <class Engine>
+py::object build_network(py::array V, const py::object& from, const py::object& etas, index_t n_layers, double lam,
+                         bool given, bool keep, const py::object& on_layer, int n_threads) {
+  const Problem problem = problem_of(from);
+  return with_type(V, "V", [&]<class T>(T, index_t planes) -> py::object {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, problem.ranks);
+    const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
+    py::array dense(V.dtype(), dense_shape(layout, kept)), factors(V.dtype(), factors_shape(layout, kept));
+    Doubles rates({n_layers + 1, k1}), taken(n_layers);
+    BuildRequest<T> request{n_layers,
+                            data_of<double>(etas, "etas"),
+                            lam,
+                            given,
+                            keep,
+                            mutable_data<T>(dense),
+                            mutable_data<T>(factors),
+                            rates.mutable_data(),
+                            taken.mutable_data(),
+                            {},
+                            shortcuts};
+    if (!on_layer.is_none())
+      request.on_layer = [&](index_t layer, const double* row) {
+        const py::gil_scoped_acquire gil;
+        return on_layer(layer, Doubles(k1, row)).cast<bool>();
+      };
+    T* features = mutable_data<T>(V);
+    index_t built;
+    {
+      const py::gil_scoped_release release;
+      built = Engine(n_threads).template build<T>(problem, sizes, features, request);
+    }
+    const py::slice layers(0, built, 1), rows(0, built + 1, 1);
+    const py::object steps = taken[layers];
+    py::object operators = py::none();
+    if (keep)
+      operators = contract("Operators")(dense[layers], factors[layers], from.attr("ranks"), from.attr("alphas"),
+                                        from.attr("gammas"), steps, lam, from.attr("freq_weights"));
+    return contract("BuildResult")(operators, steps, rates[rows]);
+  });
+}
+
+template <class Engine>
+Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
+  return with_type(V, "V", [&]<class T>(T, index_t planes) {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, operators.attr("ranks").cast<std::vector<index_t>>());
+    const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
+    const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
+    const Doubles etas = doubles("etas");
+    const index_t n_layers = etas.shape(0);
+    const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
+      return array.dtype().equal(V.dtype()) && (array.flags() & py::array::c_style) != 0 &&
+             std::vector<index_t>(array.shape(), array.shape() + array.ndim()) == shape;
+    };
+    if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
+      throw py::value_error("the operators do not fit V");
+    const Doubles alphas = doubles("alphas"), gammas = doubles("gammas"), freq_weights = doubles("freq_weights");
+    const auto lam = operators.attr("lam").cast<double>();
+    Doubles assignments({sizes.m, gammas.shape(0)});
+    std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
+    T* features = mutable_data<T>(V);
+    double* pi = assignments.mutable_data();
+    const Shortcuts with = shortcuts;
+    {
+      const py::gil_scoped_release release;
+      Engine(n_threads).template apply<T>(layout, n_layers, static_cast<const T*>(dense.data()),
+                                          static_cast<const T*>(factors.data()), alphas.data(), gammas.data(),
+                                          etas.data(), lam, freq_weights.data(), features, pi, with);
+    }
+    return assignments;
+  });
+}
+
+template <class Engine>
+py::tuple operators_of_layer(const py::array& V, const py::object& from, bool keep, int n_threads) {
+  const Problem problem = problem_of(from);
+  return with_type(V, "V", [&]<class T>(T, index_t planes) -> py::tuple {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, problem.ranks);
+    std::vector<index_t> dense_sizes = dense_shape(layout, keep), factor_sizes = factors_shape(layout, keep);
+    py::array dense(V.dtype(), dense_sizes), factors(V.dtype(), factor_sizes);
+    Doubles rates(problem.n_classes() + 1);
+    std::optional<LayerOperators<T>> out;
+    if (keep) out = LayerOperators<T>{mutable_data<T>(dense), mutable_data<T>(factors)};
+    {
+      const T* features = static_cast<const T*>(V.data());
+      double* row = rates.mutable_data();
+      const py::gil_scoped_release release;
+      Engine(n_threads).template layer_operators<T>(problem, sizes, features, out, row);
+    }
+    if (!keep) return py::make_tuple(py::none(), py::none(), rates);
+    return py::make_tuple(py::object(dense[py::int_(0)]), py::object(factors[py::int_(0)]), rates);
+  });
+}
+
+template <class Engine>
+py::array gradient_of(const py::array& V, const py::object& from, int n_threads) {
+  const Problem problem = problem_of(from);
+  return with_type(V, "V", [&]<class T>(T, index_t planes) {
+    const Sizes sizes = sizes_of(V, planes);
+    py::array gradient(V.dtype(), std::vector<index_t>{sizes.m, sizes.C, sizes.F});
+    const T* features = static_cast<const T*>(V.data());
+    T* out = mutable_data<T>(gradient);
+    {
+      const py::gil_scoped_release release;
+      Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
+    }
+    return gradient;
+  });
+}
+
+// One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
+template <class Engine>
+void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int n_threads) {
+  with_type(A, "A", [&]<class T>(T, index_t planes) {
+    const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
+    const T* from = static_cast<const T*>(A.data());
+    T* to = mutable_data<T>(out);
+    const py::gil_scoped_release release;
+    Engine(n_threads).template hermitian<T>(task, from, count, n, planes, to, n_rhs);
+  });
+}
+
+inline py::array like(const py::array& A) {
+  return py::array(A.dtype(), std::vector<index_t>(A.shape(), A.shape() + A.ndim()));
+}
+
+// Defines the functions of the contract, and set_shortcuts for tests.
+template <class Engine>
+void define_backend(py::module_& m) {
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const NotPositiveDefinite& error) {
+      py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
+    }
+  });
+  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("etas"),
+        py::arg("n_layers"), py::arg("lam"), py::arg("given"), py::arg("keep"), py::arg("on_layer"),
+        py::arg("n_threads"));
+  m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "layer_operators",
+      [](const py::array& V, const py::object& problem, int n_threads) {
+        return operators_of_layer<Engine>(V, problem, true, n_threads);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "rates",
+      [](const py::array& V, const py::object& problem, int n_threads) {
+        return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def("rate_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "cholesky",
+      [](const py::array& A, int n_threads) {
+        py::array L = like(A);
+        hermitian<Engine>(Task::kCholesky, A, L, 0, n_threads);
+        return L;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "inv",
+      [](const py::array& A, int n_threads) {
+        py::array inverse = like(A);
+        hermitian<Engine>(Task::kInverse, A, inverse, 0, n_threads);
+        return inverse;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "solve",
+      [](const py::array& A, const py::array& B, int n_threads) {
+        py::array X = like(B);
+        std::memcpy(X.mutable_data(), B.data(), static_cast<std::size_t>(B.nbytes()));
+        hermitian<Engine>(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
+        return X;
+      },
+      py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "logdet",
+      [](const py::array& A, int n_threads) {
+        const char kind = A.dtype().char_();
+        const bool single = kind == 'f' || kind == 'F';
+        const py::dtype real = single ? py::dtype::of<float>() : py::dtype::of<double>();
+        py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
+        if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
+        hermitian<Engine>(Task::kLogdet, A, logdets, 0, n_threads);
+        return logdets;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "set_shortcuts",
+      [](bool one_sweep, bool early_stop, bool sketches) { shortcuts = Shortcuts{one_sweep, early_stop, sketches}; },
+      py::kw_only(), py::arg("one_sweep") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
+}
+
+}  // namespace redunet::bindings

@@ -1,0 +1,138 @@
+// Batched Cholesky factors, inverses and log dets of Hermitian matrices that fit shared memory: one block per matrix.
+#pragma once
+
+#include "number.hpp"
+
+namespace redunet::cuda {
+
+// Matrix q of `count` is number s = q / group, and lies at M + q * stride, row-major with `ld` numbers a row; the lower
+// triangle is read. What is factored is A = shift I + scale[s] * matrix (scale null: 1). Where terms > 0, the matrices
+// of number 0 are the sums of those of numbers 1 .. terms.
+template <class N>
+struct Factorise {
+  const N* M;
+  index_t stride;
+  int n, ld, group, terms;
+  Real<N> shift;
+  const double* scale;
+  // A = L L*. Each is left out where null. L and its inverse W are lower triangular, zero above the diagonal.
+  N *L, *W;
+  index_t out_stride;
+  int out_ld;
+  // out_scale[s] A^-1 (out_scale null: 1), n numbers a row and n * n a matrix; with `layer`, from layer * layer_stride
+  // on.
+  N* inverse;
+  const double* out_scale;
+  const int* layer;
+  index_t layer_stride;
+  // log det A; NaN where a pivot is not a positive finite number. accumulate: added to what is there.
+  double* logdets;
+  bool accumulate;
+};
+
+constexpr int kFactoriseWarps = 4;
+
+template <class N>
+__host__ __device__ constexpr int factorise_stride(int n) {
+  return n | 1;  // odd: neighbouring rows begin in other banks
+}
+
+template <class N>
+constexpr std::size_t factorise_shared(int n) {
+  return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + shared_bytes<Real<N>>(n);
+}
+
+template <class N>
+__global__ void __launch_bounds__(kWarp* kFactoriseWarps) factorise_kernel(Factorise<N> q) {
+  using T = Real<N>;
+  SharedMemory shared;
+  const int n = q.n, step = factorise_stride<N>(n);
+  N* A = shared.array<N>(index_t{n} * step);
+  T* reciprocal = shared.array<T>(n);  // of the diagonal of L
+  const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y),
+            n_warps = static_cast<int>(blockDim.y);
+  const index_t matrix = blockIdx.x, s = matrix / q.group;
+
+  const T scale = q.scale == nullptr ? T(1) : static_cast<T>(q.scale[s]);
+  const bool summed = s == 0 && q.terms > 0;
+  for (int i = warp; i < n; i += n_warps)
+    for (int j = lane; j <= i; j += kWarp) {
+      const index_t at = index_t{i} * q.ld + j;
+      N sum = number<N>(0);
+      if (summed)
+        for (int t = 1; t <= q.terms; ++t)
+          sum = add_scaled(sum, T(1), q.M[(matrix + index_t{t} * q.group) * q.stride + at]);
+      else
+        sum = q.M[matrix * q.stride + at];
+      sum = scaled(scale, sum);
+      if (i == j) sum = number<N>(real_part(sum) + q.shift);
+      A[i * step + j] = sum;
+    }
+
+  // Right-looking; the pivots stay on the diagonal until all are known.
+  for (int j = 0; j < n; ++j) {
+    __syncthreads();
+    const T pivot = real_part(A[j * step + j]);
+    const T by = T(1) / square_root(pivot);
+    if (lane == 0 && warp == 0) reciprocal[j] = by;
+    for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
+      A[i * step + j] = scaled(by, A[i * step + j]);
+    __syncthreads();
+    for (int i = j + 1 + warp; i < n; i += n_warps) {
+      const N x = scaled(T(-1), A[i * step + j]);
+      for (int l = j + 1 + lane; l <= i; l += kWarp)
+        A[i * step + l] = add_conj_product(A[i * step + l], x, A[l * step + j]);
+    }
+  }
+  __syncthreads();
+
+  if (warp == 0 && q.logdets != nullptr) {
+    double sum = 0;
+    for (int j = lane; j < n; j += kWarp) {
+      const double pivot = real_part(A[j * step + j]);
+      sum += pivot > 0 && is_finite(pivot) ? log(pivot) : NAN;
+    }
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
+    if (lane == 0) q.logdets[matrix] = q.accumulate ? q.logdets[matrix] + sum : sum;
+  }
+
+  if (q.L != nullptr) {
+    N* L = q.L + matrix * q.out_stride;
+    for (int i = warp; i < n; i += n_warps)
+      for (int j = lane; j < n; j += kWarp)
+        L[index_t{i} * q.out_ld + j] = j < i    ? A[i * step + j]
+                                       : j == i ? number<N>(T(1) / reciprocal[i])
+                                                : number<N>(0);
+  }
+  if (q.W == nullptr && q.inverse == nullptr) return;
+
+  // W = L^-1, a column per thread, transposed into the upper triangle.
+  for (int j = warp * kWarp + lane; j < n; j += n_warps * kWarp)
+    for (int i = j + 1; i < n; ++i) {
+      N sum = scaled(reciprocal[j], A[i * step + j]);
+      for (int l = j + 1; l < i; ++l) sum = add_product(sum, A[i * step + l], A[j * step + l]);
+      A[j * step + i] = scaled(-reciprocal[i], sum);
+    }
+  __syncthreads();
+
+  if (q.W != nullptr) {
+    N* W = q.W + matrix * q.out_stride;
+    for (int i = warp; i < n; i += n_warps)
+      for (int j = lane; j < n; j += kWarp)
+        W[index_t{i} * q.out_ld + j] = j < i ? A[j * step + i] : j == i ? number<N>(reciprocal[i]) : number<N>(0);
+  }
+  if (q.inverse == nullptr) return;
+  const T by = q.out_scale == nullptr ? T(1) : static_cast<T>(q.out_scale[s]);
+  N* inverse = q.inverse + matrix * n * n + (q.layer == nullptr ? 0 : *q.layer * q.layer_stride);
+  for (int i = warp; i < n; i += n_warps)
+    for (int j = lane; j <= i; j += kWarp) {
+      // sum over l >= i of conj(W[l, i]) W[l, j]
+      N sum = i == j ? number<N>(reciprocal[i] * reciprocal[i]) : scaled(reciprocal[i], A[j * step + i]);
+      for (int l = i + 1; l < n; ++l) sum = add_conj_product(sum, A[j * step + l], A[i * step + l]);
+      if (i == j) sum = number<N>(real_part(sum));
+      inverse[index_t{i} * n + j] = scaled(by, sum);
+      inverse[index_t{j} * n + i] = conjugate(scaled(by, sum));
+    }
+}
+
+}  // namespace redunet::cuda

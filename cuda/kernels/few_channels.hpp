@@ -1,0 +1,182 @@
+// Networks with few channels, whose layers take microseconds: a layer is a handful of launches, which find everything
+// that changes from layer to layer in device memory, so that one CUDA graph serves them all.
+#pragma once
+
+#include "samples.hpp"
+
+namespace redunet::cuda {
+
+constexpr int kFewChannels = 8;
+
+// Which layer is being made, and the slot that its operators go to.
+struct Progress {
+  int layer, slot;
+};
+
+inline __global__ void advance_kernel(Progress* progress, int n_slots) {
+  progress->layer += 1;
+  progress->slot = (progress->slot + 1) % n_slots;
+}
+inline __global__ void set_progress_kernel(Progress* progress, int layer, int slot, double* etas, double eta) {
+  *progress = {layer, slot};
+  if (etas != nullptr) etas[layer] = eta;
+}
+
+constexpr int kGramThreads = 128;
+
+// The lower triangle of G[j + 1][p] (C, C) = sum over the samples of class j, begin[j] .. begin[j + 1], of w_i v v*.
+// One block per (p, j).
+template <class N, int C>
+__global__ void __launch_bounds__(kGramThreads)
+    few_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G) {
+  constexpr int kEntries = C * (C + 1) / 2, kWarps = kGramThreads / kWarp;
+  SharedMemory shared;
+  N* sums = shared.array<N>(kEntries * kWarps);
+  const int p = static_cast<int>(blockIdx.x), j = static_cast<int>(blockIdx.y), t = static_cast<int>(threadIdx.x);
+  const N* row = V + index_t{p} * C * m;
+  N sum[kEntries];
+  for (int e = 0; e < kEntries; ++e) sum[e] = number<N>(0);
+  for (int i = begin[j] + t; i < begin[j + 1]; i += kGramThreads) {
+    N v[C];
+    for (int c = 0; c < C; ++c) v[c] = row[index_t{c} * m + i];
+    const Real<N> w = weights == nullptr ? Real<N>(1) : weights[i];
+    int e = 0;
+    REDUNET_UNROLL
+    for (int a = 0; a < C; ++a) {
+      const N x = scaled(w, v[a]);
+      REDUNET_UNROLL
+      for (int b = 0; b <= a; ++b, ++e) sum[e] = add_conj_product(sum[e], x, v[b]);
+    }
+  }
+  REDUNET_UNROLL
+  for (int e = 0; e < kEntries; ++e) {
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+      if constexpr (NumberTraits<N>::is_complex) {
+        sum[e].re += __shfl_xor_sync(kAllLanes, sum[e].re, distance);
+        sum[e].im += __shfl_xor_sync(kAllLanes, sum[e].im, distance);
+      } else {
+        sum[e] += __shfl_xor_sync(kAllLanes, sum[e], distance);
+      }
+    }
+    if (t % kWarp == 0) sums[e * kWarps + t / kWarp] = sum[e];
+  }
+  __syncthreads();
+  for (int e = t; e < C * C; e += kGramThreads) {
+    const int a = e / C, b = e % C;
+    if (b > a) continue;
+    N total = number<N>(0);
+    for (int w = 0; w < kWarps; ++w) total = add_scaled(total, Real<N>(1), sums[(a * (a + 1) / 2 + b) * kWarps + w]);
+    G[((index_t{j} + 1) * F + p) * C * C + e] = total;
+  }
+}
+
+// The whole layer for 32 samples: gates, step, projection onto the sphere. Threads with the same x share a sample and
+// take turns at its frequencies.
+template <class N>
+struct FewSweep {
+  N* V;
+  int m, F, k;
+  const Real<N>* weights;    // of frequencies
+  const N* operators;        // [slot][k + 1][F][C][C]
+  const Progress* progress;  // null: slot 0, eta of layer 0
+  const double *etas, *gammas;
+  Real<N> lambda, smallest;
+  const Real<N>* given;  // pi[k][m], or null: estimated
+  Real<N>* pi;           // out [k][m], or null
+};
+
+constexpr int kFewRows = 8;
+
+template <class N>
+constexpr std::size_t few_sweep_shared(int k) {
+  return shared_bytes<Real<N>>(index_t{k} * kFewRows * kWarp) + shared_bytes<Real<N>>(kFewRows * kWarp);
+}
+
+template <class N, int C>
+__global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> q) {
+  using T = Real<N>;
+  SharedMemory shared;
+  T* rho = shared.array<T>(index_t{q.k} * kFewRows * kWarp);  // [k][kFewRows][kWarp]; then its first row is pi
+  T* norms = shared.array<T>(kFewRows * kWarp);
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const int i = static_cast<int>(blockIdx.x) * kWarp + x;
+  const bool here = i < q.m;
+  const int slot = q.progress == nullptr ? 0 : q.progress->slot, layer = q.progress == nullptr ? 0 : q.progress->layer;
+  const N* E = q.operators + index_t{slot} * (q.k + 1) * q.F * C * C;
+  const auto load_sample = [&](int p, N* v) {
+    for (int c = 0; c < C; ++c) v[c] = q.V[(index_t{p} * C + c) * q.m + i];
+  };
+  const auto row_times = [&](const N* row, const N* v) {
+    N sum = number<N>(0);
+    for (int d = 0; d < C; ++d) sum = add_product(sum, row[d], v[d]);
+    return sum;
+  };
+
+  if (q.given == nullptr) {
+    for (int j = 0; j < q.k; ++j) rho[(j * kFewRows + y) * kWarp + x] = 0;
+    for (int p = y; p < q.F && here; p += kFewRows) {
+      N v[C];
+      load_sample(p, v);
+      for (int j = 0; j < q.k; ++j) {
+        const N* A = E + (index_t{j + 1} * q.F + p) * C * C;
+        T square = 0;
+        for (int c = 0; c < C; ++c) square += squared(row_times(A + c * C, v));
+        rho[(j * kFewRows + y) * kWarp + x] += q.weights[p] * square;
+      }
+    }
+    __syncthreads();
+    if (y == 0) {
+      T least = 0, sum = 0;
+      for (int j = 0; j < q.k; ++j) {
+        T square = 0;
+        for (int other = 0; other < kFewRows; ++other) square += rho[(j * kFewRows + other) * kWarp + x];
+        const T norm = square_root(square);
+        rho[j * kFewRows * kWarp + x] = norm;
+        if (j == 0 || norm < least) least = norm;
+      }
+      for (int j = 0; j < q.k; ++j) {
+        const T e = exponential(q.lambda * (least - rho[j * kFewRows * kWarp + x]));
+        rho[j * kFewRows * kWarp + x] = e;
+        sum += e;
+      }
+      for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] /= sum;
+    }
+  } else if (y == 0) {
+    for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] = here ? q.given[index_t{j} * q.m + i] : T(0);
+  }
+  __syncthreads();
+  if (y == 0 && here && q.pi != nullptr)
+    for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
+
+  const T eta = static_cast<T>(q.etas[layer]);
+  T sum = 0;
+  for (int p = y; p < q.F && here; p += kFewRows) {
+    N v[C], step[C];
+    load_sample(p, v);
+    for (int c = 0; c < C; ++c) step[c] = row_times(E + (index_t{p} * C + c) * C, v);
+    for (int j = 0; j < q.k; ++j) {
+      const T pi = rho[j * kFewRows * kWarp + x];
+      if (pi == 0) continue;
+      const T by = -static_cast<T>(q.gammas[j]) * pi;
+      const N* A = E + (index_t{j + 1} * q.F + p) * C * C;
+      for (int c = 0; c < C; ++c) step[c] = add_scaled(step[c], by, row_times(A + c * C, v));
+    }
+    for (int c = 0; c < C; ++c) {
+      const N z = add_scaled(v[c], eta, step[c]);
+      sum += q.weights[p] * squared(z);
+      q.V[(index_t{p} * C + c) * q.m + i] = z;
+    }
+  }
+  norms[y * kWarp + x] = sum;
+  __syncthreads();
+  T square = 0;
+  for (int other = 0; other < kFewRows; ++other) square += norms[other * kWarp + x];
+  const T norm = square_root(square), by = T(1) / (norm > q.smallest ? norm : q.smallest);
+  for (int p = y; p < q.F && here; p += kFewRows)
+    for (int c = 0; c < C; ++c) {
+      N& z = q.V[(index_t{p} * C + c) * q.m + i];
+      z = scaled(by, z);
+    }
+}
+
+}  // namespace redunet::cuda
