@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "engine.hpp"
+#include "kernels/progress.hpp"
 #include "sweep.hpp"
 
 namespace redunet::cuda {
@@ -240,7 +241,7 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
       }
       request.taken[layer] = eta;
     }
-    catch_up(layer + (layer == n_layers ? 1 : 0));
+    if (rates_read <= layer) catch_up(layer + 1);
     if (layer == n_layers && request.on_layer) request.on_layer(layer, request.rates + layer * k1);
   }
   if (request.keep && kept.all()) kept.download(0, layer, dense, factors);

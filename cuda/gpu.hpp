@@ -26,11 +26,12 @@ constexpr std::size_t kSharedAlignment = 16;
 #ifdef __CUDACC__
 
 #define REDUNET_UNROLL _Pragma("unroll")
+#define REDUNET_NO_UNROLL _Pragma("unroll 1")
 
 namespace redunet::cuda {
 
 template <class T>
-constexpr std::size_t shared_bytes(index_t n) {
+__host__ __device__ constexpr std::size_t shared_bytes(index_t n) {
   return (static_cast<std::size_t>(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
 }
 
@@ -67,5 +68,6 @@ inline cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
 
 #else
 #define REDUNET_UNROLL
+#define REDUNET_NO_UNROLL
 #include "emulation/emulation.hpp"
 #endif

@@ -1,7 +1,10 @@
+// Gram matrices by cuBLAS, or by their own kernel where channels are few; factors and inverses by Factoriser.
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "kernels/rates.hpp"
 #include "operators.hpp"
 
 namespace redunet::cuda {

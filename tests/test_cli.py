@@ -44,7 +44,7 @@ def test_help_names_the_commands_and_their_options(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["demo", "--help"])
     shown = capsys.readouterr().out
-    for option in ("--out DIR", "--layers N", "--backend {auto,cpu,numpy}", "--threads N", "--quiet"):
+    for option in ("--out DIR", "--layers N", "--backend {auto,cuda,cpu,numpy}", "--threads N", "--quiet"):
         assert option in shown
 
 
@@ -128,7 +128,7 @@ def test_a_backend_that_cannot_run(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 @pytest.mark.parametrize(
     ("variable", "message"),
     [
-        ("REDUNET_BACKEND", "redunet: REDUNET_BACKEND is 'fast'; expected one of 'auto', 'cpu', 'numpy'\n"),
+        ("REDUNET_BACKEND", "redunet: REDUNET_BACKEND is 'fast'; expected one of 'auto', 'cuda', 'cpu', 'numpy'\n"),
         ("REDUNET_NUM_THREADS", "redunet: REDUNET_NUM_THREADS is 'fast'; expected an integer >= 1\n"),
     ],
 )

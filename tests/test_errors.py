@@ -150,7 +150,7 @@ OPTIONS = [
     ({"n_threads": "all"}, TypeError, "n_threads is 'all' of type str; expected an integer"),
     ({"dtype": "float16"}, TypeError, "dtype is float16; expected float32, float64, complex64 or complex128"),
     ({"dtype": int}, TypeError, "dtype is int64; expected float32, float64, complex64 or complex128"),
-    ({"backend": "gpu"}, ValueError, "backend is 'gpu'; expected one of 'auto', 'cpu', 'numpy'"),
+    ({"backend": "gpu"}, ValueError, "backend is 'gpu'; expected one of 'auto', 'cuda', 'cpu', 'numpy'"),
 ]
 
 LABELS = [

@@ -195,6 +195,8 @@ def test_a_signal_handler_that_returns_lets_the_build_go_on(backend):
 @needs_posix
 def test_fork_after_a_threaded_build(backend):
     """A forked child has none of its parent's threads; a build there must not wait for them."""
+    if backend == "cuda":
+        pytest.skip("CUDA does not survive a fork; see the next test")
     out = output(f"""
         import multiprocessing, warnings, numpy as np, redunet as rn
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # newer Pythons, any threads
@@ -213,6 +215,28 @@ def test_fork_after_a_threaded_build(backend):
             print(len(same), all(same))
     """)
     assert out == "10 True\n"
+
+
+@needs_posix
+def test_cuda_says_that_it_does_not_survive_a_fork(backend):
+    """And `auto` computes on the processor in the child."""
+    if backend != "cuda":
+        pytest.skip("the others do")
+    out = output("""
+        import os, warnings, numpy as np, redunet as rn
+        warnings.simplefilter("ignore", DeprecationWarning)
+        X, y = np.eye(4), np.arange(4) % 2
+        rn.build(X, y, n_layers=1, backend="cuda")
+        if os.fork() == 0:
+            try:
+                rn.build(X, y, n_layers=1, backend="cuda")
+            except RuntimeError as error:
+                print("forked" in str(error), "spawn" in str(error), rn.build(X, y, n_layers=1)[0].backend != "cuda")
+        else:
+            os.wait()
+            print(rn.build(X, y, n_layers=1, backend="cuda")[0].backend)
+    """)
+    assert out == "True True True\ncuda\n"
 
 
 @needs_proc

@@ -496,7 +496,8 @@ bool is_device_memory(const void* p, std::size_t bytes) {
   auto after = all.upper_bound(at);
   if (after == all.begin()) return false;
   --after;
-  return at + bytes <= after->first + after->second;
+  const auto begin = static_cast<std::size_t>(at - after->first);
+  return begin <= after->second && bytes <= after->second - begin;
 }
 
 void run_grid(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, const void* kernel,

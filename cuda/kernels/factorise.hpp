@@ -43,7 +43,7 @@ constexpr std::size_t factorise_shared(int n) {
 }
 
 template <class N>
-__global__ void __launch_bounds__(kWarp* kFactoriseWarps) factorise_kernel(Factorise<N> q) {
+__global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Factorise<N> q) {
   using T = Real<N>;
   SharedMemory shared;
   const int n = q.n, step = factorise_stride<N>(n);
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps) factorise_kernel(Facto
     for (int i = warp; i < n; i += n_warps)
       for (int j = lane; j < n; j += kWarp)
         L[index_t{i} * q.out_ld + j] = j < i    ? A[i * step + j]
-                                       : j == i ? number<N>(T(1) / reciprocal[i])
+                                       : j == i ? number<N>(square_root(real_part(A[i * step + i])))
                                                 : number<N>(0);
   }
   if (q.W == nullptr && q.inverse == nullptr) return;

@@ -13,21 +13,12 @@ struct Progress {
   int layer, slot;
 };
 
-inline __global__ void advance_kernel(Progress* progress, int n_slots) {
-  progress->layer += 1;
-  progress->slot = (progress->slot + 1) % n_slots;
-}
-inline __global__ void set_progress_kernel(Progress* progress, int layer, int slot, double* etas, double eta) {
-  *progress = {layer, slot};
-  if (etas != nullptr) etas[layer] = eta;
-}
-
 constexpr int kGramThreads = 128;
 
 // The lower triangle of G[j + 1][p] (C, C) = sum over the samples of class j, begin[j] .. begin[j + 1], of w_i v v*.
 // One block per (p, j).
 template <class N, int C>
-__global__ void __launch_bounds__(kGramThreads)
+__global__ void __launch_bounds__(kGramThreads, 2)
     few_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G) {
   constexpr int kEntries = C * (C + 1) / 2, kWarps = kGramThreads / kWarp;
   SharedMemory shared;
@@ -93,7 +84,7 @@ constexpr std::size_t few_sweep_shared(int k) {
 }
 
 template <class N, int C>
-__global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> q) {
+__global__ void __launch_bounds__(kWarp* kFewRows, 2) few_sweep_kernel(FewSweep<N> q) {
   using T = Real<N>;
   SharedMemory shared;
   T* rho = shared.array<T>(index_t{q.k} * kFewRows * kWarp);  // [k][kFewRows][kWarp]; then its first row is pi
@@ -113,13 +104,17 @@ __global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> 
   };
 
   if (q.given == nullptr) {
+    REDUNET_NO_UNROLL
     for (int j = 0; j < q.k; ++j) rho[(j * kFewRows + y) * kWarp + x] = 0;
+    REDUNET_NO_UNROLL
     for (int p = y; p < q.F && here; p += kFewRows) {
       N v[C];
       load_sample(p, v);
+      REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) {
         const N* A = E + (index_t{j + 1} * q.F + p) * C * C;
         T square = 0;
+        REDUNET_NO_UNROLL
         for (int c = 0; c < C; ++c) square += squared(row_times(A + c * C, v));
         rho[(j * kFewRows + y) * kWarp + x] += q.weights[p] * square;
       }
@@ -127,6 +122,7 @@ __global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> 
     __syncthreads();
     if (y == 0) {
       T least = 0, sum = 0;
+      REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) {
         T square = 0;
         for (int other = 0; other < kFewRows; ++other) square += rho[(j * kFewRows + other) * kWarp + x];
@@ -134,37 +130,43 @@ __global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> 
         rho[j * kFewRows * kWarp + x] = norm;
         if (j == 0 || norm < least) least = norm;
       }
+      REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) {
         const T e = exponential(q.lambda * (least - rho[j * kFewRows * kWarp + x]));
         rho[j * kFewRows * kWarp + x] = e;
         sum += e;
       }
+      REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] /= sum;
     }
   } else if (y == 0) {
+    REDUNET_NO_UNROLL
     for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] = here ? q.given[index_t{j} * q.m + i] : T(0);
   }
   __syncthreads();
-  if (y == 0 && here && q.pi != nullptr)
-    for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
+  if (y == 0 && here && q.pi != nullptr) REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
 
   const T eta = static_cast<T>(q.etas[layer]);
   T sum = 0;
+  REDUNET_NO_UNROLL
   for (int p = y; p < q.F && here; p += kFewRows) {
-    N v[C], step[C];
+    N v[C];
     load_sample(p, v);
-    for (int c = 0; c < C; ++c) step[c] = row_times(E + (index_t{p} * C + c) * C, v);
-    for (int j = 0; j < q.k; ++j) {
-      const T pi = rho[j * kFewRows * kWarp + x];
-      if (pi == 0) continue;
-      const T by = -static_cast<T>(q.gammas[j]) * pi;
-      const N* A = E + (index_t{j + 1} * q.F + p) * C * C;
-      for (int c = 0; c < C; ++c) step[c] = add_scaled(step[c], by, row_times(A + c * C, v));
-    }
+    REDUNET_NO_UNROLL
     for (int c = 0; c < C; ++c) {
-      const N z = add_scaled(v[c], eta, step[c]);
+      const index_t row = (index_t{p} * C + c) * C;
+      N step = row_times(E + row, v);
+      REDUNET_NO_UNROLL
+      for (int j = 0; j < q.k; ++j) {
+        const T pi = rho[j * kFewRows * kWarp + x];
+        if (pi == 0) continue;
+        const N* A = E + index_t{j + 1} * q.F * C * C;
+        step = add_scaled(step, -static_cast<T>(q.gammas[j]) * pi, row_times(A + row, v));
+      }
+      N& z = q.V[(index_t{p} * C + c) * q.m + i];  // v[c], but registers have no index
+      z = add_scaled(z, eta, step);
       sum += q.weights[p] * squared(z);
-      q.V[(index_t{p} * C + c) * q.m + i] = z;
     }
   }
   norms[y * kWarp + x] = sum;
@@ -172,6 +174,7 @@ __global__ void __launch_bounds__(kWarp* kFewRows) few_sweep_kernel(FewSweep<N> 
   T square = 0;
   for (int other = 0; other < kFewRows; ++other) square += norms[other * kWarp + x];
   const T norm = square_root(square), by = T(1) / (norm > q.smallest ? norm : q.smallest);
+  REDUNET_NO_UNROLL
   for (int p = y; p < q.F && here; p += kFewRows)
     for (int c = 0; c < C; ++c) {
       N& z = q.V[(index_t{p} * C + c) * q.m + i];

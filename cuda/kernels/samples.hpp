@@ -14,7 +14,7 @@ constexpr int kTransposeRows = 8;
 // to[f][c][i] = from[order[i]][c][f], or back: to[order[i]][c][f] = from[f][c][i]. One block per 32 x 32 tile of (f, i)
 // of one channel (blockIdx.z).
 template <class N>
-__global__ void __launch_bounds__(kWarp* kTransposeRows)
+__global__ void __launch_bounds__(kWarp* kTransposeRows, 4)
     transpose_kernel(const N* from, N* to, const int* order, index_t m, index_t C, index_t F, bool back) {
   SharedMemory shared;
   N* tile = shared.array<N>(kWarp * (kWarp + 1));
@@ -85,7 +85,7 @@ __device__ inline T sum_over_y(T value, T* shared) {
 
 // partial[chunk][j][i] = sum over the rows of a chunk of w_p |response of class j|^2. Block (chunk, class, 32 samples).
 template <class N>
-__global__ void __launch_bounds__(kWarp* kSampleRows) response_norms_kernel(Responses<N> q, Real<N>* partial, int k) {
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4) response_norms_kernel(Responses<N> q, Real<N>* partial, int k) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
@@ -138,7 +138,7 @@ struct Move {
 };
 
 template <class N>
-__global__ void __launch_bounds__(kWarp* kSampleRows) move_kernel(Responses<N> q, Move<N> move) {
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N> q, Move<N> move) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kWarp* kSampleRows) move_kernel(Responses<N> q
 
 // v <- v / max(||v||, smallest)
 template <class N>
-__global__ void __launch_bounds__(kWarp* kSampleRows)
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     normalise_kernel(N* V, index_t ld, index_t rows, int m, const Real<N>* partial, index_t chunks,
                      index_t rows_per_chunk, Real<N> smallest) {
   using T = Real<N>;
@@ -177,41 +177,6 @@ __global__ void __launch_bounds__(kWarp* kSampleRows)
   const index_t begin = index_t{blockIdx.y} * rows_per_chunk;
   const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
   for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) V[row * ld + i] = scaled(by, V[row * ld + i]);
-}
-
-// rates[number] = sum_p w_p logdets[place[number]][p] * by; where one is not finite and nothing was noted yet, notes
-// (layer, number, frequency). One block.
-constexpr int kRatesThreads = 128;
-
-inline __global__ void __launch_bounds__(kRatesThreads)
-    rates_kernel(const double* logdets, const int* place, int numbers, int F, const double* weights, double by,
-                 double* rates, const int* layer, int given_layer, int* noted) {
-  SharedMemory shared;
-  double* sums = shared.array<double>(kRatesThreads);
-  int* first = shared.array<int>(kRatesThreads);
-  const int t = static_cast<int>(threadIdx.x), at = layer == nullptr ? given_layer : *layer;
-  for (int number = 0; number < numbers; ++number) {
-    double sum = 0;
-    int bad = F;
-    for (int p = t; p < F; p += kRatesThreads) {
-      const double logdet = logdets[index_t{place[number]} * F + p];
-      sum += weights[p] * logdet;
-      if (!is_finite(logdet) && p < bad) bad = p;
-    }
-    sums[t] = sum, first[t] = bad;
-    for (int half = kRatesThreads / 2; half > 0; half /= 2) {
-      __syncthreads();
-      if (t < half) {
-        sums[t] += sums[t + half];
-        first[t] = first[t] < first[t + half] ? first[t] : first[t + half];
-      }
-    }
-    if (t == 0) {
-      rates[index_t{at} * numbers + number] = sums[0] * by;
-      if (first[0] < F && noted[0] < 0) noted[0] = at, noted[1] = number, noted[2] = first[0];
-    }
-    __syncthreads();
-  }
 }
 
 }  // namespace redunet::cuda

@@ -1,0 +1,17 @@
+// Which layer is being made. For one file to include: not templates.
+#pragma once
+
+#include "few_channels.hpp"
+
+namespace redunet::cuda {
+
+static __global__ void advance_kernel(Progress* progress, int n_slots) {
+  progress->layer += 1;
+  progress->slot = (progress->slot + 1) % n_slots;
+}
+static __global__ void set_progress_kernel(Progress* progress, int layer, int slot, double* etas, double eta) {
+  *progress = {layer, slot};
+  if (etas != nullptr) etas[layer] = eta;
+}
+
+}  // namespace redunet::cuda
