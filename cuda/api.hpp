@@ -7,10 +7,10 @@
 
 #include <cstddef>
 
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
-#elif !defined(REDUNET_CUDA_CONFORMITY)
+#ifdef REDUNET_EMULATED
 #include "emulation/runtime.hpp"
+#else
+#include <cuda_runtime.h>
 #endif
 
 #ifndef REDUNET_CUDA_CONFORMITY

@@ -23,7 +23,7 @@ constexpr std::size_t kSharedAlignment = 16;
 
 }  // namespace redunet::cuda
 
-#ifdef __CUDACC__
+#ifndef REDUNET_EMULATED
 
 #define REDUNET_UNROLL _Pragma("unroll")
 #define REDUNET_NO_UNROLL _Pragma("unroll 1")
@@ -35,6 +35,7 @@ __host__ __device__ constexpr std::size_t shared_bytes(index_t n) {
   return (static_cast<std::size_t>(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
 }
 
+#ifdef __CUDACC__
 class SharedMemory {
  public:
   template <class T>
@@ -53,6 +54,7 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, A... arguments) {
   kernel<<<grid, block, shared, stream>>>(arguments...);
 }
+#endif
 
 // Lets a kernel ask for more dynamic shared memory than 48 KiB.
 template <class... P>
