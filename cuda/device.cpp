@@ -28,7 +28,7 @@ void check(cufftResult result, const char* call, const char* file, int line) {
 
 std::string in_gib(std::size_t bytes) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
+  std::snprintf(text, sizeof text, "%.3g GiB", static_cast<double>(bytes) / (1 << 30));
   return text;
 }
 

@@ -85,7 +85,8 @@ __device__ inline T sum_over_y(T value, T* shared) {
 
 // partial[chunk][j][i] = sum over the rows of a chunk of w_p |response of class j|^2. Block (chunk, class, 32 samples).
 template <class N>
-__global__ void __launch_bounds__(kWarp* kSampleRows, 4) response_norms_kernel(Responses<N> q, Real<N>* partial, int k) {
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4)
+    response_norms_kernel(Responses<N> q, Real<N>* partial, int k) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
