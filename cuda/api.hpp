@@ -7,30 +7,20 @@
 
 #include <cstddef>
 
-#ifdef REDUNET_EMULATED
+#if defined(REDUNET_CONFORMITY)
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <cufft.h>
+#elif defined(REDUNET_EMULATED)
 #include "emulation/runtime.hpp"
+#include "library_types.hpp"
 #else
 #include <cuda_runtime.h>
+
+#include "library_types.hpp"
 #endif
 
-#ifndef REDUNET_CUDA_CONFORMITY
-extern "C" {
-struct cublasContext;
-}
-using cublasHandle_t = cublasContext*;
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7 };
-enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_OP_C = 2 };
-using cuComplex = float2;
-using cuDoubleComplex = double2;
-
-using cufftHandle = int;
-using cufftReal = float;
-using cufftDoubleReal = double;
-using cufftComplex = float2;
-using cufftDoubleComplex = double2;
-enum cufftResult { CUFFT_SUCCESS = 0, CUFFT_INVALID_PLAN = 1, CUFFT_INVALID_TYPE = 3, CUFFT_INVALID_VALUE = 4 };
-enum cufftType { CUFFT_R2C = 0x2a, CUFFT_C2R = 0x2c, CUFFT_D2Z = 0x6a, CUFFT_Z2D = 0x6c };
-#endif
+// clang-format off
 
 #define REDUNET_GEMM(X, letter, number)                                                                      \
   X(cublas##letter##gemmStridedBatched, cublasStatus_t,                                                      \
@@ -77,3 +67,4 @@ enum cufftType { CUFFT_R2C = 0x2a, CUFFT_C2R = 0x2c, CUFFT_D2Z = 0x6a, CUFFT_Z2D
   X(cudaGraphLaunch, cudaError_t, (cudaGraphExec_t, cudaStream_t))                                 \
   X(cudaGraphDestroy, cudaError_t, (cudaGraph_t))                                                  \
   X(cudaGraphExecDestroy, cudaError_t, (cudaGraphExec_t))
+// clang-format on

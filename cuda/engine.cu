@@ -394,6 +394,11 @@ const N* as(const T* p) {
 
 }  // namespace
 
+void open_libraries() {
+  cublas();
+  cufft();
+}
+
 template <class T>
 index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll) {
   return with_numbers<T>(sizes.planes,

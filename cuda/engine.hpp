@@ -35,6 +35,8 @@ void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, 
 
 // Why no device can be used, or "".
 std::string why_unusable();
+// Opens cuBLAS and cuFFT, which the first call that needs them does otherwise; throws CudaError.
+void open_libraries();
 void set_library_folder(std::string folder);
 
 }  // namespace redunet::cuda

@@ -1,5 +1,5 @@
-// The Python module redunet._cuda: the contract on the CUDA engine, or, where REDUNET_EMULATED is set, on the same sources
-// run on the host, for tests.
+// The Python module redunet._cuda: the contract on the CUDA engine, or, where REDUNET_EMULATED is set, on the same
+// sources run on the host, for tests.
 
 #include <mutex>
 
@@ -71,5 +71,6 @@ PYBIND11_MODULE(_cuda, m) {
   bindings::define_backend<CudaEngine>(m);
   m.attr("emulated") = kEmulated;
   m.def("why_unusable", cuda::why_unusable);
+  m.def("open_libraries", cuda::open_libraries);
   m.def("set_library_folder", cuda::set_library_folder, py::arg("folder"));
 }

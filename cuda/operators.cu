@@ -42,7 +42,7 @@ void Spectrum<N>::write(N* to) const {
          order_.get(), m, C, F, true);
   REDUNET_CHECK(cudaGetLastError());
   raw.download(to);
-  if constexpr (!fault(3)) Device::get().synchronise();
+  Device::get().synchronise();
 }
 
 template <class N>
@@ -246,11 +246,11 @@ void OperatorBuilder<N>::sum_rates(const int* layer, int given) {
 template <class N>
 void OperatorBuilder<N>::rates(int begin, int end, double* to, bool name_layer) {
   const index_t k1 = problem_.n_classes() + 1;
-  int noted[3];
+  int noted[3] = {0, 0, 0};
   noted_.download(noted);
   REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, position((end - begin) * k1) * sizeof(double),
                                 cudaMemcpyDeviceToHost, Device::get().stream()));
-  Device::get().synchronise();
+  if constexpr (!fault(3)) Device::get().synchronise();
   if (noted[0] < 0) return;
   throw NotPositiveDefinite((name_layer ? "layer " + std::to_string(noted[0]) + ", " : "") +
                             (noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) + ", frequency " +

@@ -48,7 +48,9 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-constexpr unsigned cudaStreamNonBlocking = 1;
+
+#ifndef REDUNET_CONFORMITY
+#define cudaStreamNonBlocking 0x01U
 
 // The words that CUDA adds to the language.
 #define __global__
@@ -56,3 +58,4 @@ constexpr unsigned cudaStreamNonBlocking = 1;
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#endif
