@@ -25,7 +25,8 @@ constexpr unsigned kAllLanes = 0xffffffffU;
 #ifndef REDUNET_MUTANT
 #define REDUNET_MUTANT 0
 #endif
-constexpr bool fault(int number) { return REDUNET_MUTANT == number; }
+template <int Number>
+constexpr bool kFault = REDUNET_MUTANT == Number;
 
 // Arrays in shared memory begin at multiples of this.
 constexpr std::size_t kSharedAlignment = 16;

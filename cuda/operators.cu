@@ -178,7 +178,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     if (total_is_sum_ && slot == 0) continue;
     const Members<N>& members = members_[position(number)];
     const N* V = samples(features, members, ld, stride);
-    gemm<N>(Op::kNone, fault(5) ? Op::kTranspose : Op::kAdjoint, C, C, members.count, 1, {V, ld, stride},
+    gemm<N>(Op::kNone, kFault<5> ? Op::kTranspose : Op::kAdjoint, C, C, members.count, 1, {V, ld, stride},
             {V, ld, stride}, 0, {grams_.get() + slot * F * C * C, C, C * C}, F);
   }
   Factorise<N> dense{};
@@ -250,7 +250,7 @@ void OperatorBuilder<N>::rates(int begin, int end, double* to, bool name_layer) 
   noted_.download(noted);
   REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, position((end - begin) * k1) * sizeof(double),
                                 cudaMemcpyDeviceToHost, Device::get().stream()));
-  if constexpr (!fault(3)) Device::get().synchronise();
+  if constexpr (!kFault<3>) Device::get().synchronise();
   if (noted[0] < 0) return;
   throw NotPositiveDefinite((name_layer ? "layer " + std::to_string(noted[0]) + ", " : "") +
                             (noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) + ", frequency " +

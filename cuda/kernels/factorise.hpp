@@ -39,7 +39,7 @@ __host__ __device__ constexpr int factorise_stride(int n) {
 
 template <class N>
 constexpr std::size_t factorise_shared(int n) {
-  return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + (fault(6) ? 0 : shared_bytes<Real<N>>(n));
+  return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + (kFault<6> ? 0 : shared_bytes<Real<N>>(n));
 }
 
 template <class N>
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
     if (lane == 0 && warp == 0) reciprocal[j] = by;
     for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
       A[i * step + j] = scaled(by, A[i * step + j]);
-    if constexpr (!fault(1)) __syncthreads();
+    if constexpr (!kFault<1>) __syncthreads();
     for (int i = j + 1 + warp; i < n; i += n_warps) {
       const N x = scaled(T(-1), A[i * step + j]);
       for (int l = j + 1 + lane; l <= i; l += kWarp)
