@@ -21,7 +21,7 @@ from redunet._backends import status
 
 AUTHORS = "authors"
 EXPERTS = ("PyTorch expert", "PyTorch expert, factored", "NumPy expert", "NumPy expert, factored")
-PACKAGE = ("redunet numpy", "redunet cpu")
+PACKAGE = ("redunet numpy", "redunet cpu", "redunet cuda")
 NAMES = (*PACKAGE, AUTHORS, *EXPERTS)
 
 

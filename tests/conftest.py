@@ -1,7 +1,8 @@
 """What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
 
 The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda where
-a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only.
+a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only;
+REDUNET_REQUIRE_CUDA=1 makes it a failure that CUDA can't be used.
 Where the environment variable CI is set, a missing engine or missing reference data fails instead of
 skipping.
 """
@@ -39,7 +40,8 @@ settings.load_profile("redunet")
 
 
 def _backends() -> list[str]:
-    cuda = ["cuda"] if status()["cuda"] == "available" else []
+    wanted = os.environ.get("REDUNET_REQUIRE_CUDA") or status()["cuda"] == "available"
+    cuda = ["cuda"] if wanted else []
     if os.environ.get("REDUNET_TEST_BACKENDS") == "cuda":
         return ["cuda"]
     return [*_others(), *cuda]

@@ -49,7 +49,7 @@ def _load(name: str) -> tuple[Backend | None, str]:
 def _cuda_unusable(module: Any) -> str:
     """Why CUDA can't be used, or "". Asking starts the driver, which does not survive a fork."""
     if _forked_after_cuda:
-        return "CUDA was started before this process was forked; use multiprocessing's \"spawn\" or \"forkserver\""
+        return 'CUDA was started before this process was forked; use multiprocessing\'s "spawn" or "forkserver"'
     reason: str = module.why_unusable()
     if reason:
         return reason
