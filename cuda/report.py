@@ -1,8 +1,9 @@
-"""Registers, shared memory and occupancy of every kernel, from what `ptxas -v` printed while it was built. No GPU is needed.
+"""Registers, shared memory and occupancy of every kernel, from what `ptxas -v` printed; no GPU is needed.
 
     cmake --build build 2>&1 | tee build.log && python cuda/report.py build.log
 
-Fails where a kernel spills, uses local memory, exceeds its registers, falls below its occupancy, or is not in the table.
+Fails where a kernel spills, uses local memory, exceeds its registers, falls below its occupancy, or is not in the
+table.
 """
 
 from __future__ import annotations
@@ -80,10 +81,12 @@ class Kernel:
 
     @property
     def launch(self) -> Launch | None:
+        """How it is launched; None if the table does not say."""
         return LAUNCHES.get(self.name.split("<")[0])
 
     @property
     def number_bytes(self) -> int:
+        """Of its type N."""
         return (8 if "double" in self.name or "<" not in self.name else 4) * (2 if "Complex" in self.name else 1)
 
     def occupancy(self) -> tuple[int, float]:
@@ -107,24 +110,15 @@ def kernels(log: str) -> Iterator[Kernel]:
         re.S,
     )
     found = pattern.findall(log)
-    names = subprocess.run(
-        ["c++filt"], input="\n".join(f[0] for f in found), capture_output=True, text=True, check=True
-    )
-    for plain, (_, architecture, stack, stores, loads, registers, rest) in zip(
-        names.stdout.splitlines(), found, strict=True
-    ):
+    mangled = "\n".join(name for name, *_ in found)
+    names = subprocess.run(["c++filt"], input=mangled, capture_output=True, text=True, check=True).stdout.splitlines()
+    for plain, (_, architecture, stack, stores, loads, registers, rest) in zip(names, found, strict=True):
+        name = re.sub(r"redunet::cuda::|^void ", "", plain).partition("(")[0]
         shared = re.search(r"(\d+) bytes smem", rest)
-        name = re.sub(
-            r"redunet::cuda::|^void |\(.*|\(anonymous namespace\)::", "", plain.replace("(anonymous namespace)::", "")
+        numbers = (
+            int(n) for n in (architecture, registers, stack, int(stores) + int(loads), shared[1] if shared else 0)
         )
-        yield Kernel(
-            name,
-            int(architecture),
-            int(registers),
-            int(stack),
-            int(stores) + int(loads),
-            int(shared[1]) if shared else 0,
-        )
+        yield Kernel(name, *numbers)
 
 
 def complaints(kernel: Kernel) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
 
-The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda where
-a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only;
+The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda
+where a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only;
 REDUNET_REQUIRE_CUDA=1 makes it a failure that CUDA can't be used.
 Where the environment variable CI is set, a missing engine or missing reference data fails instead of
 skipping.

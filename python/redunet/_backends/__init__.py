@@ -1,7 +1,7 @@
 """Choosing the backend: `select` is the one place that does.
 
-``auto`` takes ``_cuda`` when a device answers, else the compiled ``_cpu`` engine when it is there, else NumPy, and never
-fails. A backend that is asked for by name and can't run is an error that says why.
+``auto`` takes ``_cuda`` when a device answers, else the compiled ``_cpu`` engine when it is there, else NumPy, and
+never fails. A backend that is asked for by name and can't run is an error that says why.
 """
 
 from __future__ import annotations
