@@ -2,7 +2,8 @@
 // and shape without converting, releases the GIL, calls, and returns. Included by the module.cpp of each engine.
 //
 // An Engine is made for one call, without the GIL, from the number of threads and has
-//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...).
+//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...),
+// and derives from HostFeatures, or says by the same functions where else features may lie.
 #pragma once
 
 #include <pybind11/functional.h>
@@ -56,11 +57,42 @@ inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
+// Numbers in C order: features V, or matrices.
+struct Numbers {
+  py::dtype dtype;
+  std::vector<index_t> shape;
+  void* data;
+};
+
+inline std::vector<index_t> shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
+
+inline Numbers numbers_of(const py::object& object, const char* name) {
+  if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + " is not an array");
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if ((array.flags() & py::array::c_style) == 0) throw py::type_error(std::string(name) + " is not C-contiguous");
+  return {array.dtype(), shape_of(array), const_cast<void*>(array.data())};
+}
+
+// Features in arrays of NumPy.
+struct HostFeatures {
+  static Numbers features(const py::object& V) { return numbers_of(V, "V"); }
+  // The same, that may be written to.
+  static Numbers writable(const py::object& V) {
+    Numbers numbers = numbers_of(V, "V");
+    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error("V is read-only");
+    return numbers;
+  }
+  // New ones of the same dtype and shape, beside these.
+  static py::object like(const py::object& V) {
+    const Numbers numbers = features(V);
+    return py::array(numbers.dtype, numbers.shape);
+  }
+};
+
 // Calls f(T{}, planes) for the scalar type and planes of a dtype.
 template <class F>
-auto with_type(const py::array& array, const char* name, const F& f) {
-  if ((array.flags() & py::array::c_style) == 0) throw py::type_error(std::string(name) + " is not C-contiguous");
-  switch (array.dtype().char_()) {
+auto with_type(const py::dtype& dtype, const char* name, const F& f) {
+  switch (dtype.char_()) {
     case 'f':
       return f(float{}, index_t{1});
     case 'd':
@@ -74,9 +106,9 @@ auto with_type(const py::array& array, const char* name, const F& f) {
   }
 }
 
-inline Sizes sizes_of(const py::array& V, index_t planes) {
-  if (V.ndim() != 3) throw py::value_error("V is not an (m, C, F) array");
-  return {V.shape(0), V.shape(1), V.shape(2), planes};
+inline Sizes sizes_of(const Numbers& V, index_t planes) {
+  if (V.shape.size() != 3) throw py::value_error("V is not an (m, C, F) array");
+  return {V.shape[0], V.shape[1], V.shape[2], planes};
 }
 
 inline std::vector<index_t> dense_shape(const OperatorLayout& layout, index_t n_layers) {
@@ -94,14 +126,15 @@ T* mutable_data(py::array& array) {
 inline py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
 
 template <class Engine>
-py::object build_network(py::array V, const py::object& from, const py::object& etas, index_t n_layers, double lam,
-                         bool given, bool keep, const py::object& on_layer, int n_threads) {
+py::object build_network(const py::object& into, const py::object& from, const py::object& etas, index_t n_layers,
+                         double lam, bool given, bool keep, const py::object& on_layer, int n_threads) {
   const Problem problem = problem_of(from);
-  return with_type(V, "V", [&]<class T>(T, index_t planes) -> py::object {
+  const Numbers V = Engine::writable(into);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::object {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout(sizes, problem.ranks);
     const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
-    py::array dense(V.dtype(), dense_shape(layout, kept)), factors(V.dtype(), factors_shape(layout, kept));
+    py::array dense(V.dtype, dense_shape(layout, kept)), factors(V.dtype, factors_shape(layout, kept));
     Doubles rates({n_layers + 1, k1}), taken(n_layers);
     BuildRequest<T> request{n_layers,
                             data_of<double>(etas, "etas"),
@@ -119,7 +152,7 @@ py::object build_network(py::array V, const py::object& from, const py::object& 
         const py::gil_scoped_acquire gil;
         return on_layer(layer, Doubles(k1, row)).cast<bool>();
       };
-    T* features = mutable_data<T>(V);
+    T* features = static_cast<T*>(V.data);
     index_t built;
     {
       const py::gil_scoped_release release;
@@ -136,8 +169,9 @@ py::object build_network(py::array V, const py::object& from, const py::object& 
 }
 
 template <class Engine>
-Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
-  return with_type(V, "V", [&]<class T>(T, index_t planes) {
+Doubles apply_network(const py::object& into, const py::object& operators, int n_threads) {
+  const Numbers V = Engine::writable(into);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout(sizes, operators.attr("ranks").cast<std::vector<index_t>>());
     const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
@@ -145,8 +179,7 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
     const Doubles etas = doubles("etas");
     const index_t n_layers = etas.shape(0);
     const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
-      return array.dtype().equal(V.dtype()) && (array.flags() & py::array::c_style) != 0 &&
-             std::vector<index_t>(array.shape(), array.shape() + array.ndim()) == shape;
+      return array.dtype().equal(V.dtype) && (array.flags() & py::array::c_style) != 0 && shape_of(array) == shape;
     };
     if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
       throw py::value_error("the operators do not fit V");
@@ -154,7 +187,7 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
     const auto lam = operators.attr("lam").cast<double>();
     Doubles assignments({sizes.m, gammas.shape(0)});
     std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
-    T* features = mutable_data<T>(V);
+    T* features = static_cast<T*>(V.data);
     double* pi = assignments.mutable_data();
     const Shortcuts with = shortcuts;
     {
@@ -168,18 +201,19 @@ Doubles apply_network(py::array V, const py::object& operators, int n_threads) {
 }
 
 template <class Engine>
-py::tuple operators_of_layer(const py::array& V, const py::object& from, bool keep, int n_threads) {
+py::tuple operators_of_layer(const py::object& at, const py::object& from, bool keep, int n_threads) {
   const Problem problem = problem_of(from);
-  return with_type(V, "V", [&]<class T>(T, index_t planes) -> py::tuple {
+  const Numbers V = Engine::features(at);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::tuple {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout(sizes, problem.ranks);
     std::vector<index_t> dense_sizes = dense_shape(layout, keep), factor_sizes = factors_shape(layout, keep);
-    py::array dense(V.dtype(), dense_sizes), factors(V.dtype(), factor_sizes);
+    py::array dense(V.dtype, dense_sizes), factors(V.dtype, factor_sizes);
     Doubles rates(problem.n_classes() + 1);
     std::optional<LayerOperators<T>> out;
     if (keep) out = LayerOperators<T>{mutable_data<T>(dense), mutable_data<T>(factors)};
     {
-      const T* features = static_cast<const T*>(V.data());
+      const T* features = static_cast<const T*>(V.data);
       double* row = rates.mutable_data();
       const py::gil_scoped_release release;
       Engine(n_threads).template layer_operators<T>(problem, sizes, features, out, row);
@@ -190,25 +224,25 @@ py::tuple operators_of_layer(const py::array& V, const py::object& from, bool ke
 }
 
 template <class Engine>
-py::array gradient_of(const py::array& V, const py::object& from, int n_threads) {
+py::object gradient_of(const py::object& at, const py::object& from, int n_threads) {
   const Problem problem = problem_of(from);
-  return with_type(V, "V", [&]<class T>(T, index_t planes) {
+  const Numbers V = Engine::features(at);
+  py::object gradient = Engine::like(at);
+  with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
-    py::array gradient(V.dtype(), std::vector<index_t>{sizes.m, sizes.C, sizes.F});
-    const T* features = static_cast<const T*>(V.data());
-    T* out = mutable_data<T>(gradient);
-    {
-      const py::gil_scoped_release release;
-      Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
-    }
-    return gradient;
+    const T* features = static_cast<const T*>(V.data);
+    T* out = static_cast<T*>(Engine::writable(gradient).data);
+    const py::gil_scoped_release release;
+    Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
   });
+  return gradient;
 }
 
 // One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
 template <class Engine>
 void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int n_threads) {
-  with_type(A, "A", [&]<class T>(T, index_t planes) {
+  if ((A.flags() & py::array::c_style) == 0) throw py::type_error("A is not C-contiguous");
+  with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
     const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
     const T* from = static_cast<const T*>(A.data());
     T* to = mutable_data<T>(out);
@@ -217,9 +251,7 @@ void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int 
   });
 }
 
-inline py::array like(const py::array& A) {
-  return py::array(A.dtype(), std::vector<index_t>(A.shape(), A.shape() + A.ndim()));
-}
+inline py::array like(const py::array& A) { return py::array(A.dtype(), shape_of(A)); }
 
 // Defines the functions of the contract, and set_shortcuts for tests.
 template <class Engine>
@@ -237,13 +269,13 @@ void define_backend(py::module_& m) {
   m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "layer_operators",
-      [](const py::array& V, const py::object& problem, int n_threads) {
+      [](const py::object& V, const py::object& problem, int n_threads) {
         return operators_of_layer<Engine>(V, problem, true, n_threads);
       },
       py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "rates",
-      [](const py::array& V, const py::object& problem, int n_threads) {
+      [](const py::object& V, const py::object& problem, int n_threads) {
         return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
       },
       py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));

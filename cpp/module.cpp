@@ -9,7 +9,7 @@ using namespace redunet;
 
 namespace {
 
-class CpuEngine {
+class CpuEngine : public bindings::HostFeatures {
  public:
   explicit CpuEngine(int n_threads) : n_threads_(n_threads) {}
 

@@ -44,7 +44,9 @@
   X(cufftExecR2C, cufftResult, (cufftHandle, cufftReal*, cufftComplex*))                                   \
   X(cufftExecC2R, cufftResult, (cufftHandle, cufftComplex*, cufftReal*))                                   \
   X(cufftExecD2Z, cufftResult, (cufftHandle, cufftDoubleReal*, cufftDoubleComplex*))                       \
-  X(cufftExecZ2D, cufftResult, (cufftHandle, cufftDoubleComplex*, cufftDoubleReal*))
+  X(cufftExecZ2D, cufftResult, (cufftHandle, cufftDoubleComplex*, cufftDoubleReal*))                       \
+  X(cufftExecC2C, cufftResult, (cufftHandle, cufftComplex*, cufftComplex*, int))                           \
+  X(cufftExecZ2Z, cufftResult, (cufftHandle, cufftDoubleComplex*, cufftDoubleComplex*, int))
 
 // X(name, result, (arguments)); these are called by name.
 #define REDUNET_RUNTIME_ENTRIES(X)                                                                 \
@@ -57,6 +59,7 @@
   X(cudaGetLastError, cudaError_t, ())                                                             \
   X(cudaMalloc, cudaError_t, (void**, std::size_t))                                                \
   X(cudaFree, cudaError_t, (void*))                                                                \
+  X(cudaPointerGetAttributes, cudaError_t, (cudaPointerAttributes*, const void*))                  \
   X(cudaStreamCreateWithFlags, cudaError_t, (cudaStream_t*, unsigned))                             \
   X(cudaStreamDestroy, cudaError_t, (cudaStream_t))                                                \
   X(cudaStreamSynchronize, cudaError_t, (cudaStream_t))                                            \

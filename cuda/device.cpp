@@ -44,10 +44,9 @@ std::string why_unusable() {
 
 Device::Device() {
   if (const std::string reason = why_unusable(); !reason.empty()) throw CudaError(reason);
-  int device = 0;
-  REDUNET_CHECK(cudaGetDevice(&device));
-  REDUNET_CHECK(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
-  REDUNET_CHECK(cudaDeviceGetAttribute(&shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  REDUNET_CHECK(cudaGetDevice(&number_));
+  REDUNET_CHECK(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, number_));
+  REDUNET_CHECK(cudaDeviceGetAttribute(&shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin, number_));
   REDUNET_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
 }
 
@@ -69,6 +68,12 @@ cublasHandle_t Device::blas() {
     blas_ = handle;
   }
   return blas_;
+}
+
+bool Device::holds(const void* p) {
+  cudaPointerAttributes attributes{};
+  REDUNET_CHECK(cudaPointerGetAttributes(&attributes, p));
+  return attributes.type == cudaMemoryTypeDevice;
 }
 
 void Device::synchronise() const { REDUNET_CHECK(cudaStreamSynchronize(stream_)); }

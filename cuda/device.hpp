@@ -29,6 +29,9 @@ class Device {
   cublasHandle_t blas();
   void synchronise() const;
   std::size_t free_bytes() const;
+  int number() const { return number_; }
+  // Whether this address is memory of a device.
+  static bool holds(const void* p);
   int multiprocessors() const { return multiprocessors_; }
   // Dynamic shared memory that a block can ask for.
   int shared_limit() const { return shared_limit_; }
@@ -41,7 +44,7 @@ class Device {
 
   cudaStream_t stream_ = nullptr;
   cublasHandle_t blas_ = nullptr;
-  int multiprocessors_ = 0, shared_limit_ = 0;
+  int number_ = 0, multiprocessors_ = 0, shared_limit_ = 0;
 };
 
 // "1.25 GiB"
@@ -82,7 +85,11 @@ class DeviceArray {
   T* get() const { return data_; }
   index_t size() const { return size_; }
   void upload(const T* from) const { copy(data_, from, cudaMemcpyHostToDevice); }
-  void download(T* to) const { copy(to, data_, cudaMemcpyDeviceToHost); }
+  // Waits, so that `to` may go whatever happens next.
+  void download(T* to) const {
+    copy(to, data_, cudaMemcpyDeviceToHost);
+    Device::get().synchronise();
+  }
   void copy_from(const DeviceArray& other) const { copy(data_, other.data_, cudaMemcpyDeviceToDevice); }
 
  private:

@@ -16,4 +16,15 @@ using cufftDoubleReal = double;
 using cufftComplex = float2;
 using cufftDoubleComplex = double2;
 enum cufftResult { CUFFT_SUCCESS = 0, CUFFT_INVALID_PLAN = 1, CUFFT_INVALID_TYPE = 3, CUFFT_INVALID_VALUE = 4 };
-enum cufftType { CUFFT_R2C = 0x2a, CUFFT_C2R = 0x2c, CUFFT_D2Z = 0x6a, CUFFT_Z2D = 0x6c };
+enum cufftType {
+  CUFFT_C2C = 0x29,
+  CUFFT_R2C = 0x2a,
+  CUFFT_C2R = 0x2c,
+  CUFFT_Z2Z = 0x69,
+  CUFFT_D2Z = 0x6a,
+  CUFFT_Z2D = 0x6c,
+};
+#ifndef REDUNET_CONFORMITY
+#define CUFFT_FORWARD (-1)
+#define CUFFT_INVERSE 1
+#endif

@@ -6,6 +6,8 @@
 #include "bindings.hpp"
 #include "engine.hpp"
 #include "error.hpp"
+#include "exchange.hpp"
+#include "fourier.hpp"
 
 namespace py = pybind11;
 using namespace redunet;
@@ -26,7 +28,22 @@ std::recursive_mutex& in_use() {
 
 class CudaEngine {
  public:
-  explicit CudaEngine(int) : lock_(in_use()) {}
+  explicit CudaEngine(int = 1) : lock_(in_use()) {}
+
+  // Features lie on the device, or in arrays of NumPy.
+  static bindings::Numbers features(const py::object& V) {
+    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::features(V);
+    const auto& array = V.cast<const cuda::Array&>();
+    return {cuda::dtype_of(array), array.shape(), array.data()};
+  }
+  static bindings::Numbers writable(const py::object& V) {
+    return py::isinstance<cuda::Array>(V) ? features(V) : bindings::HostFeatures::writable(V);
+  }
+  static py::object like(const py::object& V) {
+    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::like(V);
+    const auto& array = V.cast<const cuda::Array&>();
+    return py::cast(cuda::Array(array.type(), array.shape()));
+  }
 
   template <class T>
   index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
@@ -57,6 +74,76 @@ class CudaEngine {
   std::lock_guard<std::recursive_mutex> lock_;
 };
 
+// A call that needs nothing of Python, alone on the device.
+template <class F>
+auto alone(const F& call) {
+  const py::gil_scoped_release release;
+  const CudaEngine engine;
+  return call();
+}
+
+py::tuple forward(const py::object& X, bool normalize) {
+  const bindings::Numbers numbers = CudaEngine::features(X);
+  if (numbers.shape.size() < 2) throw py::value_error("X is not an (m, C, ...) array");
+  const char type = numbers.dtype.char_();
+  return bindings::with_type(numbers.dtype, "X", [&](auto, index_t) {
+    index_t bad = -1;
+    cuda::Array V = alone([&] { return cuda::forward(type, numbers.shape, numbers.data, normalize, bad); });
+    return py::make_tuple(std::move(V), bad);
+  });
+}
+
+cuda::Array inverse(const cuda::Array& V, const py::dtype& dtype, const std::vector<index_t>& shape) {
+  return bindings::with_type(
+      dtype, "dtype", [&](auto, index_t) { return alone([&] { return cuda::inverse(V, dtype.char_(), shape); }); });
+}
+
+py::array numbers_on_host(const cuda::Array& array) {
+  py::array host(cuda::dtype_of(array), array.shape());
+  void* to = host.mutable_data();
+  alone([&] { array.download(to); });
+  return host;
+}
+
+void define_array(py::module_& m) {
+  const auto text = [](const cuda::Array& array) { return py::str(py::tuple(py::cast(array.shape()))); };
+  py::class_<cuda::Array>(m, "Array", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
+                          "Numbers on the CUDA device, in C order: a copy of an array of NumPy.")
+      .def(py::init([](const py::object& host) {
+             const bindings::Numbers numbers = bindings::numbers_of(host, "host");
+             return bindings::with_type(numbers.dtype, "host", [&](auto, index_t) {
+               return alone([&] {
+                 cuda::Array array(numbers.dtype.char_(), numbers.shape);
+                 array.upload(numbers.data);
+                 return array;
+               });
+             });
+           }),
+           py::arg("host"))
+      .def_property_readonly("shape", [](const cuda::Array& a) { return py::tuple(py::cast(a.shape())); })
+      .def_property_readonly("ndim", [](const cuda::Array& a) { return a.shape().size(); })
+      .def_property_readonly("dtype", &cuda::dtype_of)
+      .def_property_readonly("nbytes", &cuda::Array::bytes)
+      .def("__len__", [](const cuda::Array& a) { return a.shape().at(0); })
+      .def("__repr__",
+           [text](const cuda::Array& a) {
+             return py::str("redunet array {} of {} on CUDA device {}")
+                 .format(text(a), cuda::dtype_of(a), cuda::device_number());
+           })
+      .def(
+          "__array__",
+          [](const cuda::Array& a, const py::object& dtype, const py::object& copy) -> py::object {
+            if (!copy.is_none() && !copy.cast<bool>())
+              throw py::value_error("an array on a CUDA device can't be had on the host without a copy");
+            py::array host = numbers_on_host(a);
+            return dtype.is_none() ? host : host.attr("astype")(dtype, py::arg("copy") = false);
+          },
+          py::arg("dtype") = py::none(), py::arg("copy") = py::none())
+      .def_property_readonly("__cuda_array_interface__", &cuda::cuda_array_interface)
+      .def("__dlpack__", [](const cuda::Array& a, const py::kwargs&) { return cuda::to_dlpack(a); })
+      .def("__dlpack_device__", [](const cuda::Array&) { return py::make_tuple(2, cuda::device_number()); });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -69,6 +156,10 @@ PYBIND11_MODULE(_cuda, m) {
     }
   });
   bindings::define_backend<CudaEngine>(m);
+  define_array(m);
+  m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
+  m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
+  m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
   m.attr("emulated") = kEmulated;
   m.def("why_unusable", cuda::why_unusable);
   m.def("open_libraries", cuda::open_libraries);

@@ -24,10 +24,14 @@ Spectrum<N>::Spectrum(const Sizes& sizes, const std::vector<int>& order)
 template <class N>
 void Spectrum<N>::read(const N* from) {
   const auto [m, C, F, P] = sizes_;
-  const DeviceArray<N> raw(numbers());
-  raw.upload(from);
+  DeviceArray<N> copy;
+  if (!Device::holds(from)) {
+    copy = DeviceArray<N>(numbers());
+    copy.upload(from);
+    from = copy.get();
+  }
   launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
-         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), raw.get(), get(),
+         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), from, get(),
          order_.get(), m, C, F, false);
   REDUNET_CHECK(cudaGetLastError());
   Device::get().synchronise();
@@ -36,13 +40,16 @@ void Spectrum<N>::read(const N* from) {
 template <class N>
 void Spectrum<N>::write(N* to) const {
   const auto [m, C, F, P] = sizes_;
-  const DeviceArray<N> raw(numbers());
+  const bool here = Device::holds(to);
+  const DeviceArray<N> copy(here ? 0 : numbers());
   launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
-         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), get(), raw.get(),
-         order_.get(), m, C, F, true);
+         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), get(),
+         here ? to : copy.get(), order_.get(), m, C, F, true);
   REDUNET_CHECK(cudaGetLastError());
-  raw.download(to);
-  Device::get().synchronise();
+  if (here)
+    Device::get().synchronise();
+  else
+    copy.download(to);
 }
 
 template <class N>

@@ -38,7 +38,7 @@ class Spectrum {
   const Sizes& sizes() const { return sizes_; }
   index_t numbers() const { return sizes_.m * sizes_.C * sizes_.F; }
   N* get() const { return V_.get(); }
-  void read(const N* from);  // (m, C, F) of the host
+  void read(const N* from);  // (m, C, F) of the host or of the device
   void write(N* to) const;   // waits
   void save();               // a copy to come back to
   void restore();

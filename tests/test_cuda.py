@@ -7,6 +7,8 @@ every kernel in sizes that the thread sanitizer can bear; it is also what must f
 from __future__ import annotations
 
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -162,8 +164,12 @@ def test_an_array_too_large_is_an_error_that_says_how_large(cuda, monkeypatch):
         pytest.skip("a device cannot be made small")
     X, y = problem((150, 12, 5), 3)
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
+    with pytest.raises(rn.CudaError, match=r"spectra of 1800 channels of 5 points need at least \S+ GiB"):
+        rn.build(X, y, n_layers=1, backend="cuda")
+    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "170000")  # samples and spectra have room
     with pytest.raises(rn.CudaError, match=r"150 samples of 12 x 3 numbers needs at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")
+    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
     with pytest.raises(rn.CudaError, match=r"size 40 needs \S+ GiB of device memory, and \S+ GiB are free"):
         linalg.inv(np.eye(40), backend="cuda")
 
@@ -180,3 +186,152 @@ def test_an_operator_that_is_not_definite_names_its_layer():
     for watch in (None, lambda index, rates: False):
         with pytest.raises(np.linalg.LinAlgError, match=r"layer 0, (all classes|class 0), frequency \d+: I \+ alpha G"):
             rn.build(X, np.zeros(16), n_layers=5, epsilon_sq=1e-12, backend="cuda", on_layer=watch)
+
+
+# --- Arrays that lie on the device: those of a made-up library, as CuPy's and PyTorch's do. ---
+
+
+class Tensor:
+    """An array of a library that speaks DLPack."""
+
+    __module__ = "made_up.tensors"
+
+    def __init__(self, array, dtype=None):
+        self._held = array
+        self.dtype = dtype or array.dtype
+        self.streams = []
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, *, stream):
+        self.streams.append(stream)
+        return self._held.__dlpack__()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._held)
+
+
+class InterfaceOnly:
+    """An array of a library that speaks the CUDA array interface alone."""
+
+    __module__ = "made_up"
+
+    def __init__(self, array, **changes):
+        self._held = array
+        self.__cuda_array_interface__ = {**array.__cuda_array_interface__, **changes}
+
+
+@pytest.fixture
+def library(cuda, monkeypatch):
+    def from_dlpack(array):
+        assert array.__dlpack_device__() == (2, 0)
+        return Tensor(cuda.view(array, "array"))
+
+    library = types.ModuleType("made_up")
+    library.from_dlpack = from_dlpack
+    monkeypatch.setitem(sys.modules, "made_up", library)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize("signal", [(), (6,), (7,), (4, 6), (3, 5)], ids=str)
+def test_spectra_and_back(cuda, signal, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((5, 3, *signal)) + 1j * rng.standard_normal((5, 3, *signal))
+    X = X.astype(dtype) if np.issubdtype(dtype, np.complexfloating) else X.real.astype(dtype)
+    X[2] *= 1e-30
+    X[3] = 0
+    V, bad = cuda.forward(X, normalize=True)
+    unit = X / np.maximum(np.linalg.norm(X.reshape(5, -1).astype(np.complex128), axis=1), 1e-8).reshape(
+        5, *[1] * (X.ndim - 1)
+    )
+    unit[2] = X[2] / 1e-8
+    axes = tuple(range(2, X.ndim))
+    expected = (
+        unit if not axes else (np.fft.rfftn if X.dtype.kind == "f" else np.fft.fftn)(unit, axes=axes, norm="ortho")
+    )
+    assert bad == -1
+    assert relative(np.asarray(V), expected.reshape(5, 3, -1)) < 10 * np.finfo(dtype).eps
+    assert relative(np.asarray(cuda.inverse(V, np.dtype(dtype), X.shape)), unit) < 10 * np.finfo(dtype).eps
+    X[4, 1] = np.inf
+    assert cuda.forward(X, normalize=True)[1] == 4
+    X[1, 2] = np.nan
+    assert cuda.forward(X, normalize=False)[1] == 1
+
+
+@pytest.mark.parametrize("kind", [Tensor, InterfaceOnly])
+@pytest.mark.parametrize("shape", [(34, 3), (37, 3, 4), (20, 2, 3, 4)], ids=str)
+def test_device_arrays_in_and_out(cuda, library, kind, shape):
+    X, y = problem(shape, 2)
+    there = kind(cuda.Array(X))
+    net, Z = rn.build(X, y, n_layers=3, eta=0.3, backend="cuda")
+    same, W = rn.build(there, y, n_layers=3, eta=0.3)
+    assert isinstance(W, Tensor)  # what `from_dlpack` of the array's own library gives
+    assert np.array_equal(np.asarray(W), Z)
+    assert np.array_equal(same.operators.dense, net.operators.dense)
+    assert np.array_equal(np.asarray(net.transform(there)), net.transform(X, backend="cuda"))
+    assert np.array_equal(net.assign(there), net.assign(X, backend="cuda"))
+    assert rn.rate_reduction(there, y) == rn.rate_reduction(X, y, backend="cuda")
+    assert rn.coding_rate(there) == rn.coding_rate(X, backend="cuda")
+    gradient = rn.rate_reduction_gradient(there, y)
+    assert np.array_equal(np.asarray(gradient), rn.rate_reduction_gradient(X, y, backend="cuda"))
+    assert np.array_equal(np.asarray(there._held), X)  # it was left as it is
+    if kind is Tensor:
+        assert min(there.streams) > 2  # the engine's own: the producer must make it wait
+
+
+def test_an_array_of_the_engine_can_be_used_again(cuda):
+    X, y = problem((37, 3, 4), 2)
+    there = cuda.Array(X)
+    _, Z = rn.build(there, y, n_layers=2)
+    assert isinstance(Z, cuda.Array)
+    assert (Z.shape, Z.ndim, len(Z), Z.dtype, Z.nbytes) == (X.shape, 3, 37, X.dtype, X.nbytes)
+    assert repr(Z) == "redunet array (37, 3, 4) of float64 on CUDA device 0"
+    assert np.asarray(Z, dtype=np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="can't be had on the host without a copy"):
+        np.asarray(Z, copy=False)
+    assert rn.rate_reduction(Z, y).delta > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+def test_what_a_consumer_of_dlpack_sees(cuda, dtype):
+    if not cuda.emulated:
+        pytest.skip("NumPy reads host memory")
+    import ctypes
+
+    held = cuda.Array(np.ones((4, 3, 2), dtype))
+    capsule = held.__dlpack__(stream=None, max_version=(1, 0))
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    device = ctypes.cast(pointer(capsule, b"dltensor") + 8, ctypes.POINTER(ctypes.c_int32))
+    assert device[0] == 2
+    device[0] = 1  # the host, which it is in truth
+
+    class OnHost:
+        def __dlpack_device__(self):
+            return (1, 0)
+
+        def __dlpack__(self, **_):
+            return capsule
+
+    seen = np.from_dlpack(OnHost())
+    assert (seen.dtype, seen.shape, seen.strides) == (held.dtype, held.shape, np.ones((4, 3, 2), dtype).strides)
+    assert seen.__array_interface__["data"][0] == held.__cuda_array_interface__["data"][0]
+    del held
+    assert seen.shape == (4, 3, 2)  # kept alive by its consumer
+
+
+def test_device_arrays_that_are_refused(cuda):
+    X, y = problem((12, 3, 4), 2)
+    there = cuda.Array(X)
+    with pytest.raises(ValueError, match="X is not C-contiguous"):
+        rn.build(InterfaceOnly(there, strides=(96, 8, 24)), y, n_layers=1)
+    with pytest.raises(TypeError, match="X has dtype float16; expected float32, float64, complex64 or complex128"):
+        rn.build(InterfaceOnly(there, typestr="<f2"), y, n_layers=1)
+    with pytest.raises(TypeError, match="X has dtype float64 on a CUDA device; expected float32"):
+        rn.build(there, y, n_layers=1, dtype=np.float32)
+    with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used: the samples lie on a CUDA device"):
+        rn.build(there, y, n_layers=1, backend="numpy")
+    X[7] = np.nan
+    with pytest.raises(ValueError, match="X holds NaN or infinity in sample 7"):
+        rn.build(cuda.Array(X), y, n_layers=1)

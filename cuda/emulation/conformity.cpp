@@ -31,12 +31,17 @@ REDUNET_SAME_NUMBER(cudaMemcpyHostToHost)
 REDUNET_SAME_NUMBER(cudaMemcpyHostToDevice)
 REDUNET_SAME_NUMBER(cudaMemcpyDeviceToHost)
 REDUNET_SAME_NUMBER(cudaMemcpyDeviceToDevice)
+REDUNET_SAME_NUMBER(cudaMemcpyDefault)
+REDUNET_SAME_NUMBER(cudaMemoryTypeUnregistered)
+REDUNET_SAME_NUMBER(cudaMemoryTypeHost)
+REDUNET_SAME_NUMBER(cudaMemoryTypeDevice)
 REDUNET_SAME_NUMBER(cudaDevAttrMultiProcessorCount)
 REDUNET_SAME_NUMBER(cudaDevAttrComputeCapabilityMajor)
 REDUNET_SAME_NUMBER(cudaDevAttrComputeCapabilityMinor)
 REDUNET_SAME_NUMBER(cudaDevAttrMaxSharedMemoryPerBlockOptin)
 REDUNET_SAME_NUMBER(cudaStreamCaptureModeThreadLocal)
 static_assert(cudaStreamNonBlocking == 0x01U);
+static_assert(offsetof(ours::cudaPointerAttributes, type) == offsetof(::cudaPointerAttributes, type));
 REDUNET_SAME_NUMBER(CUBLAS_STATUS_SUCCESS)
 REDUNET_SAME_NUMBER(CUBLAS_STATUS_INVALID_VALUE)
 REDUNET_SAME_NUMBER(CUBLAS_OP_N)
@@ -46,10 +51,13 @@ REDUNET_SAME_NUMBER(CUFFT_SUCCESS)
 REDUNET_SAME_NUMBER(CUFFT_INVALID_PLAN)
 REDUNET_SAME_NUMBER(CUFFT_INVALID_TYPE)
 REDUNET_SAME_NUMBER(CUFFT_INVALID_VALUE)
+REDUNET_SAME_NUMBER(CUFFT_C2C)
 REDUNET_SAME_NUMBER(CUFFT_R2C)
 REDUNET_SAME_NUMBER(CUFFT_C2R)
 REDUNET_SAME_NUMBER(CUFFT_D2Z)
 REDUNET_SAME_NUMBER(CUFFT_Z2D)
+REDUNET_SAME_NUMBER(CUFFT_Z2Z)
+static_assert(CUFFT_FORWARD == -1 && CUFFT_INVERSE == 1);
 
 static_assert(sizeof(ours::float2) == sizeof(::float2) && alignof(ours::float2) == alignof(::float2));
 static_assert(sizeof(ours::double2) == sizeof(::double2) && alignof(ours::double2) == alignof(::double2));

@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <map>
+#include <mutex>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -80,6 +81,19 @@ void unpoison([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t bytes
   __asan_unpoison_memory_region(p, bytes);
 #endif
 }
+
+// Python frees arrays of the device on any thread, while another is at work.
+class Guard {
+ public:
+  Guard() : lock_(mutex()) {}
+
+ private:
+  static std::recursive_mutex& mutex() {
+    static std::recursive_mutex all;
+    return all;
+  }
+  std::lock_guard<std::recursive_mutex> lock_;
+};
 
 // --- Fibers
 // -----------------------------------------------------------------------------------------------------------
@@ -465,6 +479,7 @@ void* shared_array(std::size_t bytes) {
 }
 
 cudaError_t submit(cudaStream_t stream, std::function<void()> work) {
+  const Guard guard;
   static_cast<void>(stream);
   Machine& m = machine();
   // Device memory can be touched while work runs, and by nothing else.
@@ -491,6 +506,7 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> work) {
 }
 
 bool is_device_memory(const void* p, std::size_t bytes) {
+  const Guard guard;
   const auto& all = machine().allocations;
   auto* at = const_cast<char*>(static_cast<const char*>(p));
   auto after = all.upper_bound(at);
@@ -502,6 +518,7 @@ bool is_device_memory(const void* p, std::size_t bytes) {
 
 void run_grid(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, const void* kernel,
               std::function<void()> body) {
+  const Guard guard;
   Machine& m = machine();
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
   const auto allowed = m.shared_allowed.find(kernel);
@@ -573,6 +590,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return keep(cudaErrorInvalidValue);
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  const Guard guard;
   std::size_t limit = kDeviceBytes;
   if (const char* text = std::getenv("REDUNET_EMULATION_MEMORY")) limit = std::strtoull(text, nullptr, 10);
   *total = limit;
@@ -606,6 +624,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaGetLastError() { return std::exchange(machine().last_error, cudaSuccess); }
 
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  const Guard guard;
   std::size_t free, total;
   cudaMemGetInfo(&free, &total);
   if (bytes > free) return keep(cudaErrorMemoryAllocation);
@@ -619,6 +638,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 }
 cudaError_t cudaFree(void* p) {
   if (p == nullptr) return cudaSuccess;
+  const Guard guard;
   drain();  // cudaFree waits for the device
   Machine& m = machine();
   const auto found = m.allocations.find(static_cast<char*>(p));
@@ -634,21 +654,30 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const Guard guard;
   drain();
   delete reinterpret_cast<char*>(stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  const Guard guard;
   if (machine().capturing != nullptr) return keep(cudaErrorInvalidValue);
   drain();
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
-  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  const bool free_choice = kind == cudaMemcpyDefault;
+  const bool to_device =
+      free_choice ? is_device_memory(to, 1) : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device =
+      free_choice ? is_device_memory(from, 1) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (!same_side(to, bytes, to_device) || !same_side(from, bytes, from_device)) return keep(cudaErrorInvalidValue);
   return submit(stream, [=] { std::memcpy(to, from, bytes); });
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  *attributes = {is_device_memory(p, 1) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, 0, nullptr, nullptr};
+  return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
@@ -664,6 +693,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return *graph == nullptr ? keep(cudaErrorInvalidValue) : cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  const Guard guard;
   for (const Work& work : reinterpret_cast<Graph*>(executable)->work) {
     if (machine().lazy)
       machine().queue.push_back(work);
@@ -677,6 +707,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  const Guard guard;
   drain();
   delete reinterpret_cast<Graph*>(executable);
   return cudaSuccess;

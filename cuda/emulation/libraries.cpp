@@ -241,10 +241,31 @@ cufftResult backward(cufftHandle handle, cufftType type, C* in, R* out) {
   });
 }
 
+// To and from the whole spectrum; `direction` is the sign of the exponent.
+template <class C>
+cufftResult both_ways(cufftHandle handle, cufftType type, C* in, C* out, int direction) {
+  if (plans().count(handle) == 0) return CUFFT_INVALID_PLAN;
+  if (direction != CUFFT_FORWARD && direction != CUFFT_INVERSE) return CUFFT_INVALID_VALUE;
+  const Plan& found = plans().at(handle);
+  return execute(handle, type, in, found.points(), out, found.points(),
+                 [direction](const Plan& plan, const C* x, C* y) {
+                   using R = decltype(C::x);
+                   std::vector<Complex> full;
+                   for (long long i = 0; i < plan.points(); ++i) full.emplace_back(x[i].x, x[i].y);
+                   transform(full, plan, direction);
+                   for (long long i = 0; i < plan.points(); ++i) {
+                     const Complex z = full[static_cast<std::size_t>(i)];
+                     y[i] = {static_cast<R>(z.real()), static_cast<R>(z.imag())};
+                   }
+                 });
+}
+
 cufftResult r2c(cufftHandle h, float* in, float2* out) { return forward(h, CUFFT_R2C, in, out); }
 cufftResult d2z(cufftHandle h, double* in, double2* out) { return forward(h, CUFFT_D2Z, in, out); }
 cufftResult c2r(cufftHandle h, float2* in, float* out) { return backward(h, CUFFT_C2R, in, out); }
 cufftResult z2d(cufftHandle h, double2* in, double* out) { return backward(h, CUFFT_Z2D, in, out); }
+cufftResult c2c(cufftHandle h, float2* in, float2* out, int sign) { return both_ways(h, CUFFT_C2C, in, out, sign); }
+cufftResult z2z(cufftHandle h, double2* in, double2* out, int sign) { return both_ways(h, CUFFT_Z2Z, in, out, sign); }
 
 }  // namespace
 
@@ -259,7 +280,7 @@ const Cublas& cublas() {
 }
 
 const Cufft& cufft() {
-  static const Cufft table{plan_many, destroy_plan, set_plan_stream, r2c, c2r, d2z, z2d};
+  static const Cufft table{plan_many, destroy_plan, set_plan_stream, r2c, c2r, d2z, z2d, c2c, z2z};
   return table;
 }
 

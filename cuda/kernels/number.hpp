@@ -76,6 +76,7 @@ __device__ inline N add_conj_product(N s, N a, N b) {
   return add_product(s, a, conjugate(b));
 }
 
+__device__ inline bool is_finite(float x) { return x - x == 0; }
 __device__ inline bool is_finite(double x) { return x - x == 0; }
 __device__ inline float square_root(float x) { return sqrtf(x); }
 __device__ inline double square_root(double x) { return sqrt(x); }

@@ -11,10 +11,12 @@ import numbers
 import operator
 import os
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from redunet import device
 
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
@@ -22,9 +24,16 @@ FLOATS: dict[str, np.dtype[Any]] = {code: np.dtype(code) for code in "fdFD"}
 SHAPES = "(m, d), (m, C, T) or (m, C, H, W)"
 
 
-def samples(X: npt.ArrayLike, name: str = "X") -> Array:
-    """X as an array of 2 to 4 axes with numbers in it; not copied, not converted."""
-    array = np.asanyarray(X) if isinstance(X, np.memmap) else np.asarray(X)
+def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Array:
+    """X as an array of 2 to 4 axes with numbers in it; not copied, not converted.
+
+    With ``on_device`` it may be an array on a CUDA device, which then comes as one of the CUDA engine.
+    """
+    array: Any
+    if on_device and device.holds(X):
+        array = device.view(X, name)
+    else:
+        array = np.asanyarray(X) if isinstance(X, np.memmap) else np.asarray(X)
     if array.dtype.kind not in "fciub":
         raise TypeError(f"{name} has dtype {array.dtype}; expected real or complex numbers")
     if array.dtype.kind in "fc" and array.dtype.itemsize > (8 if array.dtype.kind == "f" else 16):
@@ -33,7 +42,7 @@ def samples(X: npt.ArrayLike, name: str = "X") -> Array:
         raise ValueError(f"{name} has shape {array.shape}; expected {SHAPES}")
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; expected at least one sample, channel and point")
-    return array
+    return cast(Array, array)
 
 
 def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> np.dtype[Any]:

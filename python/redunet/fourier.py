@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import SMALLEST_NORM
+from redunet import device
+from redunet._backends.contract import SMALLEST_NORM, Backend, DeviceBackend
 
 Array = npt.NDArray[Any]
 
@@ -65,14 +66,20 @@ class Fourier:
             weights[..., 1 : (n + 1) // 2] = 2.0  # all but 0 and, when n is even, n/2
         return weights.reshape(-1)
 
-    def forward(self, X: Array, dtype: np.dtype[Any], *, name: str, normalize: bool, n_threads: int) -> Array:
-        """V, (m, C, F), of samples that are first scaled to unit norm if asked.
+    def forward(
+        self, X: Array, dtype: np.dtype[Any], module: Backend, *, name: str, normalize: bool, n_threads: int
+    ) -> Array:
+        """V, (m, C, F), of samples that are first scaled to unit norm if asked; on the device of a backend with one.
 
         Raises
         ------
         ValueError
             If a sample holds NaN or infinity.
+        TypeError
+            If samples on a device would have to be converted.
         """
+        if isinstance(module, DeviceBackend):
+            return _forward_on_device(X, dtype, module, name, normalize)
         m, C = X.shape[:2]
         spectral = np.result_type(dtype, np.complex64) if self.signal_shape else dtype
         V = np.empty((m, C, self.n_freqs), spectral)
@@ -86,7 +93,7 @@ class Fourier:
             peaks = np.abs(numbers).max(axis=1, keepdims=True)
             if not np.isfinite(peaks).all():
                 bad = rows.start + int(np.flatnonzero(~np.isfinite(peaks))[0])
-                raise ValueError(f"{name} holds NaN or infinity in sample {bad}; expected finite {dtype} numbers")
+                raise ValueError(_not_finite(name, bad, dtype))
             if normalize:  # by the largest entry first, so that squares neither overflow nor vanish
                 peaks = np.maximum(peaks, np.finfo(real).tiny)
                 numbers /= peaks
@@ -102,9 +109,14 @@ class Fourier:
         _in_chunks(transform, m, X[0].size * dtype.itemsize, n_threads)
         return V
 
-    def inverse(self, V: Array, dtype: np.dtype[Any], *, n_threads: int) -> Array:
-        """The samples, (m, C, *signal_shape), of a spectrum."""
+    def inverse(
+        self, V: Array, dtype: np.dtype[Any], module: Backend, *, like: npt.ArrayLike, n_threads: int
+    ) -> Array:
+        """The samples, (m, C, *signal_shape), of a spectrum, which is lost; on a device if ``like`` is there."""
         m, C, _ = V.shape
+        if isinstance(module, DeviceBackend):
+            Z = module.inverse(V, dtype, (m, C, *self.signal_shape))
+            return cast(Array, device.give_back(Z, like) if device.holds(like) else np.asarray(Z))
         if not self.signal_shape:
             return np.ascontiguousarray(V[:, :, 0], dtype=dtype)
         X = np.empty((m, C, *self.signal_shape), dtype)
@@ -119,6 +131,22 @@ class Fourier:
 
         _in_chunks(transform, m, X[0].nbytes, n_threads)
         return X
+
+
+def _not_finite(name: str, sample: int, dtype: np.dtype[Any]) -> str:
+    return f"{name} holds NaN or infinity in sample {sample}; expected finite {dtype} numbers"
+
+
+def _forward_on_device(X: Any, dtype: np.dtype[Any], module: DeviceBackend, name: str, normalize: bool) -> Array:
+    if isinstance(X, np.ndarray):
+        with np.errstate(over="ignore"):
+            X = np.ascontiguousarray(X, dtype=dtype)
+    elif X.dtype != dtype:
+        raise TypeError(f"{name} has dtype {X.dtype} on a CUDA device; expected {dtype}, which is computed in")
+    V, bad = module.forward(X, normalize=normalize)
+    if bad >= 0:
+        raise ValueError(_not_finite(name, bad, dtype))
+    return cast(Array, V)
 
 
 def _in_chunks(work: Callable[[slice], None], m: int, bytes_per_sample: int, n_threads: int) -> None:

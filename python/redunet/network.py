@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import checks
-from redunet._backends import select
+from redunet._backends import select_for
 from redunet._backends.contract import Operators, Problem
 from redunet.fourier import Fourier
 from redunet.layers import Layers, Rates
@@ -147,18 +147,18 @@ class ReduNet:
         return self._forward(X, backend, n_threads)[1]
 
     def _forward(self, X: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Array]:
-        array = checks.samples(X)
+        array = checks.samples(X, on_device=True)
         expected = (self.n_channels, *self.signal_shape)
         if array.shape[1:] != expected:
             wanted = ", ".join(map(str, ("m", *expected)))
             raise ValueError(f"X has shape {array.shape}; this network expects ({wanted})")
         if array.dtype.kind == "c" and self.dtype.kind != "c":
             raise TypeError(f"X has dtype {array.dtype}; this network was built from real samples")
-        _, module = select(backend)
+        _, module = select_for(array, backend)
         cores = checks.threads(n_threads)
-        V = self.fourier.forward(array, self.dtype, name="X", normalize=True, n_threads=cores)
+        V = self.fourier.forward(array, self.dtype, module, name="X", normalize=True, n_threads=cores)
         pi = module.apply(V, self.operators, n_threads=cores)
-        return self.fourier.inverse(V, self.dtype, n_threads=cores), pi
+        return self.fourier.inverse(V, self.dtype, module, like=X, n_threads=cores), pi
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file (written beside it, then renamed)."""
@@ -291,7 +291,7 @@ def build(
     >>> net.transform(X).shape
     (300, 3)
     """
-    array = checks.samples(X)
+    array = checks.samples(X, on_device=True)
     kind = checks.floating(dtype, array)
     n_layers = checks.integer(n_layers, "n_layers", 1)
     lam = checks.non_negative(lam, "lam")
@@ -310,7 +310,7 @@ def build(
         dft_norm=dft_norm,
         dtype=kind,
     )
-    name, module = select(backend)
+    name, module = select_for(array, backend)
     _check_memory(problem, m, C, kind, n_layers, keep)
     etas = checks.step_sizes(eta, n_layers)
     _check_range(problem, kind, lam, etas)
@@ -324,7 +324,7 @@ def build(
             rates = RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)
             return any([bool(watch(index, rates)) for watch in watchers])
 
-        V = fourier.forward(array, kind, name="X", normalize=True, n_threads=cores)
+        V = fourier.forward(array, kind, module, name="X", normalize=True, n_threads=cores)
         result = module.build(
             V,
             problem,
@@ -336,7 +336,7 @@ def build(
             on_layer=report if watched else None,
             n_threads=cores,
         )
-    Z = fourier.inverse(V, kind, n_threads=cores)
+    Z = fourier.inverse(V, kind, module, like=X, n_threads=cores)
     net = ReduNet(
         classes_=classes,
         n_channels=C,

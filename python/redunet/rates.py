@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import checks
-from redunet._backends import select
+from redunet._backends import select_for
 from redunet._backends.contract import Backend, Problem
 from redunet.fourier import Fourier
 from redunet.problem import make_problem
@@ -139,7 +139,7 @@ def coding_rate(
     >>> round(rn.coding_rate(np.eye(2), epsilon_sq=1.0), 6)  # 1/2 log det(2 I) = log 2
     0.693147
     """
-    m = len(checks.samples(Z, "Z"))
+    m = len(checks.samples(Z, "Z", on_device=True))
     result = rate_reduction(
         Z,
         np.zeros(m, np.int64),
@@ -230,7 +230,7 @@ def rate_reduction_gradient(
     V, problem, module, cores, fourier = _spectrum(Z, y, epsilon_sq, sample_weight, dft_norm, backend, n_threads)
     gradient = module.rate_gradient(V, problem, n_threads=cores)
     real = np.empty(0, V.dtype).real.dtype
-    return fourier.inverse(gradient, real if fourier.real else V.dtype, n_threads=cores)
+    return fourier.inverse(gradient, real if fourier.real else V.dtype, module, like=Z, n_threads=cores)
 
 
 def _spectrum(
@@ -242,7 +242,7 @@ def _spectrum(
     backend: str,
     n_threads: int | None,
 ) -> tuple[Array, Problem, Backend, int, Fourier]:
-    array = checks.samples(Z, "Z")
+    array = checks.samples(Z, "Z", on_device=True)
     kind = checks.floating(None, array)
     cores = checks.threads(n_threads)
     fourier = Fourier(array.shape[2:], kind.kind == "f")
@@ -256,6 +256,6 @@ def _spectrum(
         dft_norm=dft_norm,
         dtype=kind,
     )
-    _, module = select(backend)
-    V = fourier.forward(array, kind, name="Z", normalize=False, n_threads=cores)
+    _, module = select_for(array, backend)
+    V = fourier.forward(array, kind, module, name="Z", normalize=False, n_threads=cores)
     return V, problem, module, cores, fourier

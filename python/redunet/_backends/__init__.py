@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
+
 from redunet._backends.contract import Backend
 
 #: In order of preference, with the module that holds each.
@@ -105,15 +107,29 @@ def select(name: str = "auto") -> tuple[str, Backend]:
     if name == "auto":
         name = _default.get() or _from_environment()
     if name != "auto":
-        backend, reason = _load(name)
-        if backend is None:
-            raise RuntimeError(f"backend {name!r} cannot be used: {reason}")
-        return name, backend
+        return name, require(name)
     for candidate in MODULES:
         backend, _ = _load(candidate)
         if backend is not None and not getattr(backend, "emulated", False):  # which is for tests
             return candidate, backend
     raise AssertionError("the NumPy backend is always there")
+
+
+def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
+    """`select` for samples that may lie on a CUDA device, where no other backend reaches them."""
+    if isinstance(array, np.ndarray):
+        return select(name)
+    if _checked(name, "backend") not in ("auto", "cuda"):
+        raise RuntimeError(f"backend {name!r} cannot be used: the samples lie on a CUDA device")
+    return "cuda", require("cuda")
+
+
+def require(name: str, why: str = "") -> Any:
+    """The module of a backend, or an error that says why it can't be used."""
+    backend, reason = _load(name)
+    if backend is None:
+        raise RuntimeError(f"{why + ', and ' if why else ''}backend {name!r} cannot be used: {reason}")
+    return backend
 
 
 def status() -> dict[str, str]:

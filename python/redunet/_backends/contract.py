@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -183,3 +183,19 @@ class Backend(Protocol):
     def inv(self, A: Array, *, n_threads: int) -> Array: ...
     def solve(self, A: Array, B: Array, *, n_threads: int) -> Array: ...
     def logdet(self, A: Array, *, n_threads: int) -> Array: ...
+
+
+@runtime_checkable
+class DeviceBackend(Backend, Protocol):
+    """A backend that transforms samples itself, on a device, and takes features ``V`` that stayed there."""
+
+    Array: type
+
+    def view(self, object: Any, name: str) -> Any:
+        """Another library's array on the device."""
+
+    def forward(self, X: Any, *, normalize: bool) -> tuple[Any, int]:
+        """V of samples of unit norm, if asked; and the first sample that holds NaN or infinity, or -1."""
+
+    def inverse(self, V: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+        """The samples of V, which is lost."""

@@ -1,0 +1,46 @@
+"""Samples that lie on a CUDA device: arrays of CuPy, PyTorch and others come in and go back without leaving it.
+
+They are read through DLPack, or ``__cuda_array_interface__`` where a library has no DLPack, after all that the library
+has put on its stream. What comes back is an array of the same library, whose numbers are there already.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from redunet._backends import require
+
+# DLPack's numbers of kinds of devices: CUDA's memory, and memory that CUDA manages.
+_CUDA = (2, 13)
+
+
+def holds(X: Any) -> bool:
+    """Whether X is an array on a CUDA device."""
+    if isinstance(X, (np.ndarray, list, tuple)):
+        return False
+    device = getattr(X, "__dlpack_device__", None)
+    return device()[0] in _CUDA if device is not None else hasattr(X, "__cuda_array_interface__")
+
+
+def view(X: Any, name: str) -> Any:
+    """X as an array of the CUDA engine: the same memory, seen with ``shape``, ``ndim``, ``dtype`` and a length.
+
+    Raises
+    ------
+    RuntimeError
+        If the engine can't be used.
+    TypeError, ValueError
+        If X is not C-contiguous numbers of single or double precision.
+    """
+    module = require("cuda", f"{name} lies on a CUDA device")
+    return X if isinstance(X, module.Array) else module.view(X, name)
+
+
+def give_back(Z: Any, X: Any) -> Any:
+    """Z, an array of the CUDA engine, as an array of X's library; as it is where that has no ``from_dlpack``."""
+    from_dlpack = getattr(sys.modules.get(type(X).__module__.partition(".")[0]), "from_dlpack", None)
+    return Z if from_dlpack is None else from_dlpack(Z)
+
