@@ -43,4 +43,3 @@ def give_back(Z: Any, X: Any) -> Any:
     """Z, an array of the CUDA engine, as an array of X's library; as it is where that has no ``from_dlpack``."""
     from_dlpack = getattr(sys.modules.get(type(X).__module__.partition(".")[0]), "from_dlpack", None)
     return Z if from_dlpack is None else from_dlpack(Z)
-

@@ -109,9 +109,7 @@ class Fourier:
         _in_chunks(transform, m, X[0].size * dtype.itemsize, n_threads)
         return V
 
-    def inverse(
-        self, V: Array, dtype: np.dtype[Any], module: Backend, *, like: npt.ArrayLike, n_threads: int
-    ) -> Array:
+    def inverse(self, V: Array, dtype: np.dtype[Any], module: Backend, *, like: npt.ArrayLike, n_threads: int) -> Array:
         """The samples, (m, C, *signal_shape), of a spectrum, which is lost; on a device if ``like`` is there."""
         m, C, _ = V.shape
         if isinstance(module, DeviceBackend):
