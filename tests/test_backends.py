@@ -43,6 +43,13 @@ class TestSelection:
             assert _backends.select()[0] == "numpy"
         assert _backends.select("numpy")[0] == "numpy"
 
+    def test_auto_takes_a_device_but_not_for_small_batches_of_the_host(self, monkeypatch):
+        monkeypatch.delenv("REDUNET_BACKEND", raising=False)
+        monkeypatch.setattr(_backends, "_load", lambda name: (types.ModuleType(name), ""))
+        assert _backends.select()[0] == "cuda"
+        assert _backends.select(on_host=True)[0] == "cpu"
+        assert _backends.select("cuda", on_host=True)[0] == "cuda"
+
     def test_auto_prefers_the_compiled_engine(self, backend, monkeypatch):
         monkeypatch.delenv("REDUNET_BACKEND", raising=False)
         usable = [name for name, reason in _backends.status().items() if reason == "available"]

@@ -164,7 +164,7 @@ def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array
     shape = array.shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
-    _, module = select(backend)
+    _, module = select(backend, on_host=True)
     if n_threads is None and array.size * shape[-1] < SERIAL_WORK:
         return array, module, 1
     return array, module, checks.threads(n_threads)

@@ -91,10 +91,11 @@ def _from_environment() -> str:
     return _checked(os.environ["REDUNET_BACKEND"], "REDUNET_BACKEND")
 
 
-def select(name: str = "auto") -> tuple[str, Backend]:
+def select(name: str = "auto", *, on_host: bool = False) -> tuple[str, Backend]:
     """The name and the module of the backend to use.
 
-    An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``.
+    With ``on_host`` the choice of ``auto`` is one whose memory is the host's: for calls that do too little with their
+    arrays to send them elsewhere. An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def select(name: str = "auto") -> tuple[str, Backend]:
         name = _default.get() or _from_environment()
     if name != "auto":
         return name, require(name)
-    for candidate in MODULES:
+    for candidate in list(MODULES)[1:] if on_host else MODULES:
         backend, _ = _load(candidate)
         if backend is not None and not getattr(backend, "emulated", False):  # which is for tests
             return candidate, backend
