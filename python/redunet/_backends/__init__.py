@@ -94,8 +94,9 @@ def _from_environment() -> str:
 def select(name: str = "auto", *, on_host: bool = False) -> tuple[str, Backend]:
     """The name and the module of the backend to use.
 
-    With ``on_host`` the choice of ``auto`` is one whose memory is the host's: for calls that do too little with their
-    arrays to send them elsewhere. An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``.
+    An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``. With
+    ``on_host`` the choice of ``auto`` is one whose memory is the host's: for calls that do too little with their arrays
+    to send them elsewhere.
 
     Raises
     ------
