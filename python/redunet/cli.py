@@ -1,4 +1,7 @@
-"""The command ``redunet``: ``demo`` builds and compares two networks, ``info`` prints the configuration.
+"""The command ``redunet``: a demonstration, the lecture's experiments, the configuration.
+
+``demo`` builds and compares two networks, ``experiment`` repeats one of the lecture's, ``experiments`` lists them, and
+``info`` prints the configuration.
 
 Exit codes: 0, done; 1, a build that failed; 2, wrong arguments, or an optional package or backend that is missing;
 130, interrupted. Errors that a user can mend are one line on standard error.
@@ -7,6 +10,7 @@ Exit codes: 0, done; 1, a build that failed; 2, wrong arguments, or an optional 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +66,14 @@ def _run(options: argparse.Namespace) -> int:
 
         show_config()
         return DONE
+    if options.command == "experiments":
+        from redunet.experiments import EXPERIMENTS
+
+        for name, experiment in EXPERIMENTS.items():
+            print(f"{name:10} {experiment.what}{' (needs MNIST: --data)' if experiment.needs_mnist else ''}")
+        return DONE
+    if options.command == "experiment":
+        return _experiment(options, backend, n_threads)
     try:
         from redunet import demo
 
@@ -76,6 +88,32 @@ def _run(options: argparse.Namespace) -> int:
         return _fail(error, UNUSABLE)
     except (OSError, MemoryError) as error:
         return _fail(error, FAILED)
+    return DONE
+
+
+def _experiment(options: argparse.Namespace, backend: str, n_threads: int) -> int:
+    from redunet import experiments, use_backend
+
+    chosen = experiments.Options(
+        data=None if options.data is None else Path(options.data),
+        n_layers=options.layers,
+        n_train=options.train,
+        n_test=options.test,
+        seeds=options.seeds,
+        plain=not options.skip_plain,
+        progress=not options.quiet,
+    )
+    try:
+        os.environ["REDUNET_NUM_THREADS"] = str(n_threads)  # of every call in this process
+        with use_backend(backend):
+            report = experiments.run(options.name, chosen)
+        folder = report.save(Path(options.out) / options.name)
+    except (ImportError, experiments.DataMissing, FileNotFoundError) as error:
+        return _fail(error, UNUSABLE)
+    except (OSError, MemoryError) as error:
+        return _fail(error, FAILED)
+    print(report.markdown())
+    print(f"written to {folder}")
     return DONE
 
 
@@ -116,6 +154,33 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
     demo.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    from redunet.experiments import EXPERIMENTS
+
+    commands.add_parser("experiments", help="list the lecture's experiments", description="List the experiments.")
+    one = commands.add_parser(
+        "experiment",
+        help="repeat one of the lecture's experiments",
+        description="Repeat an experiment at full depth and write results.json, report.md and its figures. Needs "
+        "matplotlib and scikit-learn; those on digits need MNIST's four IDX files.",
+    )
+    one.add_argument("name", choices=EXPERIMENTS, metavar="NAME", help="one of those that `redunet experiments` lists")
+    one.add_argument("--data", metavar="DIR", help="folder of MNIST's files (default: $REDUNET_MNIST)")
+    one.add_argument(
+        "--out", metavar="DIR", default="experiments", help="a folder NAME is made here (default: %(default)s)"
+    )
+    one.add_argument(
+        "--layers", metavar="N", type=_at_least_one, help="layers with the published step (default: as published)"
+    )
+    one.add_argument("--train", metavar="N", type=_at_least_one, help="training samples of a class, at most")
+    one.add_argument("--test", metavar="N", type=_at_least_one, help="test samples of a class, at most")
+    one.add_argument(
+        "--seeds", metavar="N", type=_at_least_one, default=1, help="choices of samples and kernels (default: 1)"
+    )
+    one.add_argument("--skip-plain", action="store_true", help="no plain networks beside the invariant ones")
+    one.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
+    one.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
+    one.add_argument("--quiet", action="store_true", help="no progress bars")
 
     commands.add_parser(
         "info",

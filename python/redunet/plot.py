@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-__all__ = ["accuracies", "cosines", "rates", "scatter", "singular_values"]
+__all__ = ["accuracies", "cosine_histogram", "cosines", "operator", "rates", "scatter", "singular_values"]
 
 #: The colours of Okabe and Ito that show on white: distinct with any colour vision, and in their lightness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#4D4D4D")
 MARKERS = "os^Dv"
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-GRID = {"color": "0.9", "linewidth": 0.8}
+GRID: dict[str, Any] = {"color": "0.9", "linewidth": 0.8}
 
 
 def rates(net: ReduNet | Rates, *, ax: Axes | None = None) -> Axes:
@@ -121,12 +121,7 @@ def cosines(
     """
     vectors, labels, classes = _features(Z, y)
     order = np.argsort(labels, kind="stable")
-    shape = np.shape(Z)[1:]
-    if shifts and len(shape) < 2:
-        raise ValueError(
-            f"Z has shape {np.shape(Z)}; expected signals (m, C, T) or images (m, C, H, W) for their shifts"
-        )
-    similarity = _cosines(vectors[order], shape if shifts else shape[:0])
+    similarity = _cosines(vectors[order], _shape_of_shifts(Z, shifts))
     ax = _axes(ax, size=(5.2, 4.4))
     m = len(similarity)
     image = ax.imshow(similarity, cmap="magma_r", vmin=0, vmax=1, extent=(0, m, m, 0), interpolation="nearest")
@@ -143,9 +138,67 @@ def cosines(
     for spine in ax.spines.values():
         spine.set(color="0.6", linewidth=0.5)
     if colorbar:
-        label = r"$\max_s\,|\cos(z_i,\,\mathrm{shift}_s\, z_j)|$" if shifts else r"$|\cos(z_i,\,z_j)|$"
-        bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.85, label=label, ticks=[0, 0.5, 1])
+        bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.85, label=_cosine_label(shifts), ticks=[0, 0.5, 1])
         bar.outline.set_visible(False)
+    return ax
+
+
+def cosine_histogram(
+    Z: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    ax: Axes | None = None,
+    shifts: bool = False,
+    n_bins: int = 40,
+    title: str | None = None,
+) -> Axes:
+    """How often pairs of samples have which absolute cosine: pairs of two classes, and of one.
+
+    Parameters
+    ----------
+    Z : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
+        Features; a signal or image counts as one vector of all its numbers.
+    y : (m,) array
+        Labels.
+    ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
+    shifts : bool, default False
+        The largest absolute cosine of one sample with any cyclic shift of the other, as in `cosines`.
+    n_bins : int, default 40
+        Bins of [0, 1].
+    title : str, optional
+        Default: "Cosines of pairs".
+
+    Returns
+    -------
+    matplotlib Axes
+        With two histograms, each of area 1; pairs of a sample with itself are left out.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> ax = rn.plot.cosine_histogram([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]], ["a", "b", "a"], n_bins=2)
+    >>> [patch.get_label() for patch in ax.patches]
+    ['two classes', 'one class']
+    """
+    vectors, labels, _ = _features(Z, y)
+    n_bins = checks.integer(n_bins, "n_bins", 1)
+    similarity = _cosines(vectors, _shape_of_shifts(Z, shifts))
+    pairs = np.triu_indices(len(labels), 1)
+    same = labels[pairs[0]] == labels[pairs[1]]
+    ax = _axes(ax)
+    for label, values, color in (
+        ("two classes", similarity[pairs][~same], COLORS[0]),
+        ("one class", similarity[pairs][same], COLORS[1]),
+    ):
+        if values.size:
+            heights, edges = np.histogram(values, bins=n_bins, range=(0, 1), density=True)
+            ax.stairs(heights, edges, label=label, color=color, fill=True, alpha=0.55)
+    ax.set(xlabel=_cosine_label(shifts), ylabel="density", title="Cosines of pairs" if title is None else title)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(bottom=0)
+    _clean(ax, grid="both")
+    ax.legend(frameon=False, loc="best")
     return ax
 
 
@@ -196,6 +249,99 @@ def singular_values(Z: npt.ArrayLike, y: npt.ArrayLike, *, ax: Axes | None = Non
     ax.set_ylim(bottom=0)
     _clean(ax, grid="both", integer=True)
     _class_legend(ax, len(classes))
+    return ax
+
+
+def operator(
+    net: ReduNet,
+    layer: int = 0,
+    number: int = 0,
+    *,
+    complement: bool = False,
+    ax: Axes | None = None,
+    n_channels: int = 8,
+    title: str | None = None,
+) -> Axes:
+    """One operator as it acts on samples: a matrix, or convolution kernels from every channel to every other.
+
+    Parameters
+    ----------
+    net : ReduNet
+        A network with its operators.
+    layer : int, default 0
+        Which layer; negative ones count from the last.
+    number : int, default 0
+        0 for the expansion operator E, j for the compression operator of the j-th class, 1 to k.
+    complement : bool, default False
+        Show I - E / alpha instead: what the operator takes away from the identity, which is nearly the projection onto
+        the directions of the samples that it was made of.
+    ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
+    n_channels : int, default 8
+        The first so many channels are shown of signals and images (vectors: all).
+    title : str, optional
+        Default: the operator's name and its layer.
+
+    Returns
+    -------
+    matplotlib Axes
+        With one image. For vectors it is the operator. For signals, row c and block c' hold the kernel from channel
+        c' to channel c, for images the block (c, c') does; the shift of zero is in the middle of a block.
+
+    Notes
+    -----
+    The operator at frequency p is the DFT of the kernel: (E z)_c = sum_c' e_cc' * z_c', a circular convolution.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> X, y = rn.datasets.sinusoids(10, length=16, random_state=0)
+    >>> net, Z = rn.build(X, y, n_layers=2)
+    >>> rn.plot.operator(net, 0, 1).images[0].get_array().shape
+    (1, 16)
+    """
+    number = checks.integer(number, "number", 0)
+    if number > net.n_classes:
+        raise ValueError(f"number is {number}; expected 0 for E, or 1 to {net.n_classes} for a class")
+    shown = checks.integer(n_channels, "n_channels", 1)
+    chosen = net.layers[layer]
+    full = chosen.E if number == 0 else chosen.Cs[number - 1]  # (C, C, *freqs)
+    if complement:
+        identity = np.eye(net.n_channels).reshape(*full.shape[:2], *[1] * (full.ndim - 2))
+        full = identity - full / net.operators.alphas[number]
+    shape = net.signal_shape
+    ax = _axes(ax, size=(5.2, 4.4))
+    blocks = min(shown, net.n_channels)
+    if not shape:
+        picture = full.real
+    else:
+        axes = tuple(range(2, full.ndim))
+        spectrum = full[:blocks, :blocks]
+        real = net.fourier.real
+        kernels = np.fft.irfftn(spectrum, s=shape, axes=axes) if real else np.fft.ifftn(spectrum, axes=axes).real
+        kernels = np.fft.fftshift(kernels, axes=axes)
+        height = shape[0] if len(shape) == 2 else 1
+        blocked = kernels.reshape(blocks, blocks, height, shape[-1])
+        picture = blocked.transpose(0, 2, 1, 3).reshape(blocks * height, blocks * shape[-1])
+    limit = float(np.abs(picture).max()) or 1.0
+    image = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    if shape:
+        rows, columns = picture.shape[0] // blocks, picture.shape[1] // blocks
+        for edge in range(1, blocks):
+            ax.axhline(edge * rows - 0.5, color="0.3", linewidth=0.5)
+            ax.axvline(edge * columns - 0.5, color="0.3", linewidth=0.5)
+        ax.set_xticks([(c + 0.5) * columns - 0.5 for c in range(blocks)], [str(c) for c in range(blocks)])
+        ax.set_yticks([(c + 0.5) * rows - 0.5 for c in range(blocks)], [str(c) for c in range(blocks)])
+        ax.tick_params(length=0)
+    else:
+        ax.set_xticks(range(net.n_channels) if net.n_channels <= 12 else [])
+        ax.set_yticks(range(net.n_channels) if net.n_channels <= 12 else [])
+    ax.set(xlabel="from channel" if shape else "from", ylabel="to channel" if shape else "to")
+    name = "E" if number == 0 else f"C^{{{net.classes_[number - 1]}}}"
+    name = rf"$I - {name}/\alpha$" if complement else f"${name}$"
+    ax.set_title(f"{name} of layer {layer % net.n_layers}" if title is None else title)
+    bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    bar.outline.set_visible(False)
     return ax
 
 
@@ -329,6 +475,22 @@ def _features(Z: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, npt.NDArray[np
         raise ValueError("Z holds NaN or infinity; expected finite numbers")
     classes, index = np.unique(labels, return_inverse=True)
     return vectors, index, classes
+
+
+def _shape_of_shifts(Z: npt.ArrayLike, shifts: bool) -> tuple[int, ...]:
+    """(C, *signal_shape), or () where shifts are not asked for."""
+    shape = np.shape(Z)[1:]
+    if not shifts:
+        return ()
+    if len(shape) < 2:
+        raise ValueError(
+            f"Z has shape {np.shape(Z)}; expected signals (m, C, T) or images (m, C, H, W) for their shifts"
+        )
+    return shape
+
+
+def _cosine_label(shifts: bool) -> str:
+    return r"$\max_s\,|\cos(z_i,\,\mathrm{shift}_s\, z_j)|$" if shifts else r"$|\cos(z_i,\,z_j)|$"
 
 
 def _cosines(vectors: Array, shape: tuple[int, ...]) -> Array:

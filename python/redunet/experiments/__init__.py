@@ -1,0 +1,87 @@
+"""The lecture's experiments, whole: a documented function for each, and one command, ``redunet experiment NAME``.
+
+Every function takes `Options` and gives a `Report`, which writes ``results.json``, ``report.md`` and figures.
+
+>>> from redunet import experiments
+>>> report = experiments.run("gauss2d", experiments.Options(n_layers=50, n_train=40))
+>>> report.tables["Test samples"][0]["nearest subspace, 1"]
+'1.0000'
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redunet.experiments.common import DataMissing, Options
+from redunet.experiments.report import Report
+
+__all__ = ["EXPERIMENTS", "DataMissing", "Experiment", "Options", "Report", "run"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Where an experiment is written down, and what it is.
+
+    Attributes
+    ----------
+    module, function : str
+        The function is ``redunet.experiments.<module>.<function>``.
+    what : str
+        In a line.
+    needs_mnist : bool
+        Whether it needs the folder of MNIST's files.
+    """
+
+    module: str
+    function: str
+    what: str
+    needs_mnist: bool = True
+
+    def load(self) -> Callable[[Options], Report]:
+        """The function."""
+        found: Callable[[Options], Report] = getattr(
+            importlib.import_module(f"redunet.experiments.{self.module}"), self.function
+        )
+        return found
+
+
+EXPERIMENTS = {
+    "gauss2d": Experiment("gaussians", "gauss2d", "two Gaussians on the circle, 2000 layers", False),
+    "gauss3d": Experiment("gaussians", "gauss3d", "three Gaussians on the sphere, 2000 layers", False),
+    "rot01": Experiment("rotations", "rot01", "MNIST's 0 and 1 at every rotation, 3500 layers"),
+    "rot10": Experiment("rotations", "rot10", "ten digits at every rotation, 40 layers"),
+    "trans01": Experiment("translations", "trans01", "MNIST's 0 and 1 at every translation, 2000 layers"),
+    "trans10": Experiment("translations", "trans10", "ten digits at every translation, 25 layers"),
+    "iris": Experiment("vectors", "iris", "Fisher's irises, 4000 layers", False),
+    "sinusoid": Experiment("sinusoids", "sinusoid", "sine against square waves, 2000 layers", False),
+    "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
+    "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
+    "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
+    "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
+}
+
+
+def run(name: str, options: Options | None = None) -> Report:
+    """Run one experiment.
+
+    Parameters
+    ----------
+    name : str
+        One of `EXPERIMENTS`.
+    options : Options, optional
+        Default: as published.
+
+    Raises
+    ------
+    ValueError
+        If there is no such experiment.
+    DataMissing, FileNotFoundError
+        If its data are not here.
+    ImportError
+        If matplotlib, or scikit-learn for iris, is not installed.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"name is {name!r}; expected one of {', '.join(map(repr, EXPERIMENTS))}")
+    return EXPERIMENTS[name].load()(options or Options())

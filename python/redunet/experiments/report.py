@@ -1,0 +1,140 @@
+"""What an experiment hands over: settings, tables, figures and remarks; saved as results.json, report.md and PNG."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Report:
+    """The results of one experiment, in the order in which they are to be read.
+
+    Attributes
+    ----------
+    name, title : str
+        The experiment's name, and what it is in a line.
+    settings : dict
+        Every number that was chosen.
+    tables : dict of str to list of dict
+        Rows under a heading; all rows of a table have the same keys.
+    figures : dict of str to matplotlib Figure
+        Under the names of their files.
+    captions : dict of str to str
+        A sentence for each figure.
+    remarks : list of str
+        What the numbers say, and where they differ from the published ones, why.
+    seconds : float
+        From the beginning to `save`.
+    """
+
+    name: str
+    title: str
+    settings: dict[str, Any]
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    _start: float = field(default_factory=time.perf_counter)
+
+    def add(self, table: str, **row: Any) -> None:
+        """Append a row to a table; a number that is missing is None."""
+        self.tables.setdefault(table, []).append(row)
+
+    def remark(self, text: str) -> None:
+        """Append a paragraph."""
+        self.remarks.append(text)
+
+    def axes(
+        self, name: str, caption: str, *, columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.2, 3.9),
+        projection: str | None = None,
+    ) -> list[Axes]:  # fmt: skip
+        """New axes, row by row, of a figure of this name; ``size`` is that of one of them, in inches."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("the figures need matplotlib: pip install 'redunet[plot]'") from error
+        figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+        self.figures[name] = figure
+        self.captions[name] = caption
+        found = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": projection})
+        return list(found.reshape(-1))
+
+    def markdown(self) -> str:
+        """The report as Markdown; figures are links to their files."""
+        parts = [f"# {self.name}: {self.title}"]
+        parts.append(", ".join(f"{key} = {_text(value)}" for key, value in self.settings.items()) + ".")
+        for title, rows in self.tables.items():
+            parts.append(f"## {title}\n\n{_table(rows)}")
+        if self.remarks:
+            parts.append("## What it says\n\n" + "\n\n".join(self.remarks))
+        parts += [f"![{self.captions[name]}]({name}.png)\n\n{self.captions[name]}" for name in self.figures]
+        parts.append(f"{self.seconds:.1f} s in all, with data, evaluation and figures.")
+        return "\n\n".join(parts) + "\n"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write results.json, report.md and the figures; returns the folder, which is made if missing."""
+        from redunet.config import configuration
+
+        self.seconds = time.perf_counter() - self._start
+        where = Path(folder)
+        where.mkdir(parents=True, exist_ok=True)
+        for name, figure in self.figures.items():
+            figure.savefig(where / f"{name}.png", dpi=130)
+        content = {
+            "experiment": self.name,
+            "settings": self.settings,
+            "tables": self.tables,
+            "remarks": self.remarks,
+            "seconds": self.seconds,
+            "machine": configuration(),
+        }
+        (where / "results.json").write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+        (where / "report.md").write_text(self.markdown(), encoding="utf-8")
+        return where
+
+
+def spread(values: Any, digits: int = 4) -> str | None:
+    """Mean and standard deviation of several seeds as text; of one, the number; None where one is missing."""
+    numbers = np.asarray(values, dtype=float)
+    if np.isnan(numbers).any():
+        return None
+    if numbers.size == 1:
+        return f"{numbers[0]:.{digits}f}"
+    return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (float, np.floating)):
+        value = float(value)
+        if np.isnan(value):
+            return ""
+        return f"{value:.4g}" if abs(value) >= 10 or 0 < abs(value) < 1e-3 else f"{value:.4f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def _table(rows: list[Row]) -> str:
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)

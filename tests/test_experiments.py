@@ -1,0 +1,143 @@
+"""The lecture's experiments, small: they run, say what they did, and know the same by one forward pass as by many."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import redunet as rn
+from redunet import cli, experiments
+from redunet.experiments import common, depth, report
+from redunet.experiments.ablations import relu_network
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+SMALL = {"n_layers": 3, "n_train": 12, "n_test": 6}
+ALONE = [name for name, experiment in experiments.EXPERIMENTS.items() if not experiment.needs_mnist]
+ON_MNIST = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.needs_mnist]
+
+
+@pytest.fixture
+def mnist_dir(shared_dir):
+    return shared_dir / "data" / "mnist"
+
+
+def check(made, folder):
+    """Everything is written, and every row of a table has the same columns."""
+    made.save(folder)
+    content = json.loads((folder / "results.json").read_text())
+    assert content["experiment"] == made.name
+    assert content["machine"]["redunet"] == rn.__version__
+    assert content["tables"]
+    for rows in made.tables.values():
+        assert len({tuple(row) for row in rows}) == 1
+    text = (folder / "report.md").read_text()
+    assert "nan" not in text
+    for name in made.figures:
+        assert (folder / f"{name}.png").stat().st_size > 5000
+        assert f"({name}.png)" in text
+    for rows in (rows for title, rows in made.tables.items() if "against shifted copies" in title):
+        assert all(row["same answers"] == 1 for row in rows)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_without_data(name, tmp_path):
+    check(experiments.run(name, experiments.Options(**SMALL, seeds=2)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ON_MNIST)
+def test_on_mnist(name, mnist_dir, tmp_path):
+    check(experiments.run(name, experiments.Options(**SMALL, data=mnist_dir, plain=name == "rot01")), tmp_path)
+
+
+def test_gaussians_end_at_the_largest_rate_reduction():
+    """Orthogonal lines: 1/2 (d log(1 + 1/eps^2) - log(1 + d/eps^2))."""
+    made = experiments.run("gauss3d", experiments.Options(n_layers=500, n_train=100))
+    for row in made.tables["Test samples"]:
+        assert float(row["ΔR after"]) == pytest.approx((3 * np.log(11) - np.log(31)) / 2, abs=1e-3)
+        assert row["nearest subspace, 1"] == "1.0000"
+
+
+def test_unknown_experiments_and_missing_data(monkeypatch, capsys, tmp_path):
+    with pytest.raises(ValueError, match="name is 'rot02'; expected one of 'gauss2d', 'gauss3d', 'rot01'"):
+        experiments.run("rot02")
+    monkeypatch.delenv("REDUNET_MNIST", raising=False)
+    with pytest.raises(experiments.DataMissing, match="this experiment needs MNIST: give --data DIR"):
+        experiments.run("rot01")
+    assert cli.main(["experiment", "rot01", "--out", str(tmp_path)]) == 2
+    assert cli.main(["experiment", "rot01", "--out", str(tmp_path), "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "redunet: this experiment needs MNIST" in error
+    assert "redunet: no train-images-idx3-ubyte" in error
+
+
+def test_command_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("REDUNET_NUM_THREADS", "1")
+    assert cli.main(["experiments"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == list(experiments.EXPERIMENTS)
+    command = ["experiment", "gauss2d", "--out", str(tmp_path), "--layers", "5", "--train", "20", "--quiet"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# gauss2d: 2 Gaussians on the circle")
+    assert (tmp_path / "gauss2d" / "results.json").is_file()
+
+
+def test_other_seeds_are_other_samples(mnist_dir):
+    data = common.mnist(common.Options(data=mnist_dir))
+    first, y = common.training_digits(data, 5, (0, 1), 0)
+    other, z = common.training_digits(data, 5, (0, 1), 1)
+    np.testing.assert_array_equal(first, rn.datasets.first_per_class(data.X_train, data.y_train, 5, classes=[0, 1])[0])
+    np.testing.assert_array_equal(y, z)
+    assert not np.array_equal(first, other)
+
+
+def test_shifted_copies_are_all_shifts():
+    X = np.arange(2 * 1 * 3 * 4).reshape(2, 1, 3, 4)
+    copies = np.stack(list(common.shifted_copies(X, 1)), axis=1)
+    np.testing.assert_array_equal(copies, rn.shifts(X).reshape(copies.shape))
+    assert len(list(common.shifted_copies(X, 2))) == 4
+
+
+@pytest.mark.parametrize("scheme", ["0.5", "2/α, natural"])
+def test_the_loop_of_schemes_is_the_network(scheme):
+    """Its features, rates and test features are those of `build` and `transform`."""
+    X, y = rn.datasets.sinusoids(15, length=9, random_state=0)
+    X = np.concatenate([X, np.roll(X, 1, axis=2) ** 2], axis=1).astype(np.float32)
+    ascent = depth.Ascent(X, y, X[::3] + np.float32(0.1))
+    point, step = ascent.start, depth.SCHEMES[scheme]()
+    for _ in range(3):
+        point = step(ascent, point)
+    eta = 0.5 if scheme == "0.5" else 2 / ascent.alpha
+    net, Z = rn.build(X, y, n_layers=3, eta=eta)
+    assert point.delta == pytest.approx(net.rates.delta[-1], rel=1e-4)
+    np.testing.assert_allclose(ascent.features(point.V), Z, atol=1e-4)
+    np.testing.assert_allclose(ascent.features(point.V_test), net.transform(X[::3] + np.float32(0.1)), atol=1e-4)
+
+
+def test_a_line_search_never_falls_with_or_without_momentum():
+    X, y = rn.datasets.gaussian_mixture(60, n_features=3, noise=0.4, random_state=0)
+    X = X.astype(np.float32)
+    for name in ("line search", "momentum, line search"):
+        ascent = depth.Ascent(X, y, X[:5])
+        step, point, deltas = depth.SCHEMES[name](), ascent.start, []
+        for _ in range(8):
+            deltas.append(point.delta)
+            point = step(ascent, point)
+        assert np.diff(deltas).min() >= 0, name
+
+
+def test_relu_membership_keeps_the_sphere():
+    X, y = rn.datasets.sinusoids(10, length=8, random_state=0)
+    X = X.astype(np.float32)
+    Z, Z_test, _ = relu_network(X, y, X[:3], n_layers=2)
+    np.testing.assert_allclose(np.linalg.norm(Z.reshape(len(Z), -1), axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(Z_test, Z[:3], atol=1e-5)
+
+
+def test_spread():
+    assert report.spread([0.5]) == "0.5000"
+    assert report.spread([0.25, 0.75], 2) == "0.50 ± 0.35"
+    assert report.spread([0.5, np.nan]) is None
