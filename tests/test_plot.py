@@ -206,3 +206,56 @@ def test_importing_redunet_does_not_import_matplotlib() -> None:
     script = "import sys, redunet, redunet.plot; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# --- Histograms of cosines, operators ---
+
+
+def test_histogram_of_cosines_counts_pairs_of_one_class_and_of_two():
+    Z = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 3.0]])
+    ax = rn.plot.cosine_histogram(Z, [0, 0, 1, 1], n_bins=2)
+    two, one = ax.patches
+    assert (two.get_label(), one.get_label()) == ("two classes", "one class")
+    # |cos| of two classes: 0, 0, 0.707, 0.707; of one: 0.707 and 1. Densities over bins of 0.5.
+    np.testing.assert_allclose(two.get_data().values, [1.0, 1.0])
+    np.testing.assert_allclose(one.get_data().values, [0.0, 2.0])
+    with pytest.raises(ValueError, match=r"Z has shape \(4, 2\); expected signals"):
+        rn.plot.cosine_histogram(Z, [0, 0, 1, 1], shifts=True)
+
+
+def test_histogram_of_cosines_with_shifts():
+    Z = np.zeros((2, 1, 5))
+    Z[0, 0, 1] = Z[1, 0, 3] = 1.0  # shifts of each other
+    assert rn.plot.cosine_histogram(Z, [0, 1], shifts=True, n_bins=4).patches[0].get_data().values[-1] == 4
+    assert rn.plot.cosine_histogram(Z, [0, 1], n_bins=4).patches[0].get_data().values[0] == 4
+
+
+@pytest.mark.parametrize("complex_valued", [False, True])
+@pytest.mark.parametrize("signal", [(7,), (3, 4)])
+def test_an_operator_is_the_convolution_it_shows(signal, complex_valued):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((12, 2, *signal))
+    net, _ = rn.build(X + 1j * rng.standard_normal(X.shape) if complex_valued else X, np.arange(12) % 2, n_layers=1)
+    if complex_valued:  # what is shown is the real part
+        assert rn.plot.operator(net).images[0].get_array().shape == (
+            2 * (signal[0] if len(signal) == 2 else 1),
+            2 * signal[-1],
+        )
+        return
+    picture = rn.plot.operator(net, -1, 1, complement=True).images[0].get_array()
+    height = signal[0] if len(signal) == 2 else 1
+    blocks = picture.reshape(2, height, 2, signal[-1]).transpose(0, 2, 1, 3).reshape(2, 2, *signal)
+    axes = tuple(range(2, blocks.ndim))
+    kernels = np.fft.rfftn(np.fft.ifftshift(blocks, axes=axes), axes=axes)
+    expected = np.eye(2).reshape(2, 2, *[1] * len(signal)) - net.layers[0].Cs[0] / net.operators.alphas[1]
+    np.testing.assert_allclose(kernels, expected, atol=1e-12)
+
+
+def test_an_operator_of_vectors_is_its_matrix():
+    X, y = rn.datasets.gaussian_mixture(10, n_features=3, random_state=0)
+    net, _ = rn.build(X, y, n_layers=2)
+    ax = rn.plot.operator(net, 1, 2)
+    np.testing.assert_array_equal(ax.images[0].get_array(), net.layers[1].Cs[1])
+    assert ax.get_title() == "$C^{1}$ of layer 1"
+    with pytest.raises(ValueError, match="number is 4; expected 0 for E, or 1 to 3 for a class"):
+        rn.plot.operator(net, 0, 4)
