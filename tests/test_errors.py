@@ -62,9 +62,9 @@ OPTIONS = [
     ({"eta": "fast"}, ValueError, "eta is 'fast'; expected one of 'auto'"),
     ({"eta": [0.1, 0.2]}, ValueError, "eta has shape (2,); expected a number, or (1,): one per layer"),
     ({"eta": [[0.1]]}, ValueError, "eta has shape (1, 1); expected a number, or (1,): one per layer"),
-    ({"eta": None}, TypeError, "eta is None; expected a number, one number per layer, or 'auto'"),
-    ({"eta": 1j}, TypeError, "eta is 1j; expected a number, one number per layer, or 'auto'"),
-    ({"eta": True}, TypeError, "eta is True; expected a number, one number per layer, or 'auto'"),
+    ({"eta": None}, TypeError, "eta is None; expected a number, one number per layer, 'auto' or 'search'"),
+    ({"eta": 1j}, TypeError, "eta is 1j; expected a number, one number per layer, 'auto' or 'search'"),
+    ({"eta": True}, TypeError, "eta is True; expected a number, one number per layer, 'auto' or 'search'"),
     ({"eta": -0.5}, ValueError, "eta holds a negative or non-finite step size; expected finite numbers >= 0"),
     (
         {"eta": [np.nan]},

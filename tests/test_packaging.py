@@ -97,7 +97,16 @@ def test_hard_dependencies_are_numpy_and_safetensors_alone(metadata):
 
 
 def test_extras(metadata):
-    assert set(metadata.get_all("Provides-Extra")) == {"sklearn", "plot", "progress", "cuda", "test", "docs", "bench", "all"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "sklearn",
+        "plot",
+        "progress",
+        "cuda",
+        "test",
+        "docs",
+        "bench",
+        "all",
+    }
 
 
 def test_license_and_python_versions(metadata):

@@ -103,13 +103,13 @@ def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
 
 
 def step_sizes(eta: Any, n_layers: int) -> npt.NDArray[np.float64] | None:
-    """One step size per layer, or None for ``"auto"``."""
+    """One step size per layer, or None for ``"auto"`` and ``"search"``."""
     if isinstance(eta, str):
-        choice(eta, "eta", ("auto",))
+        choice(eta, "eta", ("auto", "search"))
         return None
     etas = np.asarray(eta)
     if etas.dtype.kind not in "iuf":
-        raise TypeError(f"eta is {eta!r}; expected a number, one number per layer, or 'auto'")
+        raise TypeError(f"eta is {eta!r}; expected a number, one number per layer, 'auto' or 'search'")
     if etas.ndim > 1 or (etas.ndim == 1 and len(etas) != n_layers):
         raise ValueError(f"eta has shape {etas.shape}; expected a number, or ({n_layers},): one per layer")
     if not (np.isfinite(etas).all() and (etas >= 0).all()):

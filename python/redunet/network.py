@@ -227,9 +227,11 @@ def build(
         Labels of any dtype, or a non-negative membership whose rows sum to 1.
     n_layers : int
         Number of layers (at most, with `tol` or `on_layer`).
-    eta : float, (n_layers,) array or "auto", default "auto"
+    eta : float, (n_layers,) array, "auto" or "search", default "auto"
         Step size. ``"auto"`` is the natural step eta = 2 / alpha, halved for a layer whose rate reduction would fall:
-        it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments.
+        it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments. ``"search"`` looks for
+        the step of every layer that raises the rate reduction most: half the layers again, each about ten times as
+        long to build, and as long as any to apply. The steps taken are the network's ``etas``.
     epsilon_sq : float, default 0.1
         Squared distortion eps^2 > 0. The authors' code calls this number ``eps``.
     lam : float, default 500
@@ -315,6 +317,15 @@ def build(
     etas = checks.step_sizes(eta, n_layers)
     _check_range(problem, kind, lam, etas)
 
+    V = fourier.forward(array, kind, module, name="X", normalize=True, n_threads=cores)
+    if isinstance(eta, str) and eta == "search":
+        from redunet.line_search import search_steps
+
+        etas = search_steps(
+            V, problem, module, n_layers=n_layers, lam=lam, given=assignment == "given", n_threads=cores,
+            progress=progress, stop=_plateau(tol, patience),
+        )  # fmt: skip
+        n_layers = len(etas)
     with RateProgress(n_layers, progress) as bar:
         watchers = [watch for watch in (_plateau(tol, patience), on_layer, bar.update) if watch is not None]
         watched = progress or tol is not None or on_layer is not None
@@ -324,7 +335,6 @@ def build(
             rates = RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)
             return any([bool(watch(index, rates)) for watch in watchers])
 
-        V = fourier.forward(array, kind, module, name="X", normalize=True, n_threads=cores)
         result = module.build(
             V,
             problem,
