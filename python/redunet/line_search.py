@@ -7,7 +7,7 @@ with like any others, so that the network, what is saved of it and `transform` k
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from redunet._backends.contract import NATURAL_STEP, Array, Backend, Problem
 from redunet.progress import RateProgress
 from redunet.rates import RateReduction
 
+#: The rate reduction that a step reaches, and whatever belongs to it.
+Trial = TypeVar("Trial", bound=tuple[Any, ...])
 #: Neighbouring steps differ by this factor.
 FACTOR = 1.5
 #: Of the natural step: shorter and longer ones are not tried.
@@ -45,41 +47,53 @@ def search_steps(
     etas: list[float] = []
     last = natural
 
-    def trial(eta: float) -> tuple[float, Any, npt.NDArray[np.float64]]:
+    def trial(eta: float) -> tuple[float, Array, npt.NDArray[np.float64]]:
         moved = features.copy()
         result = module.build(
             moved, problem, etas=np.array([eta]), n_layers=1, lam=lam, given=given, keep=False, on_layer=None,
             n_threads=n_threads,
         )  # fmt: skip
-        return _delta(result.rates[1], problem).delta, moved, result.rates
+        return _rates(result.rates[1], problem).delta, moved, result.rates
 
     with RateProgress(n_layers, progress) as bar:
         for layer in range(n_layers):
-            eta = last
-            best, moved, rates = trial(eta)
-            here = _delta(rates[0], problem)
+            first = trial(last)
+            here = _rates(first[2][0], problem)
             bar.update(layer, here)
             if stop is not None and stop(layer, here) and layer > 0:
                 break
-            for factor in (FACTOR, 1 / FACTOR):
-                longer = last * factor
-                while SHORTEST < longer / natural < LONGEST:
-                    reached, features_there, _ = trial(longer)
-                    if reached <= best and (best > here.delta or factor > 1):
-                        break
-                    if reached > best:
-                        best, moved, eta = reached, features_there, longer
-                    longer *= factor
-                if eta != last:
-                    break
-            if not best > here.delta:
+            eta, best = best_step(trial, last, first, here.delta, (SHORTEST * natural, LONGEST * natural))
+            if not best[0] > here.delta:
                 etas += [0.0] * (n_layers - layer)
                 break
             etas.append(eta)
-            features, last = moved, eta
+            features, last = best[1], eta
     return np.array(etas)
 
 
-def _delta(row: npt.NDArray[np.float64], problem: Problem) -> RateReduction:
+def best_step(
+    trial: Callable[[float], Trial], last: float, first: Trial, here: float, limits: tuple[float, float]
+) -> tuple[float, Trial]:
+    """The step whose trial reaches most among the neighbours of ``last``, and that trial.
+
+    ``trial(step)[0]`` is the rate reduction that a step reaches, ``first`` the trial of ``last``, and ``here`` what the
+    rate reduction is before: steps within the limits are shortened until it is exceeded.
+    """
+    step, best = last, first
+    for factor in (FACTOR, 1 / FACTOR):
+        other = last * factor
+        while limits[0] < other < limits[1]:
+            found = trial(other)
+            if found[0] > best[0]:
+                step, best = other, found
+            elif factor > 1 or best[0] > here:
+                break
+            other *= factor
+        if step != last:
+            break
+    return step, best
+
+
+def _rates(row: npt.NDArray[np.float64], problem: Problem) -> RateReduction:
     class_rate = float(row[1:] @ problem.gammas)
     return RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)

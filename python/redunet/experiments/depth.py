@@ -24,14 +24,15 @@ from redunet.experiments.rotations import polar
 from redunet.experiments.translations import pixels
 from redunet.fourier import Fourier
 from redunet.lift import RandomLift
+from redunet.line_search import best_step
 from redunet.problem import make_problem
 from redunet.progress import RateProgress
 from redunet.rates import RateReduction
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, LAMBDA = 0.1, 500.0
-#: Natural steps 2/alpha are this many halves of the largest curvature's inverse; a search multiplies by this factor.
-NATURAL, FACTOR = 2.0, 1.5
+#: The natural step in units of 1/alpha.
+NATURAL = 2.0
 
 
 @dataclass
@@ -127,26 +128,18 @@ def published() -> Scheme:
 
 
 def searched() -> Scheme:
-    """From the last step on, longer ones while the rate reduction rises, else shorter ones while it does."""
+    """The line search of ``build(eta="search")``."""
     last = NATURAL
 
     def move(ascent: Ascent, point: Point) -> Point:
         nonlocal last
-        best, multiple = ascent.step(point, last), last
-        for factor in (FACTOR, 1 / FACTOR):
-            improved = False
-            while 1e-3 < multiple * factor < 1e4:
-                trial = ascent.step(point, multiple * factor)
-                if not trial.delta > best.delta:
-                    break
-                best, multiple, improved = trial, multiple * factor, True
-            if improved:
-                break
-        while best.delta < point.delta and multiple > 1e-3:  # both neighbours are worse, and so is the step itself
-            multiple /= FACTOR
-            best = ascent.step(point, multiple)
-        last = multiple if best.delta > point.delta else NATURAL
-        return best if best.delta > point.delta else point
+
+        def trial(multiple: float) -> tuple[float, Point]:
+            reached = ascent.step(point, multiple)
+            return reached.delta, reached
+
+        last, (delta, best) = best_step(trial, last, trial(last), point.delta, (1e-3, 1e4))
+        return best if delta > point.delta else point
 
     return move
 
