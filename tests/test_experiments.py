@@ -52,6 +52,45 @@ def test_on_mnist(name, mnist_dir, tmp_path):
     check(experiments.run(name, experiments.Options(**SMALL, data=mnist_dir, plain=name == "rot01")), tmp_path)
 
 
+@pytest.fixture
+def rings_and_bars(tmp_path):
+    """Rings and bars in the files of MNIST: 0 and 1 as a child draws them, and an 8 to leave out."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    for part, count in (("train", 60), ("t10k", 45)):
+        labels = np.array([0, 1, 8], dtype=np.uint8)[np.arange(count) % 3]
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            radius, width, lean = random.uniform([6, 1.5, -0.2], [9, 2.5, 0.2])
+            ring = np.abs(np.hypot(rows, columns) - radius) < width
+            bar = (np.abs(columns - lean * rows) < width) & (np.abs(rows) < radius + 3)
+            image[{0: ring, 1: bar, 8: ring | bar}[int(label)]] = random.integers(200, 256)
+        for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+            head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+            (folder / name).write_bytes(head + values.tobytes())
+    return folder
+
+
+def test_rings_and_bars_are_told_apart_at_every_rotation(rings_and_bars):
+    made = experiments.run("rot01", experiments.Options(data=rings_and_bars, n_layers=12, n_train=15))
+    rows = made.tables["Accuracy"]
+    assert [(row["network"], row["eta"]) for row in rows] == [
+        ("invariant", "0.5"),
+        ("invariant", "auto"),
+        ("plain", "auto"),
+        ("plain", "0.5"),
+        ("none: the samples", ""),
+        ("invariant, published", "0.5"),
+        ("plain, published", "0.5"),
+    ]
+    for row in rows[:2]:
+        assert row["test digits"] == row["all rotations"] == "1.0000"
+        assert float(row["ΔR"]) > 0
+    assert all(row["same answers"] == 1 for row in made.tables["One forward pass against shifted copies"])
+
+
 def test_gaussians_end_at_the_largest_rate_reduction():
     """Orthogonal lines: 1/2 (d log(1 + 1/eps^2) - log(1 + d/eps^2))."""
     made = experiments.run("gauss3d", experiments.Options(n_layers=500, n_train=100))
