@@ -180,3 +180,14 @@ def test_spread():
     assert report.spread([0.5]) == "0.5000"
     assert report.spread([0.25, 0.75], 2) == "0.50 ± 0.35"
     assert report.spread([0.5, np.nan]) is None
+
+
+def test_a_network_in_sections_is_the_whole(monkeypatch):
+    X, y = rn.datasets.gaussian_mixture(30, n_features=4, noise=0.3, random_state=0)
+    options = common.Options()
+    settings = {"n_layers": 205, "eta": 0.5, "epsilon_sq": 0.1}
+    Z, Z_new, delta, _ = common.build_in_sections(X, y, X[:7] + 0.1, options, **settings)
+    net, W = rn.build(X, y, **settings)
+    np.testing.assert_allclose(Z, W, atol=1e-10)
+    np.testing.assert_allclose(Z_new, net.transform(X[:7] + 0.1), atol=1e-10)
+    assert delta == pytest.approx(net.rates.delta[-1])

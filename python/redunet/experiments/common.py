@@ -108,6 +108,46 @@ def timed_build(X: Array, y: Array, options: Options, **settings: Any) -> Built:
     return Built(net, Z, time.perf_counter() - start)
 
 
+def build_in_sections(
+    X: Array, y: Array, X_new: Array, options: Options, *, n_layers: int, eta: float, epsilon_sq: float
+) -> tuple[Array, Array, float, float]:
+    """Features of training and new samples after many layers of a network whose operators would not fit into memory.
+
+    Sections of the network are built one after the other, each from the features that the one before left, and the new
+    samples go through each as soon as it is there. Returns both features, the rate reduction, and the build's seconds.
+    """
+    section = 100
+    seconds = 0.0
+    delta = 0.0
+    for start in range(0, n_layers, section):
+        layers = min(section, n_layers - start)
+        built = timed_build(X, y, options, n_layers=layers, eta=eta, epsilon_sq=epsilon_sq)
+        X, X_new = built.Z, built.net.transform(X_new)
+        seconds += built.seconds
+        delta = float(built.net.rates.delta[-1])
+    return X, X_new, delta, seconds
+
+
+def plain_network(
+    X: Array, y: Array, X_test: Array, y_test: Array, options: Options, *, n_layers: int, eta: float, epsilon_sq: float,
+    every: int, stride: int,
+) -> list[float]:  # fmt: skip
+    """A network of vectors with a fixed step, tested by the nearest subspace of 10 dimensions.
+
+    Returns accuracy on the test samples and on shifted copies of every few of them, the rate reduction, and the seconds
+    of building.
+    """
+    copies = [vectors(some) for some in shifted_copies(X_test[::every], stride)]
+    Z, Z_new, delta, seconds = build_in_sections(
+        vectors(X), y, np.concatenate([vectors(X_test), *copies]), options,
+        n_layers=n_layers, eta=eta, epsilon_sq=epsilon_sq,
+    )  # fmt: skip
+    nearest = NearestSubspace(10).fit(Z, y)
+    m = len(X_test)
+    shifted = nearest.score(Z_new[m:], np.tile(y_test[::every], len(copies)))
+    return [nearest.score(Z_new[:m], y_test), shifted, delta, seconds]
+
+
 def vectors(X: Array) -> Array:
     """Signals and images as vectors, (m, d)."""
     return X.reshape(len(X), -1)

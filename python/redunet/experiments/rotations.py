@@ -17,6 +17,7 @@ from redunet.experiments.common import (
     brute_force,
     held_out_digits,
     mnist,
+    plain_network,
     timed_build,
     training_digits,
     unit,
@@ -83,13 +84,16 @@ def rot01(options: Options) -> Report:
     if options.plain:
         digits, y = training_digits(data, n_train, (0, 1), 0)
         X = polar(digits, 5)
-        for eta, layers in schemes[::-1]:
-            built = timed_build(vectors(X), y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ)
-            nearest = NearestSubspace(10).fit(built.Z, y)
-            few, stride = (slice(None), 10) if eta == "auto" else (slice(None, None, 20), 20)
-            tested = nearest.score(built.net.transform(vectors(X_test)), y_test)
-            shifted = brute_force(built.net, nearest, X_test[few], y_test[few], stride=stride)
-            found[("plain", str(eta), layers)] = [[tested, shifted, built.net.rates.delta[-1], built.seconds]]
+        layers = min(n_layers, NATURAL_LAYERS)
+        built = timed_build(vectors(X), y, options, n_layers=layers, epsilon_sq=EPSILON_SQ)
+        nearest = NearestSubspace(10).fit(built.Z, y)
+        tested = nearest.score(built.net.transform(vectors(X_test)), y_test)
+        shifted = brute_force(built.net, nearest, X_test, y_test, stride=10)
+        found[("plain", "auto", layers)] = [[tested, shifted, built.net.rates.delta[-1], built.seconds]]
+        found[("plain", str(ETA), n_layers)] = [
+            plain_network(X, y, X_test, y_test, options, n_layers=n_layers, eta=ETA, epsilon_sq=EPSILON_SQ,
+                          every=20, stride=20)
+        ]  # fmt: skip
     X, y = polar(training_digits(data, n_train, (0, 1), 0)[0], 5), y
     nearest = NearestSubspace(10).fit(unit(X), y)
     found[("none: the samples", "", 0)] = [

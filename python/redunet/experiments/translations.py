@@ -16,6 +16,7 @@ from redunet.experiments.common import (
     brute_force,
     held_out_digits,
     mnist,
+    plain_network,
     timed_build,
     training_digits,
     unit,
@@ -46,7 +47,8 @@ def trans01(options: Options) -> Report:
 
     The invariant network sees images (m, 5, 28, 28), the plain one raw pixels as vectors of 784. The classifier is the
     nearest subspace of 10 dimensions; others are reported, and other lifts. All translations are all 784 cyclic ones:
-    by one forward pass for the invariant network, by shifted copies, every 7th in both directions, for the plain one.
+    by one forward pass for the invariant network, by shifted copies, every 7th in both directions, for the plain one
+    (of every 20th digit with the published step).
     """
     data = mnist(options)
     n_layers, n_train = options.layers(2000), options.samples(500)
@@ -105,13 +107,16 @@ def trans01(options: Options) -> Report:
     digits, y = training_digits(data, n_train, (0, 1), 0)
     if options.plain:
         X, X_test = pixels(digits), pixels(images)
-        for eta, layers in (("auto", min(n_layers, 40)), (ETA, n_layers)):
-            built = timed_build(vectors(X), y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ)
-            nearest = NearestSubspace(10).fit(built.Z, y)
-            some = slice(None, None, 1 if eta == "auto" else 20)
-            tested = nearest.score(built.net.transform(vectors(X_test)), y_test)
-            shifted = brute_force(built.net, nearest, X_test[some], y_test[some], stride=7)
-            found[("plain", str(eta), layers)] = [[tested, shifted, built.net.rates.delta[-1], built.seconds]]
+        layers = min(n_layers, 40)
+        built = timed_build(vectors(X), y, options, n_layers=layers, epsilon_sq=EPSILON_SQ)
+        nearest = NearestSubspace(10).fit(built.Z, y)
+        tested = nearest.score(built.net.transform(vectors(X_test)), y_test)
+        shifted = brute_force(built.net, nearest, X_test, y_test, stride=7)
+        found[("plain", "auto", layers)] = [[tested, shifted, built.net.rates.delta[-1], built.seconds]]
+        found[("plain", str(ETA), n_layers)] = [
+            plain_network(X, y, X_test, y_test, options, n_layers=n_layers, eta=ETA, epsilon_sq=EPSILON_SQ,
+                          every=20, stride=7)
+        ]  # fmt: skip
     X, X_test = (unit(_lifted(some, 5, 9, 0)) for some in (digits, images))
     nearest = NearestSubspace(10).fit(X, y)
     found[("none: the lifted samples", "", 0)] = [
@@ -214,30 +219,33 @@ def forward10(options: Options) -> Report:
     for seed in range(options.seeds):
         digits, y = training_digits(data, n_train, range(10), seed)
         X, X_test = (_lifted(some, 16, 9, seed) for some in (digits, images))
-        for eta, layers, norm in (
-            (ETA, n_layers, "ortho"), ("auto", n_layers, "ortho"), ("auto", min(n_layers, 5), "ortho"),
-            ("auto", n_layers, "backward"),
-        ):  # fmt: skip
+        schemes = (
+            (ETA, n_layers, "ortho"), (ETA, n_layers, "backward"), ("auto", n_layers, "ortho"),
+            ("auto", n_layers, "backward"), ("auto", min(n_layers, 3), "backward"),
+        )  # fmt: skip
+        for eta, layers, norm in dict.fromkeys(schemes):
             built = timed_build(X, y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ, dft_norm=norm)
             Z_test = built.net.transform(X_test)
             scores = accuracies(built.Z, y, Z_test, y_test, n_components=10)
             found.setdefault((str(eta), layers, norm), []).append(
                 [np.nan if v is None else v for v in scores.values()] + [built.net.rates.delta[-1], built.seconds]
             )
-            if seed == 0 and eta == ETA:
+            if seed == 0 and eta == ETA and norm == "backward":
                 for size, activation in ((3, "relu"), (5, "relu"), (9, "identity")):
                     lift = RandomLift(16, size, activation=activation, random_state=10)
                     first, second = (np.asarray(lift(pixels(some)), np.float32) for some in (digits, images))
-                    other = timed_build(first, y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ)
+                    other = timed_build(
+                        first, y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ, dft_norm=norm
+                    )
                     nearest = NearestSubspace(10).fit(other.Z, y)
                     report.add(
-                        "Other lifts, published step",
+                        "Other lifts, published step, backward",
                         lift=f"kernels of {size}, {activation}",
                         **{"10 000 test digits": nearest.score(other.net.transform(second), y_test)},
                     )
                 for n_components in (1, 5, 10, 20):
                     report.add(
-                        "Other subspaces, published step",
+                        "Other subspaces, published step, backward",
                         dimensions=n_components,
                         **{"10 000 test digits": NearestSubspace(n_components).fit(built.Z, y).score(Z_test, y_test)},
                     )
