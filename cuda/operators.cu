@@ -257,7 +257,7 @@ void OperatorBuilder<N>::rates(int begin, int end, double* to, bool name_layer) 
   noted_.download(noted);
   REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, position((end - begin) * k1) * sizeof(double),
                                 cudaMemcpyDeviceToHost, Device::get().stream()));
-  if constexpr (!kFault<3>) Device::get().synchronise();
+  Device::get().synchronise();
   if (noted[0] < 0) return;
   throw NotPositiveDefinite((name_layer ? "layer " + std::to_string(noted[0]) + ", " : "") +
                             (noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) + ", frequency " +
