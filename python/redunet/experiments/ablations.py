@@ -153,8 +153,9 @@ def _figure(report: Report) -> None:
             ax.plot(places, heights, "o" if words else "o-", ms=4, color=plot.COLORS[i], label=column)
         if words or 0.0 in values:
             ax.set_xticks(places, [f"{v:g}" if isinstance(v, float) else str(v) for v in values], fontsize="small")
-        else:
+        elif choice != "channels":
             ax.set_xscale("log")
+        ax.margins(x=0.25 if words else 0.05)
         ax.set(xlabel=choice, ylabel="accuracy")
         ax.grid(True, **plot.GRID)
     axes[0].legend(frameon=False)

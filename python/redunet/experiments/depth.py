@@ -276,6 +276,7 @@ def depth(options: Options) -> Report:
                 )  # fmt: skip
             if seed == 0:
                 _figure(report, name, curves)
+                report.series[name] = {scheme: vars(curve) for scheme, curve in curves.items()}
     for (name, scheme), rows in numbers.items():
         columns = np.array(rows).T
         base = np.array(numbers[name, "0.5"]).T
@@ -310,4 +311,6 @@ def _figure(report: Report, name: str, curves: dict[str, Curve]) -> None:
     axes[2].set(xlabel="layers", ylabel="accuracy, all shifts" if which else "accuracy", xscale="log")
     for ax in axes:
         ax.grid(True, **plot.GRID)
-    axes[0].legend(frameon=False, fontsize="small")
+    report.figures[name].legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False
+    )

@@ -33,6 +33,8 @@ class Report:
         Under the names of their files.
     captions : dict of str to str
         A sentence for each figure.
+    series : dict
+        Numbers along the layers, for results.json.
     remarks : list of str
         What the numbers say, and where they differ from the published ones, why.
     seconds : float
@@ -45,6 +47,7 @@ class Report:
     tables: dict[str, list[Row]] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
+    series: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
     _start: float = field(default_factory=time.perf_counter)
@@ -97,6 +100,7 @@ class Report:
             "experiment": self.name,
             "settings": self.settings,
             "tables": self.tables,
+            "series": self.series,
             "remarks": self.remarks,
             "seconds": self.seconds,
             "machine": configuration(),
