@@ -59,6 +59,8 @@ LAUNCHES = {
     "gates_kernel": Launch(128),
     "move_kernel": Launch(256, 256),
     "normalise_kernel": Launch(256),
+    "unit_norm_kernel": Launch(256, 256),
+    "scale_kernel": Launch(256),
     "rates_kernel": Launch(128, 192, max_registers=128, min_occupancy=0),  # one block
     "prepare_kernel": Launch(256),
     "hermitian_kernel": Launch(256),
