@@ -53,12 +53,12 @@ def search_steps(
             moved, problem, etas=np.array([eta]), n_layers=1, lam=lam, given=given, keep=False, on_layer=None,
             n_threads=n_threads,
         )  # fmt: skip
-        return _rates(result.rates[1], problem).delta, moved, result.rates
+        return reduction(result.rates[1], problem).delta, moved, result.rates
 
     with RateProgress(n_layers, progress) as bar:
         for layer in range(n_layers):
             first = trial(last)
-            here = _rates(first[2][0], problem)
+            here = reduction(first[2][0], problem)
             bar.update(layer, here)
             if stop is not None and stop(layer, here) and layer > 0:
                 break
@@ -94,6 +94,7 @@ def best_step(
     return step, best
 
 
-def _rates(row: npt.NDArray[np.float64], problem: Problem) -> RateReduction:
+def reduction(row: npt.NDArray[np.float64], problem: Problem) -> RateReduction:
+    """Of a row of `BuildResult.rates`."""
     class_rate = float(row[1:] @ problem.gammas)
     return RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)

@@ -48,6 +48,8 @@ class ReduNet:
         Coding rates along the layers.
     etas : (n_layers,) float64 array
         Step size of every layer.
+    betas : (n_layers,) float64 array
+        Momentum before every layer; zeros without.
     epsilon_sq, lam, assignment, dft_norm
         As given to `build`.
     dtype : numpy dtype
@@ -61,6 +63,7 @@ class ReduNet:
     signal_shape: tuple[int, ...]
     rates: Rates
     etas: npt.NDArray[np.float64]
+    betas: npt.NDArray[np.float64]
     epsilon_sq: float
     lam: float
     assignment: str
@@ -71,7 +74,7 @@ class ReduNet:
 
     def __post_init__(self) -> None:
         """Immutable down to the numbers: operators are handed out as views where that costs nothing."""
-        arrays = [self.classes_, self.etas, self.rates.rate, self.rates.per_class]
+        arrays = [self.classes_, self.etas, self.betas, self.rates.rate, self.rates.per_class]
         if self._operators is not None:
             arrays += [value for value in vars(self._operators).values() if isinstance(value, np.ndarray)]
         for array in arrays:
@@ -157,7 +160,12 @@ class ReduNet:
         _, module = select_for(array, backend)
         cores = checks.threads(n_threads)
         V = self.fourier.forward(array, self.dtype, module, name="X", normalize=True, n_threads=cores)
-        pi = module.apply(V, self.operators, n_threads=cores)
+        if self.betas.any():
+            from redunet.momentum import apply_with_momentum
+
+            V, pi = apply_with_momentum(V, self.operators, self.betas, module, n_threads=cores)
+        else:
+            pi = module.apply(V, self.operators, n_threads=cores)
         return self.fourier.inverse(V, self.dtype, module, like=X, n_threads=cores), pi
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -202,6 +210,7 @@ def build(
     *,
     n_layers: int,
     eta: float | Sequence[float] | npt.NDArray[Any] | str = "auto",
+    momentum: bool = False,
     epsilon_sq: float = 0.1,
     lam: float = 500.0,
     sample_weight: npt.ArrayLike | None = None,
@@ -232,6 +241,9 @@ def build(
         it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments. ``"search"`` looks for
         the step of every layer that raises the rate reduction most: half the layers again, each about ten times as
         long to build, and as long as any to apply. The steps taken are the network's ``etas``.
+    momentum : bool, default False
+        Nesterov's momentum on the sphere with restart, with any `eta`: a third to a half fewer layers. Layers are then
+        built and applied one by one, and each needs the features of two before it; see `redunet.momentum`.
     epsilon_sq : float, default 0.1
         Squared distortion eps^2 > 0. The authors' code calls this number ``eps``.
     lam : float, default 500
@@ -318,7 +330,8 @@ def build(
     _check_range(problem, kind, lam, etas)
 
     V = fourier.forward(array, kind, module, name="X", normalize=True, n_threads=cores)
-    if isinstance(eta, str) and eta == "search":
+    search = isinstance(eta, str) and eta == "search"
+    if search and not momentum:
         from redunet.line_search import search_steps
 
         etas = search_steps(
@@ -335,17 +348,22 @@ def build(
             rates = RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)
             return any([bool(watch(index, rates)) for watch in watchers])
 
-        result = module.build(
-            V,
-            problem,
-            etas=etas,
-            n_layers=n_layers,
-            lam=lam,
-            given=assignment == "given",
-            keep=keep == "operators",
-            on_layer=report if watched else None,
-            n_threads=cores,
-        )
+        settings: dict[str, Any] = {
+            "etas": etas,
+            "n_layers": n_layers,
+            "lam": lam,
+            "given": assignment == "given",
+            "keep": keep == "operators",
+            "on_layer": report if watched else None,
+            "n_threads": cores,
+        }
+        if momentum:
+            from redunet.momentum import build_with_momentum
+
+            V, result, betas = build_with_momentum(V, problem, module, search=search, **settings)
+        else:
+            result = module.build(V, problem, **settings)
+            betas = np.zeros(len(result.etas))
     Z = fourier.inverse(V, kind, module, like=X, n_threads=cores)
     net = ReduNet(
         classes_=classes,
@@ -353,6 +371,7 @@ def build(
         signal_shape=fourier.signal_shape,
         rates=Rates(result.rates[:, 0].copy(), result.rates[:, 1:] * problem.gammas),
         etas=result.etas,
+        betas=betas,
         epsilon_sq=float(epsilon_sq),
         lam=lam,
         assignment=assignment,

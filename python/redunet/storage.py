@@ -1,8 +1,8 @@
 """Networks on disk: one safetensors file, written beside its place and renamed, read by memory-mapping.
 
-Tensors: ``dense``, ``factors``, ``ranks``, ``alphas``, ``gammas``, ``etas``, ``freq_weights``, ``rate``, ``per_class``
-and ``classes``. Complex operators are stored as real arrays with a last axis (real, imaginary). The rest is JSON in the
-header's metadata under "redunet". Nothing in the file is ever executed.
+Tensors: ``dense``, ``factors``, ``ranks``, ``alphas``, ``gammas``, ``etas``, ``betas``, ``freq_weights``, ``rate``,
+``per_class`` and ``classes``. Complex operators are stored as real arrays with a last axis (real, imaginary). The rest
+is JSON in the header's metadata under "redunet". Nothing in the file is ever executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,19 @@ from redunet.problem import DFT_NORMS
 
 Array = npt.NDArray[Any]
 FORMAT_VERSION = 1
-TENSORS = ("dense", "factors", "ranks", "alphas", "gammas", "etas", "freq_weights", "rate", "per_class", "classes")
+TENSORS = (
+    "dense",
+    "factors",
+    "ranks",
+    "alphas",
+    "gammas",
+    "etas",
+    "betas",
+    "freq_weights",
+    "rate",
+    "per_class",
+    "classes",
+)
 DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
 #: How labels are stored, and the kinds of dtype that are stored so; as JSON: strings, booleans, and objects of these.
 KINDS = {"integer": "iu", "float": "f", "json": "UbO"}
@@ -63,6 +75,7 @@ def save(net: ReduNet, path: str | os.PathLike[str]) -> None:
         "alphas": operators.alphas,
         "gammas": operators.gammas,
         "etas": operators.etas,
+        "betas": net.betas,
         "freq_weights": operators.freq_weights,
         "rate": net.rates.rate,
         "per_class": net.rates.per_class,
@@ -148,6 +161,7 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
         "alphas": ((k + 1,), "<f8"),
         "gammas": ((k,), "<f8"),
         "etas": ((L,), "<f8"),
+        "betas": ((L,), "<f8"),
         "freq_weights": ((F,), "<f8"),
         "rate": ((L + 1,), "<f8"),
         "per_class": ((L + 1, k), "<f8"),
@@ -159,7 +173,7 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
             found = f"{tensors[name].dtype} {tensors[name].shape}"
             raise ValueError(f"tensor {name!r} is {found}; expected {np.dtype(kind)} {shape}")
     small = {name: np.array(tensors[name]) for name in expected if name not in ("dense", "factors")}
-    if not all(np.isfinite(small[name]).all() for name in ("alphas", "gammas", "etas", "freq_weights")):
+    if not all(np.isfinite(small[name]).all() for name in ("alphas", "gammas", "etas", "betas", "freq_weights")):
         raise ValueError("a hyperparameter is not finite")
     if not np.array_equal(small["freq_weights"], fourier.freq_weights):
         raise ValueError("tensor 'freq_weights' does not belong to this signal shape")
@@ -182,6 +196,7 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
         signal_shape=signal_shape,
         rates=Rates(small["rate"], small["per_class"]),
         etas=small["etas"],
+        betas=small["betas"],
         epsilon_sq=epsilon_sq,
         lam=lam,
         assignment=header["assignment"],

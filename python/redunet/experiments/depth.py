@@ -159,7 +159,7 @@ def momentum(inner: Callable[[], Scheme]) -> Callable[[], Scheme]:
             base = point if before is None or beta == 0 else ascent.extrapolated(point, before, beta)
             moved = step(ascent, base)
             if moved.delta < point.delta and base is not point:
-                t = 1.0
+                t = (1 + np.sqrt(5)) / 2
                 moved = step(ascent, point)
             before = point
             return moved
