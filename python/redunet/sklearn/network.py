@@ -28,6 +28,7 @@ class NetworkEstimator(SignalEstimator):
         n_layers: int = 20,
         *,
         eta: Any = "auto",
+        momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
         assignment: str = "estimated",
@@ -41,6 +42,7 @@ class NetworkEstimator(SignalEstimator):
     ) -> None:
         self.n_layers = n_layers
         self.eta = eta
+        self.momentum = momentum
         self.epsilon_sq = epsilon_sq
         self.lam = lam
         self.assignment = assignment
@@ -59,6 +61,7 @@ class NetworkEstimator(SignalEstimator):
             y,
             n_layers=self.n_layers,
             eta=self.eta,
+            momentum=self.momentum,
             epsilon_sq=self.epsilon_sq,
             lam=self.lam,
             sample_weight=sample_weight,
@@ -87,7 +90,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     ----------
     n_layers : int, default 20
         Number of layers (at most, with `tol`).
-    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -183,7 +186,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Number of layers (at most, with `tol`).
     n_components : int, default 10
         Dimensions of each class's subspace (at most).
-    eta, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -220,6 +223,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         *,
         n_components: int = 10,
         eta: Any = "auto",
+        momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
         assignment: str = "estimated",
@@ -234,6 +238,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         super().__init__(
             n_layers,
             eta=eta,
+            momentum=momentum,
             epsilon_sq=epsilon_sq,
             lam=lam,
             assignment=assignment,
