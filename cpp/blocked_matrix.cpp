@@ -19,21 +19,30 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
+// With a shift of one the product is carried as 1 + e: what pivots have beside the one is not rounded away.
 template <class T>
-double log_of_product(const T* pivots, index_t n, index_t stride) {
+double log_of_product(const T* pivots, index_t n, index_t stride, T shift) {
+  constexpr index_t kTogether = 8;
+  constexpr double kLargest = 1e280, kSmallest = 1e-280;
   double log = 0;
-  for (index_t i = 0; i < n; i += 4) {  // four single or double pivots of any size the experiments meet don't overflow
-    double product = 1;
-    for (index_t j = i; j < std::min(i + 4, n); ++j) {
-      const double next = product * static_cast<double>(pivots[j * stride]);
-      if (next > 1e280 || next < 1e-280) {
-        log += std::log(product);
-        product = static_cast<double>(pivots[j * stride]);
+  for (index_t i = 0; i < n; i += kTogether) {
+    double product = 1, excess = 0;
+    for (index_t j = i; j < std::min(i + kTogether, n); ++j) {
+      const auto pivot = static_cast<double>(pivots[j * stride]);
+      if (!(pivot + double(shift) > 0) || !std::isfinite(pivot)) return kNaN;
+      if (shift == 0) {
+        if (const double next = product * pivot; next < kSmallest || next > kLargest)
+          log += std::log(product), product = pivot;
+        else
+          product = next;
       } else {
-        product = next;
+        if (const double next = excess + pivot + excess * pivot; next < -0.5 || next > kLargest)
+          log += std::log1p(excess), excess = pivot;
+        else
+          excess = next;
       }
     }
-    log += std::log(product);
+    log += shift == 0 ? std::log(product) : std::log1p(excess);
   }
   return log;
 }
@@ -55,6 +64,7 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
 template <class T>
 void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
   constexpr index_t B = kPanel<T>;
+  shift_ = shift;
   for (index_t i = 0; i < padded_; ++i) {
     const T* from = A + i * row_stride;
     for (index_t first = 0; first <= i; first += B) {
@@ -69,7 +79,7 @@ void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, 
       }
     }
     T* diagonal = at(i, i);
-    diagonal[0] = i < n_ ? diagonal[0] + shift : T(1);
+    if (i >= n_) diagonal[0] = T(1) - shift;
     if (planes_ == 2) diagonal[B] = 0;
   }
 }
@@ -171,14 +181,16 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   }
 }
 
-// small_ <- L* and W <- L^-1 of a block on the diagonal, which R_ holds; false if it is not positive definite.
+// small_ <- L* and W <- L^-1 of a block on the diagonal, which R_ holds; its log det, or NaN if it is not positive
+// definite.
 template <class T>
-bool BlockedMatrix<T>::factor(index_t block, T* W, T* pivots) {
+double BlockedMatrix<T>::factor(index_t block, T* W) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
+  T pivots[B];
   std::memcpy(small_.get(), R_.get() + block * size, static_cast<std::size_t>(size) * sizeof(T));
-  (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), W, pivots);
-  return std::all_of(pivots, pivots + B, [](T pivot) { return pivot > 0 && std::isfinite(pivot); });
+  (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), W, pivots, shift_);
+  return log_of_product(pivots, B, 1, shift_);
 }
 
 template <class T>
@@ -186,11 +198,10 @@ double BlockedMatrix<T>::cholesky() {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   double logdet = 0;
-  T pivots[B];
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, false);
-    if (!factor(block, block + 1 < n_blocks_ ? inverse_.get() : nullptr, pivots)) return kNaN;
-    logdet += log_of_product(pivots, B, 1);
+    logdet += factor(block, block + 1 < n_blocks_ ? inverse_.get() : nullptr);
+    if (std::isnan(logdet)) return kNaN;
     if (block + 1 < n_blocks_) update(block, false);
     for (index_t i = 0; i < B; ++i)
       for (index_t j = 0; j <= i; ++j)
@@ -215,12 +226,11 @@ double BlockedMatrix<T>::invert() {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   double logdet = 0;
-  T pivots[B];
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, true);
-    if (!factor(block, W_.get(), pivots)) return kNaN;
+    logdet += factor(block, W_.get());
+    if (std::isnan(logdet)) return kNaN;
     (planes_ == 1 ? kernels_.square_block : kernels_.square_complex_block)(W_.get(), inverse_.get());
-    logdet += log_of_product(pivots, B, 1);
     update(block, true);
     for (index_t t = 0; t < block; ++t)
       std::memcpy(at(block * B, t * B), S_.get() + t * size, static_cast<std::size_t>(size) * sizeof(T));
@@ -263,8 +273,8 @@ void BlockedMatrix<T>::solve(T* b, index_t n_rhs) {
   each([](T& to, T from) { to = from; });
 }
 
-template double log_of_product<float>(const float*, index_t, index_t);
-template double log_of_product<double>(const double*, index_t, index_t);
+template double log_of_product<float>(const float*, index_t, index_t, float);
+template double log_of_product<double>(const double*, index_t, index_t, double);
 template class BlockedMatrix<float>;
 template class BlockedMatrix<double>;
 

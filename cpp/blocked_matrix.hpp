@@ -8,9 +8,10 @@
 
 namespace redunet {
 
-// log of a product of pivots, few logarithms at a time.
+// The log of the product of n pivots, each with the shift added, few logarithms at a time; NaN where one is not a
+// positive finite number.
 template <class T>
-double log_of_product(const T* pivots, index_t n, index_t stride);
+double log_of_product(const T* pivots, index_t n, index_t stride, T shift);
 
 // Work space for one matrix of size n in blocks.
 template <class T>
@@ -21,7 +22,8 @@ class BlockedMatrix {
   index_t padded() const { return padded_; }
   // Element (i, j): real part; the imaginary part is kPanel further.
   T* at(index_t i, index_t j) { return M_.get() + (j / kPanel<T> * padded_ + i) * planes_ * kPanel<T> + j % kPanel<T>; }
-  // Reads the lower triangle of scale * A + shift * I, A (n, n) with the given strides.
+  // Reads the lower triangle of scale * A, A (n, n) with the given strides. What is factored, and inverted, is that +
+  // shift * I.
   void read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift);
   // L, zero above the diagonal when written. Returns log det, or NaN if not positive definite.
   double cholesky();
@@ -35,10 +37,11 @@ class BlockedMatrix {
  private:
   void gather_rows(index_t block, bool all);
   void update(index_t block, bool all);
-  bool factor(index_t block, T* W, T* pivots);
+  double factor(index_t block, T* W);
 
   const Kernels<T>& kernels_;
   index_t n_, planes_, padded_, n_blocks_;
+  T shift_ = 0;                    // not yet part of M_ on the diagonal of what is still to be factored
   Buffer<T> M_, R_, S_;            // R: one block row of the whole matrix; S: D^-1 R or L^-1 R
   Buffer<T> small_, inverse_, W_;  // one block each, kPanel rows of lanes
   Buffer<T> dense_, x_;            // for solve: L row-major, and right-hand sides in panels

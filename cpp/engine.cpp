@@ -38,12 +38,6 @@ std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& fe
   return membership;
 }
 
-double rate_reduction(const double* rates, const Problem& problem) {
-  double delta = rates[0];
-  for (std::size_t j = 0; j < problem.gammas.size(); ++j) delta -= problem.gammas[j] * rates[j + 1];
-  return delta;
-}
-
 // Runs f and puts the layer before the message of an error.
 template <class F>
 void in_layer(index_t layer, const F& f) {
@@ -57,11 +51,12 @@ void in_layer(index_t layer, const F& f) {
 }  // namespace
 
 template <class T>
-index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
               const BuildRequest<T>& request) {
+  const Kernels<T>& kernels = kernels_of<T>(set);
   Features<T> features(sizes, class_order(problem, sizes.m));
   features.read(V, parallel);
-  OperatorBuilder<T> builder(kernels, parallel, problem, features);
+  OperatorBuilder<T> builder(set, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();
   std::optional<OneSweep<T>> one_sweep;
   std::optional<Sweep<T>> sweep;
@@ -108,7 +103,8 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
       else
         sweep->move(features, ops, step, nullptr);
       in_layer(layer + 1, [&] {
-        one_sweep ? builder.run(one_sweep->sums(), features, following, next) : builder.run(features, following, next);
+        one_sweep ? builder.run(one_sweep->sums(), one_sweep->longest_sum(), features, following, next)
+                  : builder.run(features, following, next);
       });
     };
     if (!search || settled) {
@@ -133,9 +129,10 @@ index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& prob
 }
 
 template <class T>
-void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
-           const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
+void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, index_t n_layers, const T* dense,
+           const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
            const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts) {
+  const Kernels<T>& kernels = kernels_of<T>(set);
   Features<T> features(layout.sizes, {});
   features.read(V, parallel);
   const auto through = [&](auto& sweep, index_t layer) {
@@ -158,19 +155,19 @@ void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& 
 }
 
 template <class T>
-void layer_operators(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
-                     const T* V, const std::optional<LayerOperators<T>>& out, double* rates) {
+void layer_operators(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
+                     const std::optional<LayerOperators<T>>& out, double* rates) {
   Features<T> features(sizes, class_order(problem, sizes.m));
   features.read(V, parallel);
-  OperatorBuilder<T>(kernels, parallel, problem, features).run(features, out, rates);
+  OperatorBuilder<T>(set, parallel, problem, features).run(features, out, rates);
 }
 
 template <class T>
-void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
-                   const T* V, T* gradient) {
+void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
+                   T* gradient) {
   Features<T> features(sizes, class_order(problem, sizes.m));
   features.read(V, parallel);
-  OperatorBuilder<T> builder(kernels, parallel, problem, features);
+  OperatorBuilder<T> builder(set, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();
   Buffer<T> dense(layout.dense_size()), factors(layout.factors_size());
   std::vector<double> rates(problem.alphas.size());
@@ -182,19 +179,19 @@ void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem&
     const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
     factor[static_cast<std::size_t>(position)] = static_cast<T>(weight * problem.inner / problem.n_points);
   }
-  Sweep<T> sweep(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
+  Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
   sweep.gradient(features, ops, {0, 0, problem.gammas.data(), membership.data()}, factor);
   features.write(gradient, parallel);
 }
 
-#define REDUNET_INSTANTIATE(T)                                                                                       \
-  template index_t build<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
-  template void apply<T>(const Kernels<T>&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
-                         const double*, const double*, const double*, double, const double*, T*, double*,            \
-                         const Shortcuts&);                                                                          \
-  template void layer_operators<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*,             \
-                                   const std::optional<LayerOperators<T>>&, double*);                                \
-  template void rate_gradient<T>(const Kernels<T>&, Parallel&, const Problem&, const Sizes&, const T*, T*);
+#define REDUNET_INSTANTIATE(T)                                                                                      \
+  template index_t build<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
+  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
+                         const double*, const double*, const double*, double, const double*, T*, double*,           \
+                         const Shortcuts&);                                                                         \
+  template void layer_operators<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*,             \
+                                   const std::optional<LayerOperators<T>>&, double*);                               \
+  template void rate_gradient<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*, T*);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

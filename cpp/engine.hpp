@@ -30,23 +30,29 @@ struct GramSum {
   T* G;
 };
 
+class InDouble;
+
 template <class T>
 class OperatorBuilder {
  public:
-  OperatorBuilder(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Features<T>& features);
+  OperatorBuilder(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Features<T>& features);
+  ~OperatorBuilder();
 
   const OperatorLayout& layout() const { return layout_; }
   // Operators (not written when null) and the row of rates, (k + 1), at these features.
   void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
-  // The same where the Gram matrices of these features were summed already.
-  void run(const std::vector<GramSum<T>>& sums, const Features<T>& features,
+  // The same where the Gram matrices of these features were summed already, `longest` numbers one after the other.
+  void run(const std::vector<GramSum<T>>& sums, index_t longest, const Features<T>& features,
            const std::optional<LayerOperators<T>>& out, double* rates);
+  // Operators and log dets alone, whether or not a matrix is positive definite.
+  void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
+  double logdet(index_t number, index_t p) const { return logdets_[number * layout_.sizes.F + p]; }
   const std::vector<index_t>& summed_numbers() const { return summed_numbers_; }
   const Members<T>& members(index_t number) const { return members_[static_cast<std::size_t>(number)]; }
 
  private:
   struct Scratch {
-    Buffer<T> lanes, pivots, rows;
+    Buffer<T> lanes, pivots, rows, diagonal;
     std::unique_ptr<BlockedMatrix<T>> matrix;
     std::vector<std::unique_ptr<BlockedMatrix<T>>> factored;  // by number
   };
@@ -56,7 +62,11 @@ class OperatorBuilder {
   void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
   void invert(const std::optional<LayerOperators<T>>& out);
   void factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
-  void set_rates(double* rates) const;
+  void set_gram_errors(index_t longest);
+  void set_logdet(index_t number, index_t p, double logdet, double sensitivity);
+  void set_rates(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);
+  double sum_rates(double* rates) const;
+  bool do_in_double(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double allowed);
   void add_up_total(index_t group);
   void invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
@@ -66,6 +76,7 @@ class OperatorBuilder {
   T* gram_at(index_t q);
   double scale(index_t number) const { return problem_.alphas[static_cast<std::size_t>(number)] * problem_.inner; }
 
+  const KernelSet& set_;
   const Kernels<T>& kernels_;
   Parallel& parallel_;
   const Problem& problem_;
@@ -78,8 +89,20 @@ class OperatorBuilder {
   index_t slot_stride_;                  // matrices from one dense operator to the next
   Buffer<T> grams_;
   Buffer<double> logdets_;  // (k + 1, F)
+  // Single precision only (rates.cpp): the rounding errors of Gram matrices, in units, and of log dets, squared, (k +
+  // 1, F), zero where it was computed in double; and what computes in double, by number.
+  std::vector<double> gram_errors_;
+  Buffer<double> errors_;
+  std::vector<std::unique_ptr<InDouble>> in_double_;
   std::vector<Scratch> scratch_;
 };
+
+// R - sum_j gamma_j R_j of a row of rates.
+inline double rate_reduction(const double* rates, const Problem& problem) {
+  double delta = rates[0];
+  for (std::size_t j = 0; j < problem.gammas.size(); ++j) delta -= problem.gammas[j] * rates[j + 1];
+  return delta;
+}
 
 // How the training samples are moved: by their estimated assignment, or by the given membership.
 template <class T>
@@ -107,23 +130,23 @@ T gate_limit(T least_square, T margin) {
 
 // Builds layers; V (m, C, F) is overwritten by the features. Returns the number of layers.
 template <class T>
-index_t build(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+index_t build(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
               const BuildRequest<T>& request);
 
 // Maps V through layers. assignments: (m, k) of the last layer.
 template <class T>
-void apply(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers,
-           const T* dense, const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
+void apply(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers, const T* dense,
+           const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
            const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts = {});
 
 // Operators of one layer (null: none) and the row of rates at V.
 template <class T>
-void layer_operators(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+void layer_operators(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                      const T* V, const std::optional<LayerOperators<T>>& out, double* rates);
 
 // gradient (m, C, F) of the rate reduction at V.
 template <class T>
-void rate_gradient(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
-                   const T* V, T* gradient);
+void rate_gradient(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
+                   T* gradient);
 
 }  // namespace redunet

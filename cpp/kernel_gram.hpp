@@ -62,14 +62,10 @@ void gram_tile(const Gram<T>& g, index_t a, index_t b) {
     }
 }
 
-// Panels are taken in runs that keep the rows of a run in the L2 cache.
-constexpr index_t kGramRunBytes = 1 << 19;
-
 template <class T, index_t P>
 void gram_of(const Gram<T>& g) {
   constexpr index_t M = kGramTileRows<P>, N = kGramTileColumns<P>;
-  index_t run = kGramRunBytes / (g.row_end * P * kCacheLine);
-  if (run < 4) run = 4;
+  const index_t run = gram_run(g.row_end, P);
   for (index_t t = 0; t < g.n_panels; t += run) {
     Gram<T> part = g;
     part.v += t * g.panel_stride;

@@ -76,8 +76,8 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   const vec<T> zero{}, one = zero + T(1), infinity = zero + T(__builtin_huge_val());
   integers<T> definite = ~integers<T>{};
   const auto take_pivot = [&](index_t j) {
-    const vec<T> pivot = load(at(j, j));
-    store<T>(q.pivots + j * kPanel<T> + lane, pivot);
+    const vec<T> excess = load(at(j, j)), pivot = excess + q.shift;
+    store<T>(q.pivots + j * kPanel<T> + lane, excess);
     definite &= (pivot > zero) & (pivot < infinity);
     vec<T> root;
     const vec<T> scale = root_and_reciprocal<T>(pivot > zero ? pivot : one, root);
@@ -215,13 +215,13 @@ inline void scale_row(T* row, T scale) {
 
 // D = U* U row by row, U = L*; then W = L^-1 by substitution, L[i, k] = conj(U[k, i]).
 template <class T, index_t P>
-void factor_block(T* D, T* W, T* pivots) {
+void factor_block(T* D, T* W, T* pivots, T shift) {
   constexpr index_t B = kPanel<T>, step = P * B;
   T inverse[B];
   for (index_t j = 0; j < B; ++j) {
     T* row = D + j * step;
     pivots[j] = row[j];
-    const T pivot = pivots[j] > 0 ? pivots[j] : T(1);
+    const T pivot = pivots[j] + shift > 0 ? pivots[j] + shift : T(1);
     const T root = sizeof(T) == 4 ? T(__builtin_sqrtf(float(pivot))) : T(__builtin_sqrt(double(pivot)));
     inverse[j] = T(1) / root;
     scale_row<T, P>(row, inverse[j]);

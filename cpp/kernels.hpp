@@ -54,6 +54,12 @@ struct Product {
 // [row_begin, row_end) and b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per
 // panel, or null for ones.
 constexpr index_t kGramRows = 12;
+// Panels that are added up in one run, whose rows stay in the L2 cache.
+inline index_t gram_run(index_t rows, index_t planes) {
+  constexpr index_t kBytes = 1 << 19, kFewest = 4;
+  const index_t run = kBytes / (rows * planes * kCacheLine);
+  return run < kFewest ? kFewest : run;
+}
 
 template <class T>
 struct Gram {
@@ -72,7 +78,8 @@ template <class T>
 struct Lanes {
   T* M;
   index_t n, planes;
-  T* pivots;  // (n, kPanel): squares of the diagonal of L
+  T* pivots;    // (n, kPanel): squares of the diagonal of L, less the shift
+  T shift = 0;  // what is factored is M + shift I: never added up, a small M loses nothing beside the shift
 };
 
 // x <- L^-1 x, row by row: L (n, n) lower triangular with the strides of A in Product, x n rows, planes * kPanel *
@@ -174,18 +181,18 @@ template <class T>
 struct Kernels {
   void (*product)(const Product<T>&);
   void (*gram)(const Gram<T>&);
-  // M = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as it was.
-  // Whether all are positive and finite.
+  // M + shift I = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as
+  // it was. Whether all are positive and finite.
   bool (*cholesky_lanes)(const Lanes<T>&);
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
   void (*invert_lanes)(const Lanes<T>&);
-  // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D = L L*: D <- L* (zero below the
-  // diagonal), W <- L^-1 unless null. pivots: squares of the diagonal of L; one that is not positive is replaced by 1,
-  // and recorded as it was.
-  void (*factor_block)(T* D, T* W, T* pivots);
+  // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D + shift I = L L*: D <- L* (zero below
+  // the diagonal), W <- L^-1 unless null. pivots: squares of the diagonal of L, less the shift; one that is not
+  // positive is replaced by 1, and recorded as it was.
+  void (*factor_block)(T* D, T* W, T* pivots, T shift);
   // out <- W* W of a lower triangular block.
   void (*square_block)(const T* W, T* out);
-  void (*factor_complex_block)(T* D, T* W, T* pivots);
+  void (*factor_complex_block)(T* D, T* W, T* pivots, T shift);
   void (*square_complex_block)(const T* W, T* out);
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.

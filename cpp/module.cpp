@@ -16,38 +16,34 @@ class CpuEngine : public bindings::HostFeatures {
   template <class T>
   index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
     Parallel parallel = layers();
-    return redunet::build(kernels<T>(), parallel, problem, sizes, V, request);
+    return redunet::build(selected_kernels(), parallel, problem, sizes, V, request);
   }
   template <class T>
   void apply(const OperatorLayout& layout, index_t n_layers, const T* dense, const T* factors, const double* alphas,
              const double* gammas, const double* etas, double lam, const double* freq_weights, T* V,
              double* assignments, const Shortcuts& shortcuts) const {
     Parallel parallel = layers();
-    redunet::apply(kernels<T>(), parallel, layout, n_layers, dense, factors, alphas, gammas, etas, lam, freq_weights, V,
-                   assignments, shortcuts);
+    redunet::apply(selected_kernels(), parallel, layout, n_layers, dense, factors, alphas, gammas, etas, lam,
+                   freq_weights, V, assignments, shortcuts);
   }
   template <class T>
   void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,
                        const std::optional<LayerOperators<T>>& out, double* rates) const {
     Parallel parallel = layers();
-    redunet::layer_operators(kernels<T>(), parallel, problem, sizes, V, out, rates);
+    redunet::layer_operators(selected_kernels(), parallel, problem, sizes, V, out, rates);
   }
   template <class T>
   void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient) const {
     Parallel parallel = layers();
-    redunet::rate_gradient(kernels<T>(), parallel, problem, sizes, V, gradient);
+    redunet::rate_gradient(selected_kernels(), parallel, problem, sizes, V, gradient);
   }
   template <class T>
   void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, T* out, index_t n_rhs) const {
     Parallel parallel(n_threads_, bindings::check_signals);
-    batched(task, kernels<T>(), parallel, A, count, n, planes, out, n_rhs);
+    batched(task, kernels_of<T>(selected_kernels()), parallel, A, count, n, planes, out, n_rhs);
   }
 
  private:
-  template <class T>
-  static const Kernels<T>& kernels() {
-    return kernels_of<T>(selected_kernels());
-  }
   Parallel layers() const { return Parallel(n_threads_, bindings::check_signals, Subnormals::kFlush); }
 
   int n_threads_;

@@ -23,6 +23,8 @@ class OneSweep {
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
   // Of the features after the last move.
   const std::vector<GramSum<T>>& sums() const { return sums_; }
+  // Numbers that one after the other were added up to one of them, and then with those of the other tasks.
+  index_t longest_sum() const { return chunk_tiles_ + n_chunks_ / n_tasks_ + n_tasks_; }
 
  private:
   struct Chunk {

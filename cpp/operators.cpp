@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine.hpp"
+#include "in_double.hpp"
 
 namespace redunet {
 namespace {
@@ -60,9 +60,10 @@ Members<T> class_members(const Problem& problem, const Features<T>& features, in
 }  // namespace
 
 template <class T>
-OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem,
+OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, const Problem& problem,
                                     const Features<T>& features)
-    : kernels_(kernels),
+    : set_(set),
+      kernels_(kernels_of<T>(set)),
       parallel_(parallel),
       problem_(problem),
       layout_(features.sizes(), problem.ranks),
@@ -80,9 +81,17 @@ OperatorBuilder<T>::OperatorBuilder(const Kernels<T>& kernels, Parallel& paralle
   const index_t matrices = lanes_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
   grams_ = Buffer<T>(matrices * C * C * P);
   logdets_ = Buffer<double>((k + 1) * F);
+  if (sizeof(T) == 4) {
+    errors_ = Buffer<double>((k + 1) * F);
+    gram_errors_.resize(static_cast<std::size_t>(k + 1));
+    in_double_.resize(static_cast<std::size_t>(k + 1));
+  }
   for (auto& own : scratch_) own.factored.resize(static_cast<std::size_t>(k + 1));
   summed_numbers_.assign(dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end());
 }
+
+template <class T>
+OperatorBuilder<T>::~OperatorBuilder() = default;  // here, where InDouble is known
 
 template <class T>
 double OperatorBuilder<T>::gram_work() const {
@@ -136,7 +145,15 @@ void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index
 
 template <class T>
 void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates) {
+  run(features, out);
+  set_rates(features, out, rates);
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
+  const index_t run_length = gram_run(C, P);
+  set_gram_errors(std::min(features.n_tiles(), run_length + features.n_tiles() / run_length));
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
   if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
@@ -157,13 +174,13 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
     invert(out);
   }
   factor(features, out);
-  set_rates(rates);
 }
 
 template <class T>
-void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, const Features<T>& features,
+void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longest, const Features<T>& features,
                              const std::optional<LayerOperators<T>>& out, double* rates) {
   const auto [m, C, F, P] = layout_.sizes;
+  set_gram_errors(longest);
   const index_t n_entries = gram_entries<T>(C, P), n_groups = divide_up(F, B<T>);
   const std::vector<index_t>& numbers = summed_numbers_;
   const double work = double(sums.size()) * double(F * n_entries);
@@ -188,7 +205,7 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, const Features
   });
   invert(out);
   factor(features, out);
-  set_rates(rates);
+  set_rates(features, out, rates);
 }
 
 // Dense operators from the Gram matrices.
@@ -224,29 +241,6 @@ void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional
   });
 }
 
-template <class T>
-void OperatorBuilder<T>::set_rates(double* rates) const {
-  const index_t F = layout_.sizes.F;
-  for (std::size_t number = 0; number < problem_.alphas.size(); ++number) {
-    double sum = 0;
-    for (index_t p = 0; p < F; ++p) {
-      const double logdet = logdets_[static_cast<index_t>(number) * F + p];
-      check(logdet, static_cast<index_t>(number), p);
-      sum += problem_.freq_weights[p] * logdet;
-    }
-    rates[number] = sum / (2 * problem_.n_points);
-  }
-}
-
-template <class T>
-void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
-  if (std::isfinite(logdet)) return;
-  throw NotPositiveDefinite((number == 0 ? "all classes" : "class " + std::to_string(number - 1)) + ", frequency " +
-                            std::to_string(p) +
-                            ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
-                            "for this precision");
-}
-
 // G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
 template <class T>
 void OperatorBuilder<T>::add_up_total(index_t part) {
@@ -276,6 +270,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(C * B<T>);
+  if (scratch.diagonal.get() == nullptr) scratch.diagonal = Buffer<T>(C * B<T>);
   T* M = grams_.get() + group * B<T> * C * C * P;
   T a[B<T>];
   index_t number[B<T>], frequency[B<T>];
@@ -289,20 +284,22 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
     for (index_t j = 0; j <= i; ++j)
       for (index_t plane = 0; plane < P; ++plane) {
         T* row = M + ((i * C + j) * P + plane) * B<T>;
-        const T shift = i == j && plane == 0 ? T(1) : T(0);
-        for (index_t lane = 0; lane < B<T>; ++lane) row[lane] = shift + a[lane] * row[lane];
+        for (index_t lane = 0; lane < B<T>; ++lane) row[lane] *= a[lane];
       }
-  const Lanes<T> lanes{M, C, P, scratch.pivots.get()};
+  // The diagonal of a G; with that of the inverse, what an error of G does to the log dets.
+  T* const diagonal = scratch.diagonal.get();
+  for (index_t i = 0; i < C; ++i) std::copy_n(M + (i * C + i) * P * B<T>, B<T>, diagonal + i * B<T>);
+  const Lanes<T> lanes{M, C, P, scratch.pivots.get(), 1};
   kernels_.cholesky_lanes(lanes);
-  for (index_t lane = 0; lane < B<T>; ++lane) {
-    if (number[lane] < 0) continue;
-    double logdet = 0;
-    for (index_t i = 0; i < C; ++i)
-      if (!(lanes.pivots[i * B<T> + lane] > 0)) logdet = std::nan("");
-    logdets_[number[lane] * F + frequency[lane]] = logdet + log_of_product(lanes.pivots + lane, C, B<T>);
-  }
+  if (out) kernels_.invert_lanes(lanes);
+  T sensitivity[B<T>] = {};
+  for (index_t i = 0; i < C; ++i)
+    for (index_t lane = 0; lane < B<T>; ++lane)
+      sensitivity[lane] += diagonal[i * B<T> + lane] * (out ? M[(i * C + i) * P * B<T> + lane] : T(1));
+  for (index_t lane = 0; lane < B<T>; ++lane)
+    if (number[lane] >= 0)
+      set_logdet(number[lane], frequency[lane], log_of_product(lanes.pivots + lane, C, B<T>, T(1)), sensitivity[lane]);
   if (!out) return;
-  kernels_.invert_lanes(lanes);
   index_t n_used = 0;  // the first lanes, and neighbours in the operators too
   for (index_t lane = 0; lane < B<T>; ++lane) {
     a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(problem_.alphas[static_cast<std::size_t>(number[lane])]);
@@ -320,8 +317,13 @@ void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOpera
   const index_t number = dense_numbers_[static_cast<std::size_t>(q / F)], p = q % F;
   if (!scratch.matrix) scratch.matrix = std::make_unique<BlockedMatrix<T>>(kernels_, C, P);
   BlockedMatrix<T>& M = *scratch.matrix;
-  M.read(gram_at(q), C * P, P, 1, static_cast<T>(scale(number)), T(1));
-  logdets_[number * F + p] = out ? M.invert() : M.cholesky();
+  const T* G = gram_at(q);
+  M.read(G, C * P, P, 1, static_cast<T>(scale(number)), T(1));
+  const double logdet = out ? M.invert() : M.cholesky();
+  double sensitivity = 0;
+  for (index_t i = 0; i < C; ++i)
+    sensitivity += scale(number) * static_cast<double>(G[i * (C + 1) * P]) * (out ? double(M.at(i, i)[0]) : 1.0);
+  set_logdet(number, p, logdet, sensitivity);
   if (out)
     M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(problem_.alphas[static_cast<std::size_t>(number)]),
             true);
@@ -397,17 +399,13 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   };
   if (side_by_side) {
     for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
-    for (index_t i = 0; i < r; ++i) {
-      T* diagonal = scratch.lanes.get() + (i * r + i) * P * B<T>;
-      for (index_t lane = 0; lane < B<T>; ++lane) diagonal[lane] += 1;
-    }
-    const Lanes<T> lanes{scratch.lanes.get(), r, P, scratch.pivots.get()};
+    T trace[B<T>] = {};
+    for (index_t i = 0; i < r; ++i)
+      for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
+    const Lanes<T> lanes{scratch.lanes.get(), r, P, scratch.pivots.get(), 1};
     kernels_.cholesky_lanes(lanes);
     for (index_t f = 0; f < n_freqs; ++f) {
-      double logdet = 0;
-      for (index_t i = 0; i < r; ++i)
-        if (!(lanes.pivots[i * B<T> + f] > 0)) logdet = std::nan("");
-      logdets_[number * F + first + f] = logdet + log_of_product(lanes.pivots + f, r, B<T>);
+      set_logdet(number, first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
       if (out) finish(f, scratch.lanes.get() + f, r * P * B<T>, P * B<T>);
     }
     return;
@@ -417,8 +415,10 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   BlockedMatrix<T>& K = *own_k;
   for (index_t f = 0; f < n_freqs; ++f) {
     k_matrix(f);
+    double trace = 0;
+    for (index_t i = 0; i < r; ++i) trace += static_cast<double>(scratch.lanes[i * (r + 1) * P]);
     K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));
-    logdets_[number * F + first + f] = K.cholesky();
+    set_logdet(number, first + f, K.cholesky(), trace);
     if (!out) continue;
     K.write(scratch.lanes.get(), r * P, T(1), false);
     finish(f, scratch.lanes.get(), r * P, P);

@@ -17,6 +17,10 @@ constexpr double kNaturalStep = 2.0;
 constexpr int kMaxHalvings = 20;
 constexpr double kFallRoundingUnits = 8.0;
 constexpr double kSmallestNorm = 1e-8;
+// How far the rate reduction of features in single precision may be from that of the same features in double: this part
+// of it, or, where that is more, of the rate.
+constexpr double kReductionError = 1e-4;
+constexpr double kRateError = 1e-6;
 
 struct Problem {
   const std::int64_t* labels = nullptr;  // (m), or null

@@ -94,7 +94,8 @@ def coding_length(
     m, d = array.shape
     length = 0.0
     if mean == "estimate":
-        array = array.astype(checks.floating(None, array))
+        # In double precision: what is left beside a large mean is few of its digits.
+        array = array.astype(np.result_type(checks.floating(None, array), np.float64))
         finite = np.isfinite(array).all(axis=1)  # before the mean spreads what is not
         if not finite.all():
             bad = int(np.argmin(finite))

@@ -119,7 +119,7 @@ Built<T> run_build(const Construction<T>& from, const KernelSet& set, int n_thre
                                 built.taken.data(),
                                 std::move(on_layer)};
   Parallel parallel(n_threads);
-  built.n_layers = build(kernels_of<T>(set), parallel, from.problem, from.c.sizes, built.features.data(), request);
+  built.n_layers = build(set, parallel, from.problem, from.c.sizes, built.features.data(), request);
   return built;
 }
 
@@ -166,9 +166,9 @@ TEST(apply_takes_the_training_samples_the_same_way) {
       std::vector<T> V = from.V;
       std::vector<double> assignments(check::size(from.c.sizes.m * from.c.k), -1);
       Parallel parallel(2);
-      apply(kernels_of<T>(*set), parallel, OperatorLayout(from.c.sizes, from.problem.ranks), kLayers,
-            built.dense.data(), built.factors.data(), from.problem.alphas.data(), from.problem.gammas.data(),
-            built.taken.data(), from.c.lam, from.freq_weights.data(), V.data(), assignments.data());
+      apply(*set, parallel, OperatorLayout(from.c.sizes, from.problem.ranks), kLayers, built.dense.data(),
+            built.factors.data(), from.problem.alphas.data(), from.problem.gammas.data(), built.taken.data(),
+            from.c.lam, from.freq_weights.data(), V.data(), assignments.data());
       // Samples are in another order, which changes no operation on any of them but the class tried first: features
       // of unit norm agree to some units per layer.
       CHECK(distance(V, built.features) <= 64 * kLayers * check::kUnit<T>);
@@ -233,13 +233,13 @@ TEST(one_layer_of_operators_and_the_gradient) {
     std::vector<T> dense(check::size(layout.dense_size())), factors(check::size(layout.factors_size()));
     std::vector<double> rates(check::size(from.c.k + 1));
     Parallel parallel(2);
-    layer_operators<T>(kernels_of<T>(set), parallel, from.problem, from.c.sizes, from.V.data(),
+    layer_operators<T>(set, parallel, from.problem, from.c.sizes, from.V.data(),
                        LayerOperators<T>{dense.data(), factors.data()}, rates.data());
     CHECK(std::equal(dense.begin(), dense.end(), built.dense.begin()));
     CHECK(std::equal(factors.begin(), factors.end(), built.factors.begin()));
     CHECK(std::equal(rates.begin(), rates.end(), built.rates.begin()));
     std::vector<T> gradient(from.V.size());
-    rate_gradient<T>(kernels_of<T>(set), parallel, from.problem, from.c.sizes, from.V.data(), gradient.data());
+    rate_gradient<T>(set, parallel, from.problem, from.c.sizes, from.V.data(), gradient.data());
     CHECK(std::all_of(gradient.begin(), gradient.end(), [](T g) { return std::isfinite(g); }));
     CHECK(std::any_of(gradient.begin(), gradient.end(), [](T g) { return g != 0; }) || from.c.k == 1);
   });

@@ -344,7 +344,7 @@ void test_lanes(const Kernels<T>& kernels, index_t size, index_t count) {
 
 // A block D = L L*, W = L^-1 and W* W = D^-1 by what they multiply to; a pivot that is not positive is said.
 template <class T, index_t P>
-void test_block(const Kernels<T>& kernels) {
+void test_block(const Kernels<T>& kernels, T shift) {
   const auto factor = P == 1 ? kernels.factor_block : kernels.factor_complex_block;
   const auto square = P == 1 ? kernels.square_block : kernels.square_complex_block;
   const index_t size = B<T> * P * B<T>;
@@ -358,9 +358,10 @@ void test_block(const Kernels<T>& kernels) {
       D[check::size(i * P * B<T> + j)] = static_cast<T>(sum.real());
       if (P == 2) D[check::size((i * P + 1) * B<T> + j)] = static_cast<T>(sum.imag());
     }
-  const Panels<T> given = D;
+  Panels<T> given = D;
   std::vector<T> pivots(check::size(B<T>));
-  factor(D.data(), W.data(), pivots.data());
+  factor(D.data(), W.data(), pivots.data(), shift);
+  for (index_t i = 0; i < B<T>; ++i) given[check::size(i * P * B<T> + i)] += shift;
   square(W.data(), inverse.data());
   const double allowed = 64 * tolerance(check::kUnit<T>, B<T>);
   for (index_t i = 0; i < B<T>; ++i)
@@ -377,10 +378,10 @@ void test_block(const Kernels<T>& kernels) {
       if (j < i) CHECK(get(D, i, j) == 0.0);
     }
   for (index_t i = 0; i < B<T>; ++i)
-    CHECK(std::abs(std::sqrt(double(pivots[check::size(i)])) - get(D, i, i)) <= allowed);
+    CHECK(std::abs(std::sqrt(double(pivots[check::size(i)]) + double(shift)) - get(D, i, i)) <= allowed);
   D = given;
   D[check::size(2 * P * B<T> + 2)] = -1;
-  factor(D.data(), nullptr, pivots.data());
+  factor(D.data(), nullptr, pivots.data(), 0);
   CHECK(pivots[1] > 0 && pivots[2] < 0);
 }
 
@@ -436,7 +437,9 @@ TEST(lanes_and_blocks) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t size : {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33, 50})
       for (index_t count = 1; count <= B<T>; count += 3) test_lanes(kernels, size, count);
-    test_block<T, 1>(kernels);
-    test_block<T, 2>(kernels);
+    for (const T shift : {T(0), T(1)}) {
+      test_block<T, 1>(kernels, shift);
+      test_block<T, 2>(kernels, shift);
+    }
   });
 }

@@ -27,6 +27,9 @@ from redunet._backends.contract import (
 
 Rates = npt.NDArray[np.float64]
 
+#: Below it the eigenvalues of M, and not the pivots of I + M, give log det(I + M): to the last digits.
+SMALL_TRACE = 1e-2
+
 
 def build(
     V: Array,
@@ -120,7 +123,7 @@ def cholesky(A: Array, *, n_threads: int) -> Array:
 
 
 def inv(A: Array, *, n_threads: int) -> Array:
-    inverse, _ = _inverse_and_logdet(A)
+    inverse = _inverse(_cholesky(A))
     result: Array = (inverse + _adjoint(inverse)) / 2  # Hermitian to the last bit, which a product W* W is not
     return result
 
@@ -190,11 +193,20 @@ def _logdet(L: Array) -> Array:
     return result
 
 
-def _inverse_and_logdet(M: Array) -> tuple[Array, Array]:
-    """One Cholesky factorisation M = L L* gives both: M^-1 = L^-* L^-1."""
-    L = _cholesky(M)
+def _logdet_beside_one(M: Array, L: Array) -> Array:
+    """log det(I + M) of a batch, L the Cholesky factors of I + M; from eigenvalues where M would be lost beside I."""
+    logdets = _logdet(L)
+    small = np.trace(M, axis1=-2, axis2=-1).real < SMALL_TRACE
+    if small.any():
+        logdets[small] = np.log1p(np.linalg.eigvalsh(M[small])).sum(-1)
+    return logdets
+
+
+def _inverse(L: Array) -> Array:
+    """The inverses L^-* L^-1 of the matrices that L are the Cholesky factors of."""
     W = np.linalg.inv(L)
-    return _adjoint(W) @ W, _logdet(L)
+    inverse: Array = _adjoint(W) @ W
+    return inverse
 
 
 def _membership(problem: Problem) -> Rates:
@@ -206,7 +218,10 @@ def _membership(problem: Problem) -> Rates:
 
 
 def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
-    """The columns whose Gram matrix makes operator ``number``, each times the root of its weight: (F, C, count)."""
+    """The columns whose Gram matrix makes operator ``number``, each times the root of its weight: (F, C, count).
+
+    In double precision, whatever the features': rates of low-rank features are small differences of large sums.
+    """
     m = columns.shape[2]
     weights = np.ones(m) if problem.weights is None else problem.weights
     used: slice | npt.NDArray[np.bool_]
@@ -217,7 +232,7 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     else:
         used = problem.membership[:, number - 1] > 0  # type: ignore[index]
         weights = weights * problem.membership[:, number - 1]  # type: ignore[index]
-    result: Array = columns[:, :, used] * np.sqrt(weights[used]).astype(columns.real.dtype)
+    result: Array = columns[:, :, used] * np.sqrt(weights[used])
     return result
 
 
@@ -227,7 +242,6 @@ def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tu
     ``layer`` is the layer of which these features are the input, for the error message.
     """
     F, C, _ = columns.shape
-    identity = np.eye(C, dtype=columns.dtype)
     dense, factors = [], [np.empty((F, C, 0), columns.dtype)]
     row = np.empty(len(problem.alphas))
     for number, alpha in enumerate(problem.alphas.tolist()):
@@ -235,17 +249,20 @@ def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tu
         with np.errstate(over="ignore", invalid="ignore"), _named(layer, number):  # what overflows is no pivot
             W = _weighted_samples(columns, problem, number)
             if W.shape[2] < C:  # det(I + a W W*) = det(I + a W* W), the smaller side
-                L = _cholesky(np.eye(W.shape[2], dtype=W.dtype) + a * (_adjoint(W) @ W))
+                K = a * (_adjoint(W) @ W)
+                L = _cholesky(np.eye(W.shape[2]) + K)
                 Q = _adjoint(np.linalg.solve(L, a**0.5 * _adjoint(W)))
-                logdets = _logdet(L)
+                logdets = _logdet_beside_one(K, L)
                 if problem.ranks[number]:
-                    factors.append(Q)
+                    factors.append(Q.astype(columns.dtype))
                 else:
-                    dense.append(alpha * (identity - Q @ _adjoint(Q)))
+                    dense.append((alpha * (np.eye(C) - Q @ _adjoint(Q))).astype(columns.dtype))
             else:
-                inverse, logdets = _inverse_and_logdet(identity + a * (W @ _adjoint(W)))
-                dense.append(alpha * inverse)
-        row[number] = problem.freq_weights @ logdets.astype(np.float64) / (2 * problem.n_points)
+                G = a * (W @ _adjoint(W))
+                L = _cholesky(np.eye(C) + G)
+                logdets = _logdet_beside_one(G, L)
+                dense.append((alpha * _inverse(L)).astype(columns.dtype))
+        row[number] = problem.freq_weights @ logdets / (2 * problem.n_points)
     stacked = np.stack(dense) if dense else np.empty((0, F, C, C), columns.dtype)
     return stacked, np.concatenate(factors, axis=2), row
 
