@@ -132,8 +132,7 @@ Array forward(char type, const std::vector<index_t>& shape, const void* X, bool 
   with_reals(type, samples.data(), [&]<class T>(T* x) {
     const index_t reals = samples.size() / m * (is_real(type) ? 1 : 2);
     launch(unit_norm_kernel<T>, dim3(static_cast<unsigned>(m)), dim3(kNormThreads), shared_bytes<T>(kNormThreads),
-           stream, x, reals, normalize, static_cast<T>(1 / std::sqrt(double(signal.points))),
-           static_cast<T>(kSmallestNorm), std::numeric_limits<T>::min(), flags.get());
+           stream, x, reals, normalize, static_cast<T>(1 / std::sqrt(double(signal.points))), flags.get());
   });
   REDUNET_CHECK(cudaGetLastError());
   std::vector<int> found(position(m));

@@ -44,9 +44,20 @@ def one_hot(labels) -> np.ndarray:
 
 
 def normalized(Z: np.ndarray) -> np.ndarray:
-    """Every sample at unit norm; tiny ones are divided by 1e-8, so that zero stays zero."""
+    """Every sample at unit norm after a layer; small ones are divided by 1e-8."""
     norms = np.sqrt((np.abs(Z) ** 2).reshape(len(Z), -1).sum(axis=1))
     return Z / np.maximum(norms, 1e-8).reshape(-1, *[1] * (Z.ndim - 1))
+
+
+def unit(X: np.ndarray) -> np.ndarray:
+    """Every sample at unit norm in whatever unit it came, so that zero alone stays zero."""
+    flat = X.reshape(len(X), -1)
+    peaks = np.maximum(np.abs(flat.real), np.abs(flat.imag)).max(axis=1, keepdims=True)
+    exponents = np.frexp(peaks)[1]
+    scaled = np.ldexp(flat.real, -exponents) + 1j * np.ldexp(flat.imag, -exponents)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    scaled /= np.where(norms == 0, 1, norms)
+    return (scaled if np.iscomplexobj(X) else scaled.real).reshape(X.shape)
 
 
 def half(spectrum: np.ndarray, real: bool, signal_ndim: int) -> np.ndarray:
@@ -70,7 +81,7 @@ def construct(X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", g
     inner = alphas * (N if dft_norm == "backward" else 1)
     shares = [omega, *(omega[:, None] * Pi).T]
 
-    Z = normalized(X.astype(complex if np.iscomplexobj(X) else float)) if normalize else X
+    Z = unit(X.astype(complex if np.iscomplexobj(X) else float)) if normalize else X
     V = np.fft.fftn(Z, axes=axes, norm="ortho") if axes else Z
     V = V.reshape(m, C, N)
     layers, rates = [], []

@@ -236,9 +236,9 @@ def test_a_class_whose_samples_weigh_nothing_is_named():
         build(labels=["a", "b", "a", "b"], sample_weight=[1, 0, 1, 0])
 
 
-def test_what_overflows_the_precision_asked_for():
-    with pytest.raises(ValueError, match="X holds NaN or infinity in sample 0; expected finite float32 numbers"):
-        build(1e200 * X, dtype=np.float32)
+def test_infinity_is_found_on_the_way_to_a_narrower_precision():
+    with pytest.raises(ValueError, match="X holds NaN or infinity in sample 2; expected finite float32 numbers"):
+        build(1e200 * spoiled(np.inf), dtype=np.float32)
 
 
 def test_infinity_in_a_later_piece_is_found(monkeypatch):

@@ -22,11 +22,11 @@ __device__ inline T combined(T value, T* shared, const F& combine) {
 }
 
 // Multiplies the n numbers of sample blockIdx.x by `scale`, after scaling them to unit norm if asked: by the largest
-// first, at least `tiny`, so that squares neither overflow nor vanish. bad[sample] tells whether one is NaN or
-// infinite.
+// first, so that squares neither overflow nor vanish in any unit of the samples; only an exact zero stays zero.
+// bad[sample] tells whether one is NaN or infinite.
 template <class T>
 __global__ void __launch_bounds__(kNormThreads, 2)
-    unit_norm_kernel(T* X, index_t n, bool normalize, T scale, T smallest_norm, T tiny, int* bad) {
+    unit_norm_kernel(T* X, index_t n, bool normalize, T scale, int* bad) {
   SharedMemory memory;
   T* shared = memory.array<T>(kNormThreads);
   T* x = X + index_t{blockIdx.x} * n;
@@ -40,12 +40,10 @@ __global__ void __launch_bounds__(kNormThreads, 2)
   peak = combined(peak, shared, larger);
   not_finite = combined(not_finite, shared, larger);
   if (threadIdx.x == 0) bad[blockIdx.x] = not_finite > 0;
-  if (normalize) {
-    peak = larger(peak, tiny);
+  if (normalize && peak > 0) {
     T sum = 0;
     for (index_t i = threadIdx.x; i < n; i += kNormThreads) sum += x[i] / peak * (x[i] / peak);
-    const T norm = square_root(combined(sum, shared, [](T a, T b) { return a + b; }));
-    scale /= larger(norm, smallest_norm / peak);
+    scale /= square_root(combined(sum, shared, [](T a, T b) { return a + b; }));
   } else {
     peak = 1;
   }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
+from redunet import checks, norms
 
 Array = npt.NDArray[Any]
 
@@ -148,18 +148,26 @@ class NearestSubspace(_Classifier):
         ValueError, TypeError
             If Z holds NaN, infinity or no numbers, or has other axes, or y is not one label per sample.
         """
+        return self._fit(Z, y)
+
+    def _fit(self, Z: npt.ArrayLike, y: npt.ArrayLike, weights: Array | None = None) -> NearestSubspace:
+        """`fit` with weights > 0, (m,): a sample of weight w counts w times."""
         array = _features(Z)
         self.classes_, labels = _labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
-        classes = range(len(self.classes_))
-        self.bases_ = [_leading_subspace(rows[labels == j], self.n_components) for j in classes]
+        members = [labels == j for j in range(len(self.classes_))]
+        self.bases_ = [
+            _leading_subspace(rows[chosen], self.n_components, None if weights is None else weights[chosen])
+            for chosen in members
+        ]
         return self
 
     def scores(self, Z: npt.ArrayLike) -> Array:
         """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k) float64: the smallest wins.
 
-        They are computed in double precision, since subspaces may be close, and never negative.
+        They are computed in double precision, since subspaces may be close, and never negative. Of samples with norms
+        above about 1e154 they are infinite, and below 1e-162 zero: `predict` compares them before that.
 
         Examples
         --------
@@ -168,7 +176,11 @@ class NearestSubspace(_Classifier):
         >>> classifier.scores([[3.0, 1.0]]).tolist()
         [[1.0, 9.0]]
         """
-        array = self._check(Z)
+        array, exponents = norms.squarable(self._check(Z))
+        return norms.scaled_back(self._distances(array), exponents)
+
+    def _distances(self, array: Array) -> Array:
+        """`scores` of samples that can be squared."""
         double = np.result_type(array, np.float64)
         distances = np.empty((len(array), len(self.bases_)))
         for part in _chunks(len(array), 2 * array[0].size * double.itemsize):
@@ -180,8 +192,8 @@ class NearestSubspace(_Classifier):
 
     def predict(self, Z: npt.ArrayLike) -> Array:
         """Labels of samples, (m,)."""
-        codes = self.scores(Z).argmin(axis=1)
-        return self._decode(codes)
+        array, _ = norms.squarable(self._check(Z))
+        return self._decode(self._distances(array).argmin(axis=1))
 
     def scores_all_shifts(self, Z: npt.ArrayLike, *, stride: int = 1) -> Array:
         """`scores` of every cyclic shift of every sample.
@@ -220,12 +232,13 @@ class NearestSubspace(_Classifier):
                [0.667, 1.   ],
                [0.667, 1.   ]])
         """
-        array = self._check(Z)
-        return np.concatenate([scores for _, scores in self._shift_scores(array, stride)])
+        array, exponents = norms.squarable(self._check(Z))
+        scores = np.concatenate([scores for _, scores in self._shift_scores(array, stride)])
+        return norms.scaled_back(scores, exponents)
 
     def predict_all_shifts(self, Z: npt.ArrayLike, *, stride: int = 1) -> Array:
         """Labels of every cyclic shift of every sample, (m, S), ordered as in `scores_all_shifts`."""
-        array = self._check(Z)
+        array, _ = norms.squarable(self._check(Z))
         parts = [scores.argmin(axis=2) for _, scores in self._shift_scores(array, stride)]
         return self._decode(np.concatenate(parts))
 
@@ -235,6 +248,7 @@ class NearestSubspace(_Classifier):
         return float(np.mean(predicted == _truth(y, len(predicted))[:, None]))
 
     def _shift_scores(self, array: Array, stride: int) -> Iterator[tuple[slice, Array]]:
+        """`scores_all_shifts` of samples that can be squared, piece by piece."""
         stride = checks.integer(stride, "stride", 1)
         if array.ndim == 2:
             raise ValueError(f"Z has shape {array.shape}; expected signals (m, C, T) or images (m, C, H, W)")
@@ -366,37 +380,36 @@ def _squared_norms(rows: Array) -> Array:
     return result
 
 
-def _real_view(rows: Array) -> Array:
-    """Complex numbers as pairs along the last axis, so that a product is Re <z, z'>."""
-    rows = np.ascontiguousarray(rows)
-    return rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
-
-
 def _directions(array: Array) -> Array:
     """Rows of unit norm (zero rows stay zero), real."""
-    rows = _real_view(array.reshape(len(array), -1))
-    # A power of two first: the squares of what is left neither overflow nor vanish.
-    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions: Array = rows / np.where(norms == 0, 1, norms).astype(rows.dtype)
-    return directions
+    return norms.real_rows(norms.unit(array))
 
 
-def _leading_subspace(rows: Array, n_components: int) -> Array:
+def _leading_subspace(rows: Array, n_components: int, weights: Array | None = None) -> Array:
     """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix."""
     m, d = rows.shape
     double = np.result_type(rows, np.float64)
-    pairs = _real_view(rows).astype(np.float64)
-    # A power of two first: the squares of what is left neither overflow nor all vanish.
-    wide = np.ldexp(pairs, -np.frexp(np.abs(pairs).max())[1]).view(double).T  # (d, m): one column per sample
+    pairs, exponent = _to_one(norms.real_rows(rows).astype(np.float64))
+    if weights is not None:
+        pairs, more = _to_one(pairs * np.sqrt(weights / weights.max())[:, None])
+        exponent += more
+    wide = pairs.view(double).T  # (d, m): one column per sample
     gram = wide.conj().T @ wide if m <= d else wide @ wide.conj().T
     values, vectors = np.linalg.eigh(gram)
-    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to
-    # precision eps are off by at most eps ||Z||_F in any singular value: below that is no direction.
-    rounding = np.finfo(rows.dtype).eps ** 2 * values.sum()
+    # Eigenvalues of a Gram matrix are good to max(m, d) units of the largest, and features rounded to precision eps,
+    # or to the smallest number of their type, are off by at most that, times ||Z||_F or for every number, in any
+    # singular value: below that is no direction.
+    kind = np.finfo(rows.dtype)
+    rounding = kind.eps**2 * values.sum() + np.ldexp(float(kind.smallest_subnormal), -exponent) ** 2 * pairs.size
     noise = max(max(m, d) * np.finfo(np.float64).eps * values[-1], rounding)
     r = min(n_components, int(np.count_nonzero(values > noise)), d - 1)
     top = vectors[:, ::-1][:, :r]
     # Images of weak directions are orthogonal only to eps (largest / weak)^2: QR makes them so to eps.
     basis: Array = np.linalg.qr(wide @ top)[0] if m <= d else top
     return np.ascontiguousarray(basis)
+
+
+def _to_one(numbers: Array) -> tuple[Array, int]:
+    """Numbers over a power of two, so that the largest is near 1 and squares neither overflow nor all vanish."""
+    exponent = int(np.frexp(np.abs(numbers).max())[1])
+    return np.ldexp(numbers, -exponent), exponent

@@ -16,8 +16,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from redunet import device
-from redunet._backends.contract import SMALLEST_NORM, Backend, DeviceBackend
+from redunet import device, norms
+from redunet._backends.contract import Backend, DeviceBackend
 
 Array = npt.NDArray[Any]
 
@@ -84,21 +84,16 @@ class Fourier:
         spectral = np.result_type(dtype, np.complex64) if self.signal_shape else dtype
         V = np.empty((m, C, self.n_freqs), spectral)
         axes = tuple(range(2, X.ndim))
-        real = np.empty(0, dtype).real.dtype
+        precise = _to_scale_in(X.dtype, dtype) if normalize else dtype
 
         def transform(rows: slice) -> None:
-            with np.errstate(over="ignore"):  # what overflows here is found as infinity below
-                Z = np.array(X[rows], dtype=dtype, order="C")  # a copy: scaled in place below
-            numbers = Z.view(real).reshape(len(Z), -1)
-            peaks = np.abs(numbers).max(axis=1, keepdims=True)
+            Z = np.array(X[rows], dtype=precise, order="C")  # a copy: scaled in place below
+            peaks = norms.peaks(Z)
             if not np.isfinite(peaks).all():
                 bad = rows.start + int(np.flatnonzero(~np.isfinite(peaks))[0])
                 raise ValueError(_not_finite(name, bad, dtype))
-            if normalize:  # by the largest entry first, so that squares neither overflow nor vanish
-                peaks = np.maximum(peaks, np.finfo(real).tiny)
-                numbers /= peaks
-                norms = np.linalg.norm(numbers, axis=1, keepdims=True)
-                numbers /= np.maximum(norms, real.type(SMALLEST_NORM) / peaks)
+            if normalize:
+                Z = norms.scaled_to_unit(Z, peaks, dtype)
             if not axes:
                 V[rows, :, 0] = Z
             elif self.real:
@@ -135,16 +130,37 @@ def _not_finite(name: str, sample: int, dtype: np.dtype[Any]) -> str:
     return f"{name} holds NaN or infinity in sample {sample}; expected finite {dtype} numbers"
 
 
+def _to_scale_in(given: np.dtype[Any], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which samples are scaled to unit norm: the wider of theirs and the one to compute in.
+
+    The exponent range of single precision holds samples of double precision only once they are scaled.
+    """
+    return np.result_type(given, dtype)
+
+
 def _forward_on_device(X: Any, dtype: np.dtype[Any], module: DeviceBackend, name: str, normalize: bool) -> Array:
     if isinstance(X, np.ndarray):
-        with np.errstate(over="ignore"):
-            X = np.ascontiguousarray(X, dtype=dtype)
+        if normalize and _to_scale_in(X.dtype, dtype) != dtype:
+            X = _narrowed(X, dtype)
+        X = np.ascontiguousarray(X, dtype=dtype)
     elif X.dtype != dtype:
         raise TypeError(f"{name} has dtype {X.dtype} on a CUDA device; expected {dtype}, which is computed in")
     V, bad = module.forward(X, normalize=normalize)
     if bad >= 0:
         raise ValueError(_not_finite(name, bad, dtype))
     return cast(Array, V)
+
+
+def _narrowed(X: Array, dtype: np.dtype[Any]) -> Array:
+    """Samples scaled to unit norm in their own precision, then in a narrower one; NaN where one is not finite."""
+    narrow = np.empty(X.shape, dtype)
+    step = max(1, CHUNK_BYTES // X[0].nbytes)
+    for start in range(0, len(X), step):
+        Z = np.array(X[start : start + step], dtype=_to_scale_in(X.dtype, dtype), order="C")
+        peaks = norms.peaks(Z)
+        peaks[~np.isfinite(peaks)] = np.nan
+        narrow[start : start + step] = norms.scaled_to_unit(Z, peaks, dtype)
+    return narrow
 
 
 def _in_chunks(work: Callable[[slice], None], m: int, bytes_per_sample: int, n_threads: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
+from redunet import checks, norms
 from redunet.layers import Rates
 from redunet.network import ReduNet
 
@@ -495,10 +495,7 @@ def _cosine_label(shifts: bool) -> str:
 
 def _cosines(vectors: Array, shape: tuple[int, ...]) -> Array:
     """|cos| of all pairs, (m, m); with a shape (C, *signal_shape) the largest over the cyclic shifts."""
-    peaks = np.abs(vectors).max(axis=1, keepdims=True)  # first, so that no square overflows or vanishes
-    unit = vectors / np.where(peaks > 0, peaks, 1)
-    norms = np.linalg.norm(unit, axis=1, keepdims=True)
-    unit /= np.where(norms > 0, norms, 1)
+    unit = norms.unit(vectors)
     if not shape:
         return np.minimum(np.abs(unit @ unit.conj().T), 1.0)
     axes = tuple(range(1, len(shape)))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from redunet import datasets
 from redunet.classifiers import CosineNeighbors, NearestSubspace
 from redunet.network import ReduNet, build
+from redunet.norms import unit
 
 Array = npt.NDArray[Any]
 
@@ -151,13 +152,6 @@ def plain_network(
 def vectors(X: Array) -> Array:
     """Signals and images as vectors, (m, d)."""
     return X.reshape(len(X), -1)
-
-
-def unit(X: Array) -> Array:
-    """Samples scaled to unit norm."""
-    norms = np.linalg.norm(vectors(X), axis=1).reshape(-1, *[1] * (X.ndim - 1))
-    scaled: Array = X / np.maximum(norms, 1e-8)
-    return scaled
 
 
 def accuracies(Z: Array, y: Array, Z_test: Array, y_test: Array, *, n_components: int) -> dict[str, float | None]:

@@ -20,11 +20,11 @@ from redunet.experiments.common import (
     plain_network,
     timed_build,
     training_digits,
-    unit,
     vectors,
 )
 from redunet.experiments.report import Report, spread
 from redunet.lift import RandomLift
+from redunet.norms import unit
 from redunet.polar import to_polar
 
 Array = npt.NDArray[Any]

@@ -6,10 +6,11 @@ import numpy as np
 
 from redunet import datasets, plot
 from redunet.classifiers import NearestSubspace
-from redunet.experiments.common import Options, agreement, timed_build, unit
+from redunet.experiments.common import Options, agreement, timed_build
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
 from redunet.lift import RandomLift
+from redunet.norms import unit
 
 
 def sinusoid(options: Options) -> Report:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import plot
-from redunet.experiments.common import Options, accuracies, held_out_digits, mnist, timed_build, training_digits, unit
+from redunet.experiments.common import Options, accuracies, held_out_digits, mnist, timed_build, training_digits
 from redunet.experiments.report import Report, spread
+from redunet.norms import unit
 
 Array = npt.NDArray[Any]
 

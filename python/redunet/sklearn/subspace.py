@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from redunet import norms
 from redunet.classifiers import NearestSubspace
 from redunet.sklearn.signals import SignalEstimator
 
@@ -38,9 +38,10 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
             Minus the squared distance to each class's subspace; for two classes the squared distance to the first minus
             that to the second, positive for the second.
         """
-        scores = self._scores(X)
+        Z, exponents = norms.squarable(self._features(X))
+        scores = self.subspaces_._distances(Z)
         result: Array = scores[:, 0] - scores[:, 1] if len(self.classes_) == 2 else -scores
-        return result
+        return norms.scaled_back(result, exponents)
 
     def predict(self, X: Any) -> Array:
         """The class whose subspace is nearest, (m,).
@@ -50,13 +51,8 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         X : (m, d), (m, C, T) or (m, C, H, W) array, real
             Samples.
         """
-        codes = self._scores(X).argmin(axis=1)
-        result: Array = self.classes_[codes]
-        return result
-
-    def _scores(self, X: Any) -> Array:
         Z = self._features(X)
-        return self.subspaces_.scores(Z)
+        return self.subspaces_.predict(Z)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -66,10 +62,8 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
 
 
 def fit_subspaces(n_components: int, Z: Array, y: Array, weights: Array | None) -> NearestSubspace:
-    """A weight w is a Gram matrix counted w times: the sample times the root of w."""
-    if weights is not None:
-        Z = Z * np.sqrt(weights).astype(Z.dtype).reshape(-1, *[1] * (Z.ndim - 1))
-    return NearestSubspace(n_components=n_components).fit(Z, y)
+    """The subspaces of features whose weights are all positive."""
+    return NearestSubspace(n_components=n_components)._fit(Z, y, weights)
 
 
 class NearestSubspaceClassifier(SubspaceMixin, SignalEstimator):
