@@ -168,7 +168,7 @@ def test_accuracies_in_per_cent() -> None:
 
 @pytest.mark.parametrize("draw", [plot.cosines, plot.singular_values, plot.scatter])
 def test_features_are_checked(draw: object) -> None:
-    with pytest.raises(ValueError, match=r"y has shape \(3,\); expected \(4,\): one label per sample"):
+    with pytest.raises(ValueError, match=r"y has shape \(3,\); expected labels \(4,\)"):
         draw(np.ones((4, 2)), [0, 1, 2])  # type: ignore[operator]
     with pytest.raises(ValueError, match="Z holds NaN or infinity; expected finite numbers"):
         draw([[np.nan, 1.0]], [0])  # type: ignore[operator]

@@ -1,7 +1,8 @@
 """Checks at the public boundary, done once, before any work.
 
 Every message names the argument, what came, and what was expected. NaN and infinity are found where the samples are
-read anyway (`redunet.fourier`), so that a memory-mapped input is read once.
+read anyway (`redunet.fourier`), so that a memory-mapped input is read once. Whatever is array-like comes in through
+`array`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,68 @@ from redunet import device
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
 FLOATS: dict[str, np.dtype[Any]] = {code: np.dtype(code) for code in "fdFD"}
+_NESTED = (list, tuple, np.ma.MaskedArray)
 SHAPES = "(m, d), (m, C, T) or (m, C, H, W)"
+
+
+def array(value: Any, name: str) -> Array:
+    """Any array-like as an array of NumPy: the one way in, for numbers and for labels.
+
+    Nothing is copied where there is memory to look at. Columns of pandas that may hold missing numbers become floats,
+    with NaN for those. What NumPy would misread is refused, see `readable`.
+    """
+    if type(value) is np.ndarray or isinstance(value, np.memmap):
+        return value
+    readable(value, name)
+    try:
+        result = np.asarray(value)
+        if result.dtype.kind == "O" and (dtype := _dtype_of_columns(value)) is not None:
+            result = value.to_numpy(dtype=dtype, na_value=np.nan)
+    except MemoryError:
+        raise
+    except Exception as error:  # of other libraries, for reasons of their own
+        if isinstance(value, (list, tuple)) and isinstance(error, ValueError):
+            raise ValueError(f"{name} has rows that differ in shape; expected an array: {error}") from None
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind} that NumPy can't read; expected an array: {error}") from error
+    return result
+
+
+def readable(value: Any, name: str, *, on_device: bool = False) -> None:
+    """An error for what would lose something as an array: masks, zeros that are not stored, gradients.
+
+    With ``on_device`` the memory of a CUDA device counts as readable.
+    """
+    if n_masked := _n_masked(value):
+        raise ValueError(f"{name} has {n_masked} masked entries; expected none: fill them, or drop their samples")
+    if hasattr(value, "nnz") and (hasattr(value, "toarray") or hasattr(value, "todense")):
+        raise TypeError(f"{name} is a sparse {type(value).__name__}; expected a dense array: pass {name}.toarray()")
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(f"{name} is a {type(value).__name__} that requires gradients: pass {name}.detach()")
+    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
+        raise TypeError(f"{name} has dtype {value.dtype}, which NumPy doesn't know: convert it to float32")
+    if not on_device and getattr(getattr(value, "device", None), "type", "cpu") != "cpu":
+        raise TypeError(f"{name} lies on the device {value.device}; expected the host's memory: pass {name}.cpu()")
+
+
+def _n_masked(value: Any) -> int:
+    """Masked entries of an array, or of those in lists, which NumPy would read without their masks."""
+    if isinstance(value, np.ma.MaskedArray):
+        return int(np.count_nonzero(np.ma.getmaskarray(value)))
+    if isinstance(value, (list, tuple)) and any(issubclass(kind, _NESTED) for kind in set(map(type, value))):
+        return sum(map(_n_masked, value))
+    return 0
+
+
+def _dtype_of_columns(frame: Any) -> np.dtype[Any] | None:
+    """The floating dtype for columns of pandas, all of numbers but of several dtypes or nullable ones; else None."""
+    if not hasattr(frame, "to_numpy"):
+        return None
+    columns = np.atleast_1d(np.array(getattr(frame, "dtypes", getattr(frame, "dtype", None)), dtype=object)).tolist()
+    kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in columns]
+    if not all(isinstance(kind, np.dtype) and kind.kind in "fciub" for kind in kinds):
+        return None
+    return floating(None, np.empty(0, np.result_type(*kinds)))
 
 
 def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Array:
@@ -29,20 +91,21 @@ def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Ar
 
     With ``on_device`` it may be an array on a CUDA device, which then comes as one of the CUDA engine.
     """
-    array: Any
+    given: Any
     if on_device and device.holds(X):
-        array = device.view(X, name)
+        readable(X, name, on_device=True)
+        given = device.view(X, name)
     else:
-        array = np.asanyarray(X) if isinstance(X, np.memmap) else np.asarray(X)
-    if array.dtype.kind not in "fciub":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected real or complex numbers")
-    if array.dtype.kind in "fc" and array.dtype.itemsize > (8 if array.dtype.kind == "f" else 16):
-        raise TypeError(f"{name} has dtype {array.dtype}; expected at most double precision")
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(f"{name} has shape {array.shape}; expected {SHAPES}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected at least one sample, channel and point")
-    return cast(Array, array)
+        given = array(X, name)
+    if given.dtype.kind not in "fciub":
+        raise TypeError(f"{name} has dtype {given.dtype}; expected real or complex numbers")
+    if given.dtype.kind in "fc" and given.dtype.itemsize > (8 if given.dtype.kind == "f" else 16):
+        raise TypeError(f"{name} has dtype {given.dtype}; expected at most double precision")
+    if given.ndim not in (2, 3, 4):
+        raise ValueError(f"{name} has shape {given.shape}; expected {SHAPES}")
+    if 0 in given.shape:
+        raise ValueError(f"{name} has shape {given.shape}; expected at least one sample, channel and point")
+    return cast(Array, given)
 
 
 def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> np.dtype[Any]:
@@ -51,9 +114,13 @@ def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> 
         if array.dtype.kind in "iub":
             return FLOATS["d"]
         return FLOATS.get(array.dtype.char, FLOATS["f"])
-    asked = np.dtype(dtype)
-    if asked.char not in FLOATS:
-        raise TypeError(f"{name} is {asked}; expected float32, float64, complex64 or complex128")
+    try:
+        given = np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {dtype!r}; expected float32, float64, complex64 or complex128") from None
+    asked = FLOATS.get(given.char)  # in the machine's order of bytes
+    if asked is None:
+        raise TypeError(f"{name} is {given}; expected float32, float64, complex64 or complex128")
     if array.dtype.kind == "c" and asked.kind != "c":
         asked = np.dtype(np.complex64 if asked == np.float32 else np.complex128)
     return asked
@@ -76,12 +143,21 @@ def non_negative(value: Any, name: str) -> float:
 
 
 def _number(value: Any, name: str) -> float:
+    value = _scalar(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{name} is {value!r}; expected a finite number")
     return number
+
+
+def _scalar(value: Any) -> Any:
+    """The scalar of an array without axes; anything else as it is."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def integer(value: Any, name: str, least: int) -> int:
@@ -93,6 +169,20 @@ def integer(value: Any, name: str, least: int) -> int:
     if isinstance(value, bool) or number < least:
         raise ValueError(f"{name} is {value!r}; expected an integer >= {least}")
     return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False: of words like "no", which count as true, nobody means that."""
+    value = _scalar(value)
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected True or False")
+    return bool(value)
+
+
+def function(value: Any, name: str) -> None:
+    """Something to call, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a function or None")
 
 
 def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
@@ -107,9 +197,10 @@ def step_sizes(eta: Any, n_layers: int) -> npt.NDArray[np.float64] | None:
     if isinstance(eta, str):
         choice(eta, "eta", ("auto", "search"))
         return None
-    etas = np.asarray(eta)
+    etas = array(eta, "eta")
     if etas.dtype.kind not in "iuf":
-        raise TypeError(f"eta is {eta!r}; expected a number, one number per layer, 'auto' or 'search'")
+        came = f"is {eta!r}" if etas.ndim == 0 else f"has dtype {etas.dtype}"
+        raise TypeError(f"eta {came}; expected a number, one number per layer, 'auto' or 'search'")
     if etas.ndim > 1 or (etas.ndim == 1 and len(etas) != n_layers):
         raise ValueError(f"eta has shape {etas.shape}; expected a number, or ({n_layers},): one per layer")
     if not (np.isfinite(etas).all() and (etas >= 0).all()):
@@ -121,14 +212,22 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
     """Weights of shape (m,), finite and >= 0."""
     if weights is None:
         return None
-    array = np.asarray(weights)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"sample_weight has dtype {array.dtype}; expected real numbers")
-    if array.shape != (m,):
-        raise ValueError(f"sample_weight has shape {array.shape}; expected ({m},): one weight per sample")
-    if not np.isfinite(array).all() or (array < 0).any():
+    omega = array(weights, "sample_weight")
+    if omega.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight has dtype {omega.dtype}; expected real numbers")
+    if omega.shape != (m,):
+        raise ValueError(f"sample_weight has shape {omega.shape}; expected ({m},): one weight per sample")
+    if not np.isfinite(omega).all() or (omega < 0).any():
         raise ValueError("sample_weight holds a negative or non-finite weight; expected finite weights >= 0")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.ascontiguousarray(omega, dtype=np.float64)
+
+
+def labels(y: Any, m: int | None = None, name: str = "y") -> tuple[Array, npt.NDArray[np.int64]]:
+    """The classes, sorted, and the labels as numbers 0..k-1 of them, (m,), for labels of any dtype."""
+    values = _label_array(y, name)
+    if values.ndim != 1 or (m is not None and len(values) != m):
+        raise ValueError(f"{name} has shape {values.shape}; expected labels ({'m' if m is None else m},)")
+    return _coded(values, name)
 
 
 def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
@@ -137,39 +236,100 @@ def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, 
     Returns ``(labels, None, classes)`` with labels 0..k-1 for labels of any dtype and for a one-hot membership, else
     ``(None, Pi, classes)`` with Pi of shape (m, k), rows summing to 1 exactly.
     """
-    array = np.asarray(y)
-    if array.ndim not in (1, 2) or len(array) != m:
-        raise ValueError(f"y has shape {array.shape}; expected labels ({m},) or a membership ({m}, k)")
-    if array.ndim == 1:
-        if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise ValueError("y holds a NaN or infinite label; expected a label for every sample")
-        try:
-            classes, labels = np.unique(array, return_inverse=True)
-        except TypeError:
-            raise TypeError("y holds labels that cannot be compared with one another; expected one type") from None
-        return labels.astype(np.int64), None, classes
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"y is a membership of dtype {array.dtype}; expected real numbers")
-    if array.shape[1] == 0:
-        raise ValueError(f"y has shape {array.shape}; expected at least one class")
-    Pi = array.astype(np.float64)
+    values = _label_array(y, "y")
+    if values.ndim not in (1, 2) or len(values) != m:
+        raise ValueError(f"y has shape {values.shape}; expected labels ({m},) or a membership ({m}, k)")
+    if values.ndim == 1:
+        classes, codes = _coded(values, "y")
+        return codes, None, classes
+    is_column = f"y has shape ({m}, 1); expected labels ({m},): pass numpy.ravel(y)"
+    if values.dtype.kind not in "fiub":
+        wrong = f"y is a membership of dtype {values.dtype}; expected real numbers"
+        raise TypeError(is_column if values.shape[1] == 1 else wrong)
+    if values.shape[1] == 0:
+        raise ValueError(f"y has shape {values.shape}; expected at least one class")
+    Pi = values.astype(np.float64)
     if not np.isfinite(Pi).all() or (Pi < 0).any():
         raise ValueError("y is a membership with negative or non-finite entries; expected entries in [0, 1]")
     sums = Pi.sum(axis=1)
     # A row of k entries rounded to the array's precision sums to 1 within k/2 units; softmax adds a few more.
-    unit = float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
-    allowed = (4 + array.shape[1]) * unit
+    unit = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    allowed = (4 + values.shape[1]) * unit
     worst = int(np.argmax(np.abs(sums - 1)))
     if abs(sums[worst] - 1) > allowed:
+        if values.shape[1] == 1:
+            raise ValueError(f"{is_column}, or a membership of one class, all ones")
         raise ValueError(f"y is a membership whose row {worst} sums to {sums[worst]:.9g}; expected rows that sum to 1")
     classes = np.arange(Pi.shape[1])
     if np.isin(Pi, (0.0, 1.0)).all():
-        labels = Pi.argmax(axis=1).astype(np.int64)
-        missing = np.setdiff1d(classes, labels)
+        codes = Pi.argmax(axis=1).astype(np.int64)
+        missing = np.setdiff1d(classes, codes)
         if len(missing):
             raise ValueError(f"y is a membership whose class {missing[0]} has no sample; expected no empty class")
-        return labels, None, classes
+        return codes, None, classes
     return None, Pi / sums[:, None], classes
+
+
+def complete(y: Any, name: str = "y") -> None:
+    """An error for labels that are missing."""
+    values = _label_array(y, name)
+    if values.ndim == 1 and len(missing := _missing(values)):
+        raise _no_label(name, int(missing[0]), values[missing[0]])
+
+
+def _label_array(y: Any, name: str) -> Array:
+    """Labels or a membership as an array in the machine's order of bytes."""
+    readable(y, name)
+    column = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of a column of pandas that may lack some
+    if isinstance(column, np.dtype) and column.kind in "iub" and hasattr(y, "isna"):
+        missing = np.flatnonzero(y.isna())
+        if len(missing):
+            raise _no_label(name, int(missing[0]), None)
+        return cast(Array, y.to_numpy(dtype=column))  # floats would be other labels
+    values = array(y, name)
+    if isinstance(y, (list, tuple)) and values.ndim == 1 and values.dtype.kind in "US":
+        text = str if values.dtype.kind == "U" else bytes
+        if not all(isinstance(label, text) for label in y):  # NumPy writes what is no text out as text
+            return np.array(y, dtype=object)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def _coded(values: Array, name: str) -> tuple[Array, npt.NDArray[np.int64]]:
+    """The classes of labels (m,), sorted, and the place of every label among them."""
+    missing = _missing(values)
+    try:
+        classes, codes = np.unique(np.delete(values, missing) if len(missing) else values, return_inverse=True)
+    except TypeError:
+        raise TypeError(f"{name} holds labels that cannot be compared with one another; expected one type") from None
+    if len(missing):
+        raise _no_label(name, int(missing[0]), values[missing[0]])
+    return classes, codes.astype(np.int64)
+
+
+def _missing(labels: Array) -> npt.NDArray[np.intp]:
+    """Which labels, (m,), are missing."""
+    if labels.dtype.kind in "fc":
+        return np.flatnonzero(~np.isfinite(labels))
+    if labels.dtype.kind in "mM":
+        return np.flatnonzero(np.isnat(labels))
+    if labels.dtype.kind in "OT":
+        return np.flatnonzero([_is_missing(label) for label in labels])
+    return np.empty(0, np.intp)
+
+
+def _is_missing(label: Any) -> bool:
+    """None, NaN, NaT, pandas.NA: what isn't there, or isn't equal to itself."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA is neither
+        return True
+    except ValueError:  # an array
+        return False
+
+
+def _no_label(name: str, sample: int, label: Any) -> ValueError:
+    kind = "NaN or infinite" if isinstance(label, (float, complex, np.inexact)) else "missing"
+    return ValueError(f"{name} holds a {kind} label; expected a label for every sample, and sample {sample} has none")
 
 
 def available_memory() -> int | None:

@@ -34,16 +34,9 @@ def _features(Z: npt.ArrayLike, name: str = "Z") -> Array:
 
 def _truth(y: npt.ArrayLike, m: int) -> Array:
     """One label per sample; NumPy would broadcast another shape against the predictions."""
-    array = np.asarray(y)
-    if array.shape != (m,):
-        raise ValueError(f"y has shape {array.shape}; expected labels ({m},)")
-    return array
-
-
-def _labels(y: npt.ArrayLike, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
-    labels, _, classes = checks.membership(_truth(y, m), m)
-    assert labels is not None
-    return classes, labels
+    classes, labels = checks.labels(y, m)
+    truth: Array = classes[labels]
+    return truth
 
 
 def _chunks(m: int, bytes_per_sample: int) -> Iterator[slice]:
@@ -153,7 +146,7 @@ class NearestSubspace(_Classifier):
     def _fit(self, Z: npt.ArrayLike, y: npt.ArrayLike, weights: Array | None = None) -> NearestSubspace:
         """`fit` with weights > 0, (m,): a sample of weight w counts w times."""
         array = _features(Z)
-        self.classes_, labels = _labels(y, len(array))
+        self.classes_, labels = checks.labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
         members = [labels == j for j in range(len(self.classes_))]
@@ -321,7 +314,7 @@ class CosineNeighbors(_Classifier):
     def fit(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> CosineNeighbors:
         """Keep the features; parameters as in `NearestSubspace.fit`."""
         array = _features(Z)
-        self.classes_, self._codes = _labels(y, len(array))
+        self.classes_, self._codes = checks.labels(y, len(array))
         self._sample_shape = array.shape[1:]
         self._complex = array.dtype.kind == "c"
         self._directions = _directions(array)

@@ -335,12 +335,13 @@ def first_per_class(
     >>> X.tolist(), y.tolist()
     ([13, 12], [1, 0])
     """
-    samples, labels = np.asarray(X), np.asarray(y)
+    samples, labels = checks.array(X, "X"), checks.array(y, "y")
     if labels.ndim != 1 or samples.ndim == 0 or len(samples) != len(labels):
         raise ValueError(f"X has shape {samples.shape} and y {labels.shape}; expected (m, ...) and labels (m,)")
+    checks.complete(labels)
     n = checks.integer(n, "n", 1)
     skip = checks.integer(skip, "skip", 0)
-    wanted = np.unique(labels) if classes is None else np.asarray(classes)
+    wanted = np.unique(labels) if classes is None else checks.array(classes, "classes")
     if wanted.ndim != 1 or len(wanted) == 0:
         raise ValueError(f"classes has shape {wanted.shape}; expected a sequence of labels")
     chosen = []

@@ -22,7 +22,12 @@ def holds(X: Any) -> bool:
     if isinstance(X, (np.ndarray, list, tuple)):
         return False
     device = getattr(X, "__dlpack_device__", None)
-    return device()[0] in _CUDA if device is not None else hasattr(X, "__cuda_array_interface__")
+    if device is None:
+        return hasattr(X, "__cuda_array_interface__")
+    try:
+        return device()[0] in _CUDA
+    except (RuntimeError, ValueError):  # a device that DLPack has no number for
+        return False
 
 
 def view(X: Any, name: str) -> Any:

@@ -106,7 +106,7 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
     array([0., 1.])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    rhs = np.asarray(B)
+    rhs = checks.array(B, "B")
     vector = rhs.ndim == 1
     if vector:
         rhs = rhs[:, None]
@@ -122,7 +122,7 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
 
 def _in_common(array: Array, rhs: Array, given: tuple[int, ...]) -> tuple[Array, Array]:
     """A and B in their common dtype and batch."""
-    kind = checks.FLOATS.get(np.result_type(array, rhs).char)
+    kind = checks.FLOATS.get(np.result_type(array, rhs).char) if rhs.dtype.kind in "fciub" else None
     if kind is None:
         raise TypeError(f"B has dtype {rhs.dtype}; expected real or complex numbers of at most double precision")
     try:
@@ -140,7 +140,7 @@ def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = N
 
     Returns
     -------
-    (...) real array
+    (...) real array, or a scalar for one matrix
         log det A.
 
     Examples
@@ -150,11 +150,11 @@ def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = N
     array([2.079442])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    return module.logdet(array, n_threads=cores)
+    return module.logdet(array, n_threads=cores)[()]  # of one matrix a scalar
 
 
 def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Backend, int]:
-    array = np.asarray(A, order="C")
+    array = np.asarray(checks.array(A, "A"), order="C")
     dtype = array.dtype
     if dtype is not checks.FLOATS.get(dtype.char):  # integers, and other orders of bytes
         kind = checks.FLOATS.get("d" if dtype.kind in "iub" else dtype.char)

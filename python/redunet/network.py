@@ -231,9 +231,11 @@ def build(
     ----------
     X : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
         Samples; the number of axes chooses vectors, signals (shift-invariant) or images (translation-invariant). They
-        are scaled to unit norm first. A memory-mapped array is read in pieces.
+        are scaled to unit norm first, whatever their norm: their unit of measurement doesn't matter, and only zeros stay
+        zero. A memory-mapped array is read in pieces. Data frames and tensors are taken as the arrays that they are;
+        masked entries, sparse matrices and tensors that require gradients are refused.
     y : (m,) array of labels, or (m, k) membership
-        Labels of any dtype, or a non-negative membership whose rows sum to 1.
+        Labels of any dtype, none of them missing, or a non-negative membership whose rows sum to 1.
     n_layers : int
         Number of layers (at most, with `tol` or `on_layer`).
     eta : float, (n_layers,) array, "auto" or "search", default "auto"

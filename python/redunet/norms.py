@@ -1,4 +1,4 @@
-"""Unit norm of samples (m, ...) in any unit of measurement: x / ||x||, computed after division by the largest magnitude.
+"""Unit norm of samples (m, ...) in any unit of measurement: x / ||x||, after division by the largest magnitude.
 
 Squares then neither overflow nor vanish, wherever in the exponent range a sample lies. Only an exact zero stays zero.
 """

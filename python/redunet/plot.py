@@ -467,14 +467,11 @@ def _axes(ax: Axes | None, *, size: tuple[float, float] = (5.6, 3.8), projection
 def _features(Z: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, npt.NDArray[np.int64], Array]:
     """Z as vectors in double precision, labels 0..k-1, and the classes."""
     array = checks.samples(Z, "Z")
-    labels = np.asarray(y)
-    if labels.shape != array.shape[:1]:
-        raise ValueError(f"y has shape {labels.shape}; expected ({len(array)},): one label per sample")
+    classes, labels = checks.labels(y, len(array))
     vectors = array.reshape(len(array), -1).astype(np.complex128 if array.dtype.kind == "c" else np.float64)
     if not np.isfinite(vectors).all():
         raise ValueError("Z holds NaN or infinity; expected finite numbers")
-    classes, index = np.unique(labels, return_inverse=True)
-    return vectors, index, classes
+    return vectors, labels, classes
 
 
 def _shape_of_shifts(Z: npt.ArrayLike, shifts: bool) -> tuple[int, ...]:
@@ -497,7 +494,8 @@ def _cosines(vectors: Array, shape: tuple[int, ...]) -> Array:
     """|cos| of all pairs, (m, m); with a shape (C, *signal_shape) the largest over the cyclic shifts."""
     unit = norms.unit(vectors)
     if not shape:
-        return np.minimum(np.abs(unit @ unit.conj().T), 1.0)
+        similarity: Array = np.minimum(np.abs(unit @ unit.conj().T), 1.0)
+        return similarity
     axes = tuple(range(1, len(shape)))
     spectra = np.fft.fftn(unit.reshape(-1, *shape), axes=[axis + 1 for axis in axes], norm="ortho")
     n_points = spectra[0, 0].size

@@ -91,7 +91,7 @@ def to_polar(
 
 
 def _images(images: npt.ArrayLike) -> Array:
-    array = np.asarray(images)
+    array = checks.array(images, "images")
     if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         raise TypeError(f"images have dtype {array.dtype}; expected real numbers of at most double precision")
     if array.ndim != 3:

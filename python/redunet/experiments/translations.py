@@ -19,12 +19,12 @@ from redunet.experiments.common import (
     plain_network,
     timed_build,
     training_digits,
-    unit,
     vectors,
 )
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
 from redunet.lift import RandomLift
+from redunet.norms import unit
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, ETA = 0.1, 0.5

@@ -28,7 +28,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         Nonlinearity.
     threshold : float, default 0
         Threshold of "relu" and "soft".
-    signal_shape : (T,) or (H, W), optional
+    signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: each row of a table is
         one signal of one channel.
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None
@@ -59,7 +59,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         *,
         activation: str = "relu",
         threshold: float = 0.0,
-        signal_shape: Sequence[int] | None = None,
+        signal_shape: int | Sequence[int] | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_channels = n_channels

@@ -35,7 +35,7 @@ class NetworkEstimator(SignalEstimator):
         dft_norm: str = "ortho",
         tol: float | None = None,
         patience: int = 10,
-        signal_shape: Sequence[int] | None = None,
+        signal_shape: int | Sequence[int] | None = None,
         backend: str = "auto",
         n_threads: int | None = None,
         progress: bool = False,
@@ -92,7 +92,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         Number of layers (at most, with `tol`).
     eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
-    signal_shape : (T,) or (H, W), optional
+    signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
         are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
 
@@ -188,7 +188,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Dimensions of each class's subspace (at most).
     eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
-    signal_shape : (T,) or (H, W), optional
+    signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
         are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
 
@@ -230,7 +230,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         dft_norm: str = "ortho",
         tol: float | None = None,
         patience: int = 10,
-        signal_shape: Sequence[int] | None = None,
+        signal_shape: int | Sequence[int] | None = None,
         backend: str = "auto",
         n_threads: int | None = None,
         progress: bool = False,

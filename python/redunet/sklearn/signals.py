@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,15 +22,29 @@ NUMBERS: dict[str, Any] = {"dtype": (np.float64, np.float32), "allow_nd": True}
 class SignalEstimator(BaseEstimator):  # type: ignore[misc]
     """What the estimators share: tables or signals as X, and weights."""
 
-    signal_shape: Sequence[int] | None = None
+    signal_shape: int | Sequence[int] | None = None
 
     def _samples(self, X: Any, *, reset: bool) -> Array:
-        result: Array = validate_data(self, X, reset=reset, **NUMBERS)
+        result: Array = self._validated(X, reset=reset)
         return result
+
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """What scikit-learn's check gives, after our own of what it would lose; every error names the argument."""
+        given = checks.array(X, "X")
+        if given.dtype.kind not in "fciubO":  # it reads dates and text as numbers
+            raise TypeError(f"X has dtype {given.dtype}; expected real numbers")
+        try:
+            return validate_data(self, X, *y, **NUMBERS, **options)
+        except (TypeError, ValueError) as error:
+            if type(error) not in (TypeError, ValueError) or re.search(r"\b[Xy]\b", str(error)):
+                raise
+            raise type(error)(f"X cannot be used: {error}") from error
 
     def _labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
         """X, y and weights checked, without the samples of weight zero."""
-        X, y = validate_data(self, X, y, **NUMBERS)
+        if y is not None:
+            checks.complete(y)
+        X, y = self._validated(X, y)
         check_classification_targets(y)
         weights = checks.sample_weights(sample_weight, len(y))
         if weights is None:
@@ -43,9 +58,11 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         """X with the axes of its signals: a table is (m, C * prod(signal_shape))."""
         if self.signal_shape is None:
             return X
-        shape = tuple(checks.integer(n, "signal_shape", 1) for n in self.signal_shape)
-        if len(shape) not in (1, 2):
-            raise ValueError(f"signal_shape is {self.signal_shape!r}; expected (T,) or (H, W)")
+        given: Any = self.signal_shape
+        lengths = np.atleast_1d(checks.array(given, "signal_shape"))
+        if lengths.ndim != 1 or len(lengths) not in (1, 2):
+            raise ValueError(f"signal_shape is {given!r}; expected (T,) or (H, W)")
+        shape = tuple(checks.integer(n, "signal_shape", 1) for n in lengths.tolist())
         if X.ndim > 2:
             if X.shape[2:] != shape:
                 raise ValueError(f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})")
