@@ -113,7 +113,7 @@ def test_main_prints_the_table_and_writes_the_picture(tmp_path: Path, capsys: py
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert "plain network: 1400 samples of 64" in err
     assert "translation-invariant network: 1400 samples of 12 x 8 x 8" in err
-    assert "ΔR=" in err  # the progress bar
+    assert "Delta R=" in err  # the progress bar
     assert "2/2" in err
     demo.main(tmp_path, n_layers=1, progress=False)
     assert capsys.readouterr().err == ""

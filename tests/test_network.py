@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -29,16 +32,16 @@ class TestRepr:
         net = network((9, 3, 8))
         delta = net.rates.delta
         assert repr(net) == (
-            f"ReduNet(4 layers, 2 classes, C=3 on 8, float64; 8.438 KiB; ΔR {delta[0]:.4g} → {delta[-1]:.4g})"
+            f"ReduNet(4 layers, 2 classes, C=3 on 8, float64; 8.438 KiB; Delta R {delta[0]:.4g} -> {delta[-1]:.4g})"
         )  # 4 layers, 3 operators, 5 frequencies of 3 x 3 complex numbers of 16 bytes: 8640 bytes
 
     def test_of_vectors_and_images(self, backend):
         assert "2 classes, d=5, float64; " in repr(network((9, 5)))
-        assert "C=2 on 3×5, float64; " in repr(network((9, 2, 3, 5)))
+        assert "C=2 on 3x5, float64; " in repr(network((9, 2, 3, 5)))
 
     def test_says_what_is_factored_and_what_is_not_kept(self, backend):
         assert "2 of 3 operators factored" in repr(network((8, 9, 4)))
-        assert "operators not kept; ΔR" in repr(network(keep="features"))
+        assert "operators not kept; Delta R" in repr(network(keep="features"))
 
     @pytest.mark.parametrize(
         ("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")]
@@ -47,6 +50,30 @@ class TestRepr:
         from redunet.network import _bytes
 
         assert _bytes(size) == text
+
+    def test_of_everything_is_ascii(self):
+        """Standard output may have any encoding: on Windows a pipe has the code page's."""
+        net = network()
+        subspaces = rn.NearestSubspace(2).fit(*problem((9, 3)))
+        neighbours = rn.CosineNeighbors(2).fit(*problem((9, 3)))
+        lift = rn.RandomLift(2, (2, 3), activation="soft", threshold=1.0)
+        reduction = rn.rate_reduction(*problem((9, 3)), per_class=True)
+        for thing in (net, net.rates, net.layers, net.layers[0], net.operators, net.fourier, subspaces, neighbours, lift,
+                      reduction, network(keep="features"), network((9, 2, 3, 5))):  # fmt: skip
+            assert repr(thing).isascii()
+            assert str(thing).isascii()
+
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932", "utf-16"])
+    def test_is_printed_in_any_encoding(self, encoding):
+        code = "import numpy as np, redunet as rn; print(rn.build(np.ones((4, 2, 3, 2)), [0, 0, 1, 1], n_layers=1)[0])"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode(encoding).startswith("ReduNet(1 layers, 2 classes, C=2 on 3x2, float64; ")
 
     def test_of_a_layer(self, backend):
         layer = network(eta=0.25).layers[0]

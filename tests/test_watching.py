@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,44 +133,87 @@ class TestProgress:
         rn.build(*problem, n_layers=3)
         assert capfd.readouterr() == ("", "")
 
-    def test_shows_the_rates_with_tqdm(self, backend, problem, capsys):
+    @staticmethod
+    def terminal(monkeypatch):
+        """Makes standard error a terminal, in ASCII; gives its text."""
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", newline="")
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(sys, "stderr", stream)
+
+        def text():
+            stream.flush()
+            return stream.buffer.getvalue().decode("ascii")
+
+        return text
+
+    def test_shows_the_rates_with_tqdm(self, backend, problem, monkeypatch):
         pytest.importorskip("tqdm")
+        text = self.terminal(monkeypatch)
         net, _ = rn.build(*problem, n_layers=3, progress=True)
-        out, err = capsys.readouterr()
-        assert out == ""
+        err = text()
         assert "3/3" in err
         rates = net.rates
-        assert f"R={rates.rate[-1]:.4f}, R_c={rates.class_rate[-1]:.4f}, ΔR={rates.delta[-1]:.4f}" in err
+        assert f"R={rates.rate[-1]:.4f}, R_c={rates.class_rate[-1]:.4f}, Delta R={rates.delta[-1]:.4f}" in err
 
-    def test_shows_one_line_without_tqdm(self, backend, problem, capsys, monkeypatch):
+    def test_shows_one_line_without_tqdm(self, backend, problem, monkeypatch):
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        text = self.terminal(monkeypatch)
         net, _ = rn.build(*problem, n_layers=3, progress=True)
-        out, err = capsys.readouterr()
-        assert out == ""
+        err = text()
         assert "\rlayer 3/3  " in err
-        assert err.endswith(f"ΔR={net.rates.delta[-1]:.4f}\n")
+        assert err.endswith(f"Delta R={net.rates.delta[-1]:.4f}\n")
         assert err.count("\n") == 1
 
-    def test_shows_at_most_ten_a_second(self, problem, capsys, monkeypatch):
+    def test_shows_at_most_ten_a_second(self, problem, monkeypatch):
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
         clock = iter(np.arange(100.0, 200.0, 0.03))
         monkeypatch.setattr("redunet.progress.time.monotonic", lambda: float(next(clock)))
+        text = self.terminal(monkeypatch)
         rn.build(*problem, n_layers=20, progress=True)
         # 20 layers at 0.03 s: the first, every fourth after it (0.12 s), and the last.
-        shown = [int(line.split("/")[0]) for line in capsys.readouterr().err.split("\rlayer ")[1:]]
+        shown = [int(line.split("/")[0]) for line in text().split("\rlayer ")[1:]]
         assert shown == [0, 4, 8, 12, 16, 20]
 
+    def test_is_lines_in_a_file(self, problem, capsys, monkeypatch):
+        """Without a terminal nothing is written over: no control characters, and few lines."""
+        clock = iter(np.arange(100.0, 200.0, 3.0))
+        monkeypatch.setattr("redunet.progress.time.monotonic", lambda: float(next(clock)))
+        rn.build(*problem, n_layers=9, progress=True)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.isascii()
+        assert all(character.isprintable() or character == "\n" for character in err)
+        # 9 layers at 3 s: the first, every fourth after it (12 s), and the last.
+        assert [line.split()[1] for line in err.splitlines()] == ["0/9", "4/9", "8/9", "9/9"]
+
+    @pytest.mark.parametrize("options", [{}, {"eta": "search"}, {"momentum": True}], ids=str)
+    def test_needs_no_standard_error(self, problem, monkeypatch, options):
+        _, Z = rn.build(*problem, n_layers=3, **options)
+        closed = io.StringIO()
+        closed.close()
+        bare = SimpleNamespace(write=lambda text: None, flush=lambda: None)
+
+        def broken(*_):
+            raise BrokenPipeError
+
+        for stream in (None, closed, bare, SimpleNamespace(write=broken, flush=broken)):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stderr", stream)
+                _, W = rn.build(*problem, n_layers=3, progress=True, **options)
+            np.testing.assert_array_equal(W, Z)
+
     @pytest.mark.parametrize("with_tqdm", [True, False])
-    def test_ends_its_line_when_the_build_fails(self, problem, capsys, monkeypatch, with_tqdm):
+    def test_ends_its_line_when_the_build_fails(self, problem, monkeypatch, with_tqdm):
         if not with_tqdm:
             monkeypatch.setitem(sys.modules, "tqdm.auto", None)
 
         def fail(index, rates):
             raise RuntimeError("stop here")
 
+        text = self.terminal(monkeypatch)
         with pytest.raises(RuntimeError, match="stop here"):
             rn.build(*problem, n_layers=3, progress=True, on_layer=fail)
-        assert capsys.readouterr().err.endswith("\n")
+        assert text().endswith("\n")
 
     def test_changes_nothing(self, backend, problem, capsys):
         _, Z = rn.build(*problem, n_layers=3)

@@ -185,6 +185,13 @@ def function(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a function or None")
 
 
+def path(value: Any, name: str) -> str:
+    """The path of a file or a folder."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a path")
+    return os.fsdecode(value)
+
+
 def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in options:

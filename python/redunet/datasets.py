@@ -280,7 +280,7 @@ def mnist(folder: str | os.PathLike[str]) -> Split:
     >>> data.X_train.shape  # doctest: +SKIP
     (60000, 28, 28)
     """
-    where = Path(folder)
+    where = Path(checks.path(folder, "folder"))
     missing = [name for name in _MNIST_FILES if not any((where / (name + end)).is_file() for end in ("", ".gz"))]
     if missing:
         raise FileNotFoundError(

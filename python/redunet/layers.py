@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -111,6 +112,10 @@ class Layers(Sequence[Layer]):
     def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(f"layer is {index!r} of type {type(index).__name__}; expected an integer") from None
         if not -len(self) <= index < len(self):
             raise IndexError(f"layer {index} of a network of {len(self)} layers")
         return Layer(self._operators, index % len(self), self._freq_shape)

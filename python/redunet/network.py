@@ -182,7 +182,7 @@ class ReduNet:
         return load(path)
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.signal_shape))
+        shape = "x".join(map(str, self.signal_shape))
         size = f"d={self.n_channels}" if not shape else f"C={self.n_channels} on {shape}"
         delta = self.rates.delta
         if self._operators is None:
@@ -192,7 +192,7 @@ class ReduNet:
             kept = _bytes(self.nbytes) + (f", {small} of {self.n_classes + 1} operators factored" if small else "")
         return (
             f"ReduNet({self.n_layers} layers, {self.n_classes} classes, {size}, {self.dtype}; "
-            f"{kept}; ΔR {delta[0]:.4g} → {delta[-1]:.4g})"
+            f"{kept}; Delta R {delta[0]:.4g} -> {delta[-1]:.4g})"
         )
 
 
@@ -231,7 +231,7 @@ def build(
     ----------
     X : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
         Samples; the number of axes chooses vectors, signals (shift-invariant) or images (translation-invariant). They
-        are scaled to unit norm first, whatever their norm: their unit of measurement doesn't matter, and only zeros stay
+        are scaled to unit norm first, whatever their norm: the unit of measurement doesn't matter, and only zeros stay
         zero. A memory-mapped array is read in pieces. Data frames and tensors are taken as the arrays that they are;
         masked entries, sparse matrices and tensors that require gradients are refused.
     y : (m,) array of labels, or (m, k) membership
@@ -313,6 +313,8 @@ def build(
     lam = checks.non_negative(lam, "lam")
     checks.choice(assignment, "assignment", ASSIGNMENTS)
     checks.choice(keep, "keep", KEEPS)
+    momentum, progress = checks.flag(momentum, "momentum"), checks.flag(progress, "progress")
+    checks.function(on_layer, "on_layer")
     cores = checks.threads(n_threads)
     m, C = array.shape[:2]
     fourier = Fourier(array.shape[2:], kind.kind == "f")

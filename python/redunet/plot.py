@@ -7,6 +7,7 @@ Matplotlib is imported when the first picture is drawn.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,7 @@ def cosines(
     [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     vectors, labels, classes = _features(Z, y)
+    colorbar = checks.flag(colorbar, "colorbar")
     order = np.argsort(labels, kind="stable")
     similarity = _cosines(vectors[order], _shape_of_shifts(Z, shifts))
     ax = _axes(ax, size=(5.2, 4.4))
@@ -300,6 +302,9 @@ def operator(
     >>> rn.plot.operator(net, 0, 1).images[0].get_array().shape
     (1, 16)
     """
+    if not isinstance(net, ReduNet):
+        raise TypeError(f"net is a {type(net).__name__}; expected a ReduNet")
+    complement = checks.flag(complement, "complement")
     number = checks.integer(number, "number", 0)
     if number > net.n_classes:
         raise ValueError(f"number is {number}; expected 0 for E, or 1 to {net.n_classes} for a class")
@@ -426,11 +431,11 @@ def accuracies(
     ):
         raise ValueError(f"results is {results!r}; expected {{method: {{test: accuracy}}}}")
     tests = list(next(iter(results.values())))
-    for method, values in results.items():
+    for method, values in entries.items():
         if set(values) != set(tests):
             raise ValueError(f"results[{method!r}] has the tests {list(values)}; expected {tests}")
         for test, value in values.items():
-            if not 0 <= value <= 1:
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
                 where = f"results[{method!r}][{test!r}]"
                 raise ValueError(f"{where} is {value!r}; expected an accuracy in [0, 1]")
     ax = _axes(ax)
@@ -455,6 +460,8 @@ def accuracies(
 def _axes(ax: Axes | None, *, size: tuple[float, float] = (5.6, 3.8), projection: str | None = None) -> Axes:
     """The axes given, or those of a new figure."""
     if ax is not None:
+        if not hasattr(ax, "add_artist"):
+            raise TypeError(f"ax is {ax!r} of type {type(ax).__name__}; expected the Axes of a figure")
         return ax
     try:
         from matplotlib import pyplot
@@ -477,7 +484,7 @@ def _features(Z: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, npt.NDArray[np
 def _shape_of_shifts(Z: npt.ArrayLike, shifts: bool) -> tuple[int, ...]:
     """(C, *signal_shape), or () where shifts are not asked for."""
     shape = np.shape(Z)[1:]
-    if not shifts:
+    if not checks.flag(shifts, "shifts"):
         return ()
     if len(shape) < 2:
         raise ValueError(

@@ -78,6 +78,7 @@ def to_polar(
     array = _images(images)
     C = checks.integer(n_channels, "n_channels", 1)
     T = checks.integer(n_angles, "n_angles", 1)
+    compat, endpoint = checks.flag(compat, "compat"), checks.flag(endpoint, "endpoint")
     if compat and array.dtype != np.uint8:
         raise TypeError(f"images have dtype {array.dtype}; expected uint8 with compat=True")
     dtype = checks.floating(None, array)

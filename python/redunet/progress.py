@@ -1,4 +1,7 @@
-"""The progress bar of `build`: tqdm where it is installed, else one line on standard error."""
+"""The progress of `build` on standard error: a bar of tqdm, or a line that is written over, on a terminal; else lines.
+
+What is shown is plain ASCII, and a stream that is missing, closed or broken ends the showing, not the construction.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +17,58 @@ if TYPE_CHECKING:
 class RateProgress:
     """A context manager whose `update` serves as ``on_layer``; does nothing when ``show`` is false."""
 
-    SECONDS_BETWEEN = 0.1
+    SECONDS_BETWEEN = 0.1  # on a terminal
+    SECONDS_BETWEEN_LINES = 10.0  # in a file, where every line stays
 
     def __init__(self, n_layers: int, show: bool) -> None:
         self._n_layers = n_layers
-        self._show = show
+        stream: Any = sys.stderr  # None without a console
+        self._stream = None if not show or stream is None or getattr(stream, "closed", False) else stream
+        isatty = getattr(stream, "isatty", None)
+        # Notebooks show bars and carriage returns although they are no terminals.
+        self._live = self._stream is not None and ("ipykernel" in sys.modules or (isatty is not None and isatty()))
         self._bar: Any = None
-        self._shown = 0.0
+        self._shown = -float("inf")
 
     def __enter__(self) -> RateProgress:
-        if self._show:
+        if self._live:
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 pass
             else:
-                self._bar = tqdm(total=self._n_layers, unit="layer", mininterval=self.SECONDS_BETWEEN)
+                self._bar = tqdm(
+                    total=self._n_layers, unit="layer", mininterval=self.SECONDS_BETWEEN, file=self._stream
+                )
         return self
 
     def update(self, index: int, rates: RateReduction) -> None:
-        """Show the rates at the input of layer ``index``; at most ten times a second."""
+        """Show the rates at the input of layer ``index``: not more often than can be read, but always the last."""
         now = time.monotonic()
-        if not self._show or (index < self._n_layers and now - self._shown < self.SECONDS_BETWEEN):
+        wait = self.SECONDS_BETWEEN if self._live else self.SECONDS_BETWEEN_LINES
+        if self._stream is None or (index < self._n_layers and now - self._shown < wait):
             return
         self._shown = now
-        text = f"R={rates.rate:.4f}, R_c={rates.class_rate:.4f}, ΔR={rates.delta:.4f}"
+        text = f"R={rates.rate:.4f}, R_c={rates.class_rate:.4f}, Delta R={rates.delta:.4f}"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(index - self._bar.n)
         else:
-            sys.stderr.write(f"\rlayer {index}/{self._n_layers}  {text}")
-            sys.stderr.flush()
+            line = f"layer {index}/{self._n_layers}  {text}"
+            self._write(f"\r{line}" if self._live else f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        stream: Any = self._stream
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):  # a pipe without a reader, or closed meanwhile
+            self._stream = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._show:
-            sys.stderr.write("\n")
+        elif self._live and self._stream is not None:
+            self._write("\n")

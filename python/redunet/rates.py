@@ -194,6 +194,7 @@ def rate_reduction(
     (0.693147, 0.549306)
     """
     scale = UNITS[checks.choice(unit, "unit", tuple(UNITS))]
+    per_class = checks.flag(per_class, "per_class")
     V, problem, module, cores, _ = _spectrum(Z, y, epsilon_sq, sample_weight, dft_norm, backend, n_threads)
     row = module.rates(V, problem, n_threads=cores) * scale
     parts = row[1:] * problem.gammas

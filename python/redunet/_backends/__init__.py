@@ -73,10 +73,10 @@ def _forget_cuda() -> None:
     _load.cache_clear()
 
 
-def _checked(name: str, origin: str) -> str:
-    if name not in NAMES:
+def _checked(name: Any, origin: str) -> str:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"{origin} is {name!r}; expected one of {', '.join(map(repr, NAMES))}")
-    return name
+    return str(name)
 
 
 # `os.environ.get` of a variable that isn't set raises and catches an error inside, which takes as long as the Cholesky

@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redunet import checks
 from redunet.experiments.common import DataMissing, Options
 from redunet.experiments.report import Report
 
@@ -82,6 +83,5 @@ def run(name: str, options: Options | None = None) -> Report:
     ImportError
         If matplotlib, or scikit-learn for iris, is not installed.
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"name is {name!r}; expected one of {', '.join(map(repr, EXPERIMENTS))}")
+    checks.choice(name, "name", tuple(EXPERIMENTS))
     return EXPERIMENTS[name].load()(options or Options())

@@ -38,7 +38,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         except (TypeError, ValueError) as error:
             if type(error) not in (TypeError, ValueError) or re.search(r"\b[Xy]\b", str(error)):
                 raise
-            raise type(error)(f"X cannot be used: {error}") from error
+            raise type(error)(f"{'X and y' if y else 'X'} cannot be used: {error}") from error
 
     def _labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
         """X, y and weights checked, without the samples of weight zero."""

@@ -1,0 +1,207 @@
+"""Every argument of every public function, with wrong values of every kind: a TypeError or ValueError names it.
+
+The table below says what an argument takes; a test goes over the signatures and fails where an argument is new and has
+no line in the table, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import redunet as rn
+from redunet import datasets, linalg
+
+X = np.random.default_rng(0).normal(size=(12, 4))
+SIGNALS = X.reshape(12, 2, 2)
+Y = np.arange(12) % 2
+
+OBJECT = object()
+NUMBERS = [
+    "fast",
+    b"1",
+    None,
+    True,
+    1j,
+    [1.0],
+    (),
+    {},
+    OBJECT,
+    np.array([0.1]),
+    np.nan,
+    np.inf,
+    -np.inf,
+    -1,
+    "nan",
+    print,
+]
+ZERO = 0
+INTEGERS = [
+    "2",
+    None,
+    True,
+    2.5,
+    2.0,
+    np.nan,
+    1j,
+    [2],
+    (2, 2, 2),
+    {},
+    OBJECT,
+    -1,
+    ZERO,
+    np.array([2, 2]),
+    np.float64(2),
+]
+LENGTHS = ["2", None, True, 2.5, np.nan, 1j, (2, 2, 2), (), ("2",), [2.5], {}, OBJECT, -1, 0, (0,), np.float64(2)]
+WORDS = ["no such word", "", None, True, 3, 2.5, ["ortho"], {}, OBJECT, b"ortho", np.array(["a", "b"])]
+FLAGS = ["no", "yes", "", None, 0, 1, 2.5, [], [True], {}, OBJECT, np.array([True, False]), 1j, b"no"]
+CALLS = ["print", 3, True, False, 2.5, [], [print], {}, OBJECT, np.eye(2)]
+ARRAYS = ["text", None, {}, OBJECT, 3, 2.5, [], [[]], np.ones((2, 2, 2, 2, 2)), [["a", "b"]], print]
+LABELS = [None, 3, "text", {}, OBJECT, [0, 1], np.zeros((12, 2, 2)), [None] * 12, [0] * 13, print]
+
+#: Wrong values by the argument's name. None is left out where it is the default.
+WRONG = {
+    "X": ARRAYS, "Z": ARRAYS, "images": ARRAYS, "A": ["text", None, {}, OBJECT, 3, [1, 2], np.ones((2, 3)), print],
+    "B": ["text", None, {}, OBJECT, 3, np.ones(7), print], "y": LABELS,
+    "n_layers": INTEGERS, "n_threads": INTEGERS, "patience": INTEGERS, "n_channels": INTEGERS, "n_angles": INTEGERS,
+    "n_components": INTEGERS, "n_neighbors": INTEGERS, "stride": LENGTHS, "kernel_size": LENGTHS, "n": INTEGERS,
+    "n_samples_per_class": INTEGERS, "n_features": INTEGERS, "length": INTEGERS, "n_train_per_class": INTEGERS,
+    "n_bins": INTEGERS, "n_values": INTEGERS, "skip": [value for value in INTEGERS if value is not ZERO],
+    "number": ["2", None, True, 2.5, [2], OBJECT, -1, 99], "layer": ["2", None, 2.5, [2], OBJECT],
+    "epsilon_sq": [*NUMBERS, 0, 0.0], "lam": NUMBERS, "tol": NUMBERS, "threshold": NUMBERS, "noise": NUMBERS,
+    "eta": ["fast", None, True, 1j, {}, OBJECT, [0.1, 0.2, 0.3], np.nan, -1, np.inf, print, [["a"]]],
+    "sample_weight": ["a", 3, {}, OBJECT, [1.0], -np.ones(12), np.full(12, np.nan), np.ones(12) * 1j, list("ab" * 6)],
+    "assignment": WORDS, "dft_norm": WORDS, "keep": WORDS, "backend": WORDS, "unit": WORDS, "mean": WORDS,
+    "activation": WORDS,
+    "dtype": ["foo", "float16", int, bool, object, "U3", 3, [], {}, OBJECT, "f4,f4", np.longdouble, "M8[s]", print],
+    "momentum": FLAGS, "progress": FLAGS, "per_class": FLAGS, "compat": FLAGS, "endpoint": FLAGS, "shifts": FLAGS,
+    "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
+    "random_state": ["seed", 2.5, True, -1, 1 << 32, [1], {}, OBJECT],
+    "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
+    "folder": [3, None, [], {}, OBJECT, 2.5],
+    "classes": [3, "a", [], [[1]], {}, OBJECT],
+    "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
+    "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
+}  # fmt: skip
+
+#: Arguments that anything may be, or that belong to others' tests.
+FREE = {"path": "test_storage.py and test_datasets.py", "title": "text of anything"}
+
+
+def network():
+    return rn.build(X, Y, n_layers=1)[0]
+
+
+def subspace():
+    return rn.NearestSubspace(1).fit(SIGNALS, Y)
+
+
+def public():
+    """Where, the callable, and arguments that it takes."""
+    signals = {"X": SIGNALS}
+    yield "build", rn.build, {"X": X, "y": Y, "n_layers": 1}
+    yield "ReduNet.transform", network().transform, {"X": X}
+    yield "ReduNet.assign", network().assign, {"X": X}
+    yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
+    yield "coding_rate", rn.coding_rate, {"Z": X}
+    yield "rate_reduction", rn.rate_reduction, {"Z": X, "y": Y}
+    yield "rate_reduction_gradient", rn.rate_reduction_gradient, {"Z": X, "y": Y}
+    yield "shifts", rn.shifts, signals
+    yield "to_polar", rn.to_polar, {"images": SIGNALS, "n_channels": 2, "n_angles": 2}
+    yield "use_backend", lambda backend: rn.use_backend(backend).__enter__(), {"backend": "auto"}
+    for name in ("cholesky", "inv", "logdet", "solve"):
+        function = getattr(linalg, name)
+        yield f"linalg.{name}", function, {"A": np.eye(2)} | ({"B": np.ones(2)} if name == "solve" else {})
+    yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
+    for method in ("fit", "transform", "fit_transform", "__call__"):
+        yield f"RandomLift.{method}", getattr(rn.RandomLift(2, 2), method), signals
+    for make in (rn.NearestSubspace, rn.CosineNeighbors):
+        yield make.__name__, make, {}
+        yield f"{make.__name__}.fit", make().fit, {"Z": SIGNALS, "y": Y}
+        yield f"{make.__name__}.predict", make().fit(SIGNALS, Y).predict, {"Z": SIGNALS}
+        yield f"{make.__name__}.score", make().fit(SIGNALS, Y).score, {"Z": SIGNALS, "y": Y}
+    for method in ("scores", "scores_all_shifts", "predict_all_shifts", "score_all_shifts"):
+        given = {"Z": SIGNALS} | ({"y": Y} if method == "score_all_shifts" else {})
+        yield f"NearestSubspace.{method}", getattr(subspace(), method), given
+    yield "gaussian_mixture", datasets.gaussian_mixture, {"n_samples_per_class": 2}
+    yield "sinusoids", datasets.sinusoids, {"n_samples_per_class": 2}
+    yield "mnist", datasets.mnist, {"folder": "nowhere"}
+    yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
+    yield "digits", datasets.digits, {}
+
+
+def faces():
+    from redunet import sklearn
+
+    for name in sklearn.__all__:
+        make = getattr(sklearn, name)
+
+        def fit(X=X, y=Y, sample_weight=None, *, _make=make, **options):
+            weights = () if sample_weight is None else (sample_weight,)
+            return _make(**options).fit(X, y, *weights)
+
+        every = {**inspect.signature(make).parameters, **inspect.signature(make.fit).parameters}
+        del every["self"]
+        fit.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in every.values()])
+        yield f"sklearn.{name}", fit, {}
+
+
+def pictures():
+    from redunet import plot
+
+    yield "plot.rates", plot.rates, {"net": network()}
+    yield "plot.operator", plot.operator, {"net": network()}
+    yield "plot.accuracies", plot.accuracies, {"results": {"a": {"b": 0.5}}}
+    for name in ("cosines", "cosine_histogram", "singular_values"):
+        yield f"plot.{name}", getattr(plot, name), {"Z": SIGNALS, "y": Y}
+    yield "plot.scatter", plot.scatter, {"Z": X[:, :2], "y": Y}
+
+
+def check(where, function, given):
+    for parameter in inspect.signature(function).parameters.values():
+        name = parameter.name
+        if name in FREE or ("RandomLift" in where and name == "y"):  # which scikit-learn hands on, and nobody reads
+            continue
+        assert name in WRONG, f"{where} has an argument {name} that this table does not know"
+        for value in WRONG[name]:
+            if value is None and parameter.default is None:
+                continue
+            with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+                function(**{**given, name: value})
+
+
+@pytest.mark.parametrize(("where", "function", "given"), [pytest.param(*case, id=case[0]) for case in public()])
+def test_core(where, function, given):
+    if where == "digits":
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    check(where, function, given)
+
+
+def test_estimators():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    for case in faces():
+        check(*case)
+
+
+def test_pictures():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    for case in pictures():
+        check(*case)
+
+
+def test_every_public_function_is_in_the_table():
+    listed = {where.partition(".")[0] for where, _, _ in public()} | {"linalg", "datasets", "plot", "sklearn"}
+    others = {
+        "CudaError",
+        "RateReduction",
+        "ReduNet",
+        "__version__",
+        "load",
+        "show_config",
+    }  # without arguments to check
+    assert set(rn.__all__) == (listed & set(rn.__all__)) | others
+    assert set(linalg.__all__) == {where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")}
+    assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}
