@@ -26,13 +26,14 @@ namespace {
 
 std::atomic<const KernelSet*> selected{nullptr};
 
-const KernelSet& find(const std::string& name) {
+// `origin` says where the name comes from.
+const KernelSet& find(const std::string& origin, const std::string& name) {
   std::string names;
   for (const KernelSet* set : usable_kernel_sets()) {
     if (name == set->name) return *set;
     names += (names.empty() ? "'" : ", '") + std::string(set->name) + "'";
   }
-  throw std::invalid_argument("SIMD level '" + name + "' cannot be used here; expected one of " + names);
+  throw std::invalid_argument(origin + " is '" + name + "'; expected one that can be used here: " + names);
 }
 
 }  // namespace
@@ -54,12 +55,12 @@ const KernelSet& selected_kernels() {
   const KernelSet* set = selected.load();
   if (set == nullptr) {
     const char* name = std::getenv("REDUNET_SIMD");
-    set = name != nullptr && *name != '\0' ? &find(name) : usable_kernel_sets().back();
+    set = name != nullptr && *name != '\0' ? &find("REDUNET_SIMD", name) : usable_kernel_sets().back();
     selected = set;
   }
   return *set;
 }
 
-void select_kernels(const std::string& name) { selected = &find(name); }
+void select_kernels(const std::string& name) { selected = &find("SIMD level", name); }
 
 }  // namespace redunet

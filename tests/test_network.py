@@ -58,8 +58,8 @@ class TestRepr:
         neighbours = rn.CosineNeighbors(2).fit(*problem((9, 3)))
         lift = rn.RandomLift(2, (2, 3), activation="soft", threshold=1.0)
         reduction = rn.rate_reduction(*problem((9, 3)), per_class=True)
-        for thing in (net, net.rates, net.layers, net.layers[0], net.operators, net.fourier, subspaces, neighbours, lift,
-                      reduction, network(keep="features"), network((9, 2, 3, 5))):  # fmt: skip
+        parts = [net.rates, net.layers, net.layers[0], net.operators, net.fourier, reduction]
+        for thing in (net, *parts, subspaces, neighbours, lift, network(keep="features"), network((9, 2, 3, 5))):
             assert repr(thing).isascii()
             assert str(thing).isascii()
 

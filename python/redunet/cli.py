@@ -4,7 +4,7 @@
 ``info`` prints the configuration.
 
 Exit codes: 0, done; 1, a build that failed; 2, wrong arguments, or an optional package or backend that is missing;
-130, interrupted. Errors that a user can mend are one line on standard error.
+130, interrupted. Errors are one line on standard error; a reader that closes the pipe ends the command without one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn, cast
 
 from redunet import __version__, checks
 from redunet._backends import NAMES, select
+from redunet.terminal import show
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+#: Characters of an error that nobody foresaw: some print the arrays that they are about.
+LONGEST = 500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,26 +45,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     redunet           ...
     0
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
     try:
-        return DONE if options.command is None and _help(parser) else _run(options)
+        try:
+            parser = _parser()
+            options = parser.parse_args(arguments)
+            return DONE if options.command is None and _help(parser) else _run(options)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where what can't be written is said in a line
     except KeyboardInterrupt:
-        print("\nredunet: interrupted", file=sys.stderr)
+        _complain("\nredunet: interrupted")
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, `head` perhaps, has seen enough
+        _discard(sys.stdout)
+        return FAILED
+    except OSError as error:
+        _discard(sys.stdout)
+        return _fail(error, FAILED)
+    except Exception as error:
+        return _fail(f"{type(error).__name__}: {error}"[:LONGEST], FAILED)
 
 
 def _help(parser: argparse.ArgumentParser) -> bool:
-    parser.print_help()
+    parser.print_help(sys.stdout)
     return True
 
 
-def _run(options: argparse.Namespace) -> int:
+def _discard(stream: Any) -> None:
+    """Let the rest of a stream that can't be written go nowhere, so that Python doesn't complain when it ends."""
     try:
-        backend, _ = select(getattr(options, "backend", "auto"))
-        n_threads = checks.threads(getattr(options, "threads", None))
-    except (RuntimeError, ValueError) as error:  # a backend that can't run here, or a bad environment variable
-        return _fail(error, UNUSABLE)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (AttributeError, OSError, ValueError):  # no file
+        pass
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "info":
         from redunet.config import show_config
 
@@ -72,6 +93,13 @@ def _run(options: argparse.Namespace) -> int:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:10} {experiment.what}{' (needs MNIST: --data)' if experiment.needs_mnist else ''}")
         return DONE
+    try:
+        backend, module = select(options.backend)
+        n_threads = checks.threads(options.threads)
+        if backend == "cpu":
+            cast(Any, module).simd_level()
+    except (RuntimeError, ValueError) as error:  # a backend that can't run here, or a bad environment variable
+        return _fail(error, UNUSABLE)
     if options.command == "experiment":
         return _experiment(options, backend, n_threads)
     try:
@@ -112,14 +140,36 @@ def _experiment(options: argparse.Namespace, backend: str, n_threads: int) -> in
         return _fail(error, UNUSABLE)
     except (OSError, MemoryError) as error:
         return _fail(error, FAILED)
-    print(report.markdown())
-    print(f"written to {folder}")
+    show(report.markdown())
+    show(f"written to {folder}")
     return DONE
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(f"redunet: {error}", file=sys.stderr)
+def _fail(error: Exception | str, code: int) -> int:
+    _complain("redunet: " + " ".join(str(error).split()))
     return code
+
+
+def _complain(line: str) -> None:
+    """A line on standard error, where there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _discard(sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, and keeps quiet about no output that fails."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is not None:
+            file.write(message)
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{self.prog}: {message}; see {self.prog} --help")
+        self.exit(UNUSABLE)
 
 
 def _at_least_one(text: str) -> int:
@@ -133,7 +183,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="redunet",
         description="White-box deep networks built by maximising coding-rate reduction.",
     )

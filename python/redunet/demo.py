@@ -21,6 +21,7 @@ from redunet._backends import select
 from redunet.classifiers import NearestSubspace
 from redunet.lift import RandomLift
 from redunet.network import ReduNet, build
+from redunet.terminal import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,10 +118,10 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     comparison = compare(n_layers=n_layers, backend=backend, n_threads=n_threads, progress=progress)
     threads = 1 if comparison.invariant.net.backend == "numpy" else checks.threads(n_threads)
-    print(table(comparison, threads=threads))
+    show(table(comparison, threads=threads))
     picture = out / PICTURE
     draw(comparison).savefig(picture, dpi=150)
-    print(f"\npicture: {picture}")
+    show(f"\npicture: {picture}")
     return comparison
 
 
