@@ -150,16 +150,6 @@ class TestNumbers:
             with pytest.raises(TypeError, match=f"^{name} {message}"):
                 call(Tensor(**attributes))
 
-    def test_tensors_of_pytorch(self, name, good, call):
-        torch = pytest.importorskip("torch", reason="PyTorch is not installed: the stand-ins above are what is tested")
-        tensor = torch.tensor(good)
-        np.testing.assert_array_equal(first(call(tensor)), first(call(good)))
-        wrong = [tensor.clone().requires_grad_(), tensor.bfloat16(), tensor.to("meta"), tensor.to_sparse()]
-        wrong.append(torch.complex(tensor, tensor).conj())
-        for other in wrong:
-            with pytest.raises(TypeError, match=f"^{name} "):
-                call(other)
-
     def test_what_is_no_number(self, name, good, call):
         ragged = [[1.0, 2.0], [3.0]]
         text = np.full(good.shape, "x")
@@ -168,6 +158,19 @@ class TestNumbers:
         for wrong in (ragged, text, text.tolist(), dates, records, {}, np.full(good.shape, None), object()):
             with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
                 call(wrong)
+
+
+def test_tensors_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: stand-ins are tested above")
+    for case in cases():
+        name, good, call = case.values
+        tensor = torch.tensor(good)
+        np.testing.assert_array_equal(first(call(tensor)), first(call(good)))
+        wrong = [tensor.clone().requires_grad_(), tensor.bfloat16(), tensor.to("meta"), tensor.to_sparse()]
+        wrong.append(torch.complex(tensor, tensor).conj())
+        for other in wrong:
+            with pytest.raises(TypeError, match=f"^{name} "):
+                call(other)
 
 
 def test_frames_of_pandas():
@@ -239,6 +242,7 @@ class TestLabels:
                     lambda y: rn.NearestSubspace(1).fit(X, Y).score(X, y),
                     lambda y: rn.CosineNeighbors(1).fit(X, y),
                     *(lambda y, e=e: e.fit(X, y) for e in estimators()),
+                    lambda y: estimators()[1].fit(X, Y).score(X, y),
                 ):
                     with pytest.raises(ValueError, match=message):
                         call(labels)
@@ -346,6 +350,26 @@ class TestScalars:
             for wrong in (0, -4, 2.0, "4", (), (1, 2, 4), [[4]], (4.0,), True, {4}, object()):
                 with pytest.raises((TypeError, ValueError), match="signal_shape"):
                     make(wrong).fit(samples, Y)
+
+
+def test_tables_of_signals():
+    """Tables have two axes: names of features are those of flattened signals, and pandas is asked for with tables."""
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    sklearn = pytest.importorskip("redunet.sklearn", reason="scikit-learn is not installed")
+    for make in (
+        lambda **options: sklearn.ReduNetTransformer(1, **options),
+        lambda **options: sklearn.RandomLift(2, 2, random_state=0, **options),
+    ):
+        plain = make().fit(SIGNALS, Y)
+        assert len(plain.get_feature_names_out()) == plain.transform(SIGNALS)[0].size
+        tables = make(signal_shape=2).set_output(transform="pandas")
+        found = tables.fit_transform(X, Y)
+        np.testing.assert_array_equal(found.to_numpy(), plain.transform(SIGNALS).reshape(M, -1))
+        for call in (plain.set_output(transform="pandas").transform, lambda A, p=plain: p.fit_transform(A, Y)):
+            with pytest.raises(
+                ValueError, match=rf"X has shape \({M}, 2, 2\), and set_output asks for a table of pandas"
+            ):
+                call(SIGNALS)
 
 
 def test_the_first_of_every_class():

@@ -98,7 +98,8 @@ def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Ar
     else:
         given = array(X, name)
     if given.dtype.kind not in "fciub":
-        raise TypeError(f"{name} has dtype {given.dtype}; expected real or complex numbers")
+        cure = f": pass {name}.astype(float) if those are what it holds" if given.dtype.kind == "O" else ""
+        raise TypeError(f"{name} has dtype {given.dtype}; expected real or complex numbers{cure}")
     if given.dtype.kind in "fc" and given.dtype.itemsize > (8 if given.dtype.kind == "f" else 16):
         raise TypeError(f"{name} has dtype {given.dtype}; expected at most double precision")
     if given.ndim not in (2, 3, 4):

@@ -109,6 +109,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         """
         check_is_fitted(self)
         X = self._samples(X, reset=False)
+        self._check_container(X)
         lifted = self.lift_.transform(self._signals(X))
         return lifted.reshape(len(X), -1) if X.ndim == 2 else lifted
 

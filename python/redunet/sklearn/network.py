@@ -152,6 +152,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
             Unit-norm features; those of `transform` up to rounding.
         """
         used, labels, weights = self._labelled(X, y, sample_weight)
+        self._check_container(used)
         Z = self._build(used, labels, weights)
         # Samples that were left out have no features yet; with given assignments new samples move otherwise.
         return Z if len(Z) == len(np.asarray(y)) and self.assignment == "estimated" else self.transform(X)
@@ -164,11 +165,13 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         X : (m, d), (m, C, T) or (m, C, H, W) array, real
             Samples like those of `fit`.
         """
-        return self._features(X)
+        Z = self._features(X)
+        self._check_container(Z)
+        return Z
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.n_features_in_)
+        return self.net_.n_channels * self.net_.fourier.n_points
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

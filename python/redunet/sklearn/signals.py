@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -73,6 +74,15 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
                 f"X has shape {X.shape}; expected (m, C * {' * '.join(map(str, shape))}), as signal_shape says"
             )
         return X.reshape(len(X), C, *shape)
+
+    def _check_container(self, X: Array) -> None:
+        """An error for signals whose features should be a table of pandas or polars."""
+        asked = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        if X.ndim > 2 and asked != "default":
+            raise ValueError(
+                f"X has shape {X.shape}, and set_output asks for a table of {asked}: "
+                f"pass X.reshape({len(X)}, -1), with signal_shape={X.shape[2:]}"
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

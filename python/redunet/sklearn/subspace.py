@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet import norms
+from redunet import checks, norms
 from redunet.classifiers import NearestSubspace
 from redunet.sklearn.signals import SignalEstimator
 
@@ -53,6 +53,12 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         """
         Z = self._features(X)
         return self.subspaces_.predict(Z)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on samples X with the labels y, (m,), and optional weights, (m,)."""
+        checks.complete(y)
+        checks.readable(sample_weight, "sample_weight")
+        return float(super().score(X, y, sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
