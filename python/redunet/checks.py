@@ -230,12 +230,12 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
     return np.ascontiguousarray(omega, dtype=np.float64)
 
 
-def labels(y: Any, m: int | None = None, name: str = "y") -> tuple[Array, npt.NDArray[np.int64]]:
+def labels(y: Any, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
     """The classes, sorted, and the labels as numbers 0..k-1 of them, (m,), for labels of any dtype."""
-    values = _label_array(y, name)
-    if values.ndim != 1 or (m is not None and len(values) != m):
-        raise ValueError(f"{name} has shape {values.shape}; expected labels ({'m' if m is None else m},)")
-    return _coded(values, name)
+    values = _label_array(y)
+    if values.shape != (m,):
+        raise ValueError(f"y has shape {values.shape}; expected labels ({m},)")
+    return _coded(values)
 
 
 def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
@@ -244,11 +244,11 @@ def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, 
     Returns ``(labels, None, classes)`` with labels 0..k-1 for labels of any dtype and for a one-hot membership, else
     ``(None, Pi, classes)`` with Pi of shape (m, k), rows summing to 1 exactly.
     """
-    values = _label_array(y, "y")
+    values = _label_array(y)
     if values.ndim not in (1, 2) or len(values) != m:
         raise ValueError(f"y has shape {values.shape}; expected labels ({m},) or a membership ({m}, k)")
     if values.ndim == 1:
-        classes, codes = _coded(values, "y")
+        classes, codes = _coded(values)
         return codes, None, classes
     is_column = f"y has shape ({m}, 1); expected labels ({m},): pass numpy.ravel(y)"
     if values.dtype.kind not in "fiub":
@@ -278,23 +278,23 @@ def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, 
     return None, Pi / sums[:, None], classes
 
 
-def complete(y: Any, name: str = "y") -> None:
+def complete(y: Any) -> None:
     """An error for labels that are missing."""
-    values = _label_array(y, name)
+    values = _label_array(y)
     if values.ndim == 1 and len(missing := _missing(values)):
-        raise _no_label(name, int(missing[0]), values[missing[0]])
+        raise _no_label(int(missing[0]), values[missing[0]])
 
 
-def _label_array(y: Any, name: str) -> Array:
+def _label_array(y: Any) -> Array:
     """Labels or a membership as an array in the machine's order of bytes."""
-    readable(y, name)
+    readable(y, "y")
     column = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of a column of pandas that may lack some
     if isinstance(column, np.dtype) and column.kind in "iub" and hasattr(y, "isna"):
         missing = np.flatnonzero(y.isna())
         if len(missing):
-            raise _no_label(name, int(missing[0]), None)
+            raise _no_label(int(missing[0]), None)
         return cast(Array, y.to_numpy(dtype=column))  # floats would be other labels
-    values = array(y, name)
+    values = array(y, "y")
     if isinstance(y, (list, tuple)) and values.ndim == 1 and values.dtype.kind in "US":
         text = str if values.dtype.kind == "U" else bytes
         if not all(isinstance(label, text) for label in y):  # NumPy writes what is no text out as text
@@ -302,15 +302,15 @@ def _label_array(y: Any, name: str) -> Array:
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def _coded(values: Array, name: str) -> tuple[Array, npt.NDArray[np.int64]]:
+def _coded(values: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     """The classes of labels (m,), sorted, and the place of every label among them."""
     missing = _missing(values)
     try:
         classes, codes = np.unique(np.delete(values, missing) if len(missing) else values, return_inverse=True)
     except TypeError:
-        raise TypeError(f"{name} holds labels that cannot be compared with one another; expected one type") from None
+        raise TypeError("y holds labels that cannot be compared with one another; expected one type") from None
     if len(missing):
-        raise _no_label(name, int(missing[0]), values[missing[0]])
+        raise _no_label(int(missing[0]), values[missing[0]])
     return classes, codes.astype(np.int64)
 
 
@@ -335,9 +335,9 @@ def _is_missing(label: Any) -> bool:
         return False
 
 
-def _no_label(name: str, sample: int, label: Any) -> ValueError:
+def _no_label(sample: int, label: Any) -> ValueError:
     kind = "NaN or infinite" if isinstance(label, (float, complex, np.inexact)) else "missing"
-    return ValueError(f"{name} holds a {kind} label; expected a label for every sample, and sample {sample} has none")
+    return ValueError(f"y holds a {kind} label; expected a label for every sample, and sample {sample} has none")
 
 
 def available_memory() -> int | None:

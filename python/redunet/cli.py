@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast
 
 from redunet import __version__, checks
 from redunet._backends import NAMES, select
-from redunet.terminal import show
+from redunet.terminal import discard, show, tell
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 #: Characters of an error that nobody foresaw: some print the arrays that they are about.
@@ -54,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where what can't be written is said in a line
     except KeyboardInterrupt:
-        _complain("\nredunet: interrupted")
+        tell("\nredunet: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output, `head` perhaps, has seen enough
-        _discard(sys.stdout)
+        discard(sys.stdout)
         return FAILED
     except OSError as error:
-        _discard(sys.stdout)
+        discard(sys.stdout)
         return _fail(error, FAILED)
     except Exception as error:
         return _fail(f"{type(error).__name__}: {error}"[:LONGEST], FAILED)
@@ -69,16 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _help(parser: argparse.ArgumentParser) -> bool:
     parser.print_help(sys.stdout)
     return True
-
-
-def _discard(stream: Any) -> None:
-    """Let the rest of a stream that can't be written go nowhere, so that Python doesn't complain when it ends."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-    except (AttributeError, OSError, ValueError):  # no file
-        pass
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -146,18 +136,8 @@ def _experiment(options: argparse.Namespace, backend: str, n_threads: int) -> in
 
 
 def _fail(error: Exception | str, code: int) -> int:
-    _complain("redunet: " + " ".join(str(error).split()))
+    tell("redunet: " + " ".join(str(error).split()))
     return code
-
-
-def _complain(line: str) -> None:
-    """A line on standard error, where there is one."""
-    if sys.stderr is None:
-        return
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        _discard(sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -168,7 +148,7 @@ class _Parser(argparse.ArgumentParser):
             file.write(message)
 
     def error(self, message: str) -> NoReturn:
-        _complain(f"{self.prog}: {message}; see {self.prog} --help")
+        tell(f"{self.prog}: {message}; see {self.prog} --help")
         self.exit(UNUSABLE)
 
 

@@ -7,7 +7,6 @@ from the same digits as they stand, without shifted copies, and classify by the 
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from redunet._backends import select
 from redunet.classifiers import NearestSubspace
 from redunet.lift import RandomLift
 from redunet.network import ReduNet, build
-from redunet.terminal import show
+from redunet.terminal import show, tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,7 +160,7 @@ def _compare(data: datasets.Split, n_layers: int | None, chosen: Any, progress: 
 
     def construct(samples: Array, what: str) -> tuple[ReduNet, NearestSubspace, float]:
         if progress:
-            print(f"{what}: {len(samples)} samples of {' x '.join(map(str, samples.shape[1:]))}", file=sys.stderr)
+            tell(f"{what}: {len(samples)} samples of {' x '.join(map(str, samples.shape[1:]))}")
         start = time.perf_counter()
         net, Z = build(
             samples,
