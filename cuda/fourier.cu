@@ -8,7 +8,6 @@
 #include "device.hpp"
 #include "fourier.hpp"
 #include "kernels/unit_norm.hpp"
-#include "problem.hpp"
 
 namespace redunet::cuda {
 namespace {
