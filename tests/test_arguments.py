@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import datasets, linalg
+from redunet import datasets, experiments, linalg
 
 X = np.random.default_rng(0).normal(size=(12, 4))
 SIGNALS = X.reshape(12, 2, 2)
@@ -81,7 +81,8 @@ WRONG = {
     "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
     "random_state": ["seed", 2.5, True, -1, 1 << 32, [1], {}, OBJECT],
     "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
-    "folder": [3, None, [], {}, OBJECT, 2.5],
+    "seeds": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
+    "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
@@ -131,6 +132,8 @@ def public():
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
     yield "digits", datasets.digits, {}
+    yield "experiments.Options", experiments.Options, {}
+    yield "experiments.run", experiments.run, {"name": "gauss2d"}
 
 
 def faces():

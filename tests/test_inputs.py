@@ -259,6 +259,11 @@ class TestLabels:
         for column in (Y[:, None], matrix(Y).T, Y[:, None] + 0.5, Y[:, None].tolist()):
             with pytest.raises(ValueError, match=message):
                 build(labels=column)
+        for classifier in (rn.NearestSubspace(1), rn.CosineNeighbors(1)):
+            with pytest.raises(ValueError, match=message):
+                classifier.fit(X, Y[:, None])
+            with pytest.raises(ValueError, match=message):
+                classifier.fit(X, Y).score(X, Y[:, None])
         with pytest.raises(TypeError, match=message):
             build(labels=np.array(["a", "b", "c"])[Y][:, None])
         with pytest.raises(ValueError, match=rf"^y has shape \(1, {M}\); expected labels"):

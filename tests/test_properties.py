@@ -283,7 +283,7 @@ def test_given_assignment_moves_by_the_membership(backend, case, seed):
         np.testing.assert_allclose(net.rates.per_class, expected.rates[:, 1:], rtol=tolerance, atol=tolerance)
 
 
-@given(case=cases(), scale=st.sampled_from([1e-6, 0.1, 7.0, 1e6]))
+@given(case=cases(), scale=st.sampled_from([1e-200, 1e-13, 1e-6, 0.1, 7.0, 1e6, 1e200]))
 def test_samples_are_scaled_to_unit_norm_first(backend, case, scale):
     factors = scale * (1 + np.arange(len(case.X))).reshape(-1, *[1] * (case.X.ndim - 1))
     _, Z = case.build()

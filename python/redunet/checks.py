@@ -234,7 +234,8 @@ def labels(y: Any, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
     """The classes, sorted, and the labels as numbers 0..k-1 of them, (m,), for labels of any dtype."""
     values = _label_array(y)
     if values.shape != (m,):
-        raise ValueError(f"y has shape {values.shape}; expected labels ({m},)")
+        cure = ": pass numpy.ravel(y)" if values.shape == (m, 1) else ""
+        raise ValueError(f"y has shape {values.shape}; expected labels ({m},){cure}")
     return _coded(values)
 
 

@@ -76,12 +76,15 @@ def run(name: str, options: Options | None = None) -> Report:
 
     Raises
     ------
-    ValueError
-        If there is no such experiment.
+    ValueError, TypeError
+        If there is no such experiment, or the options are none.
     DataMissing, FileNotFoundError
         If its data are not here.
     ImportError
         If matplotlib, or scikit-learn for iris, is not installed.
     """
     checks.choice(name, "name", tuple(EXPERIMENTS))
-    return EXPERIMENTS[name].load()(options or Options())
+    chosen: object = Options() if options is None else options
+    if not isinstance(chosen, Options):
+        raise TypeError(f"options is a {type(chosen).__name__}; expected Options or None")
+    return EXPERIMENTS[name].load()(chosen)

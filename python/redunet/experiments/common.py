@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import datasets
+from redunet import checks, datasets
 from redunet.classifiers import CosineNeighbors, NearestSubspace
 from redunet.network import ReduNet, build
 from redunet.norms import unit
@@ -39,6 +39,11 @@ class Options:
         Whether to build the plain networks beside the invariant ones, which take most of the time.
     progress : bool
         Progress bars on standard error.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is out of range or of another type.
     """
 
     data: Path | None = None
@@ -48,6 +53,16 @@ class Options:
     seeds: int = 1
     plain: bool = True
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_layers", "n_train", "n_test"):
+            if (value := getattr(self, name)) is not None:
+                checks.integer(value, name, 1)
+        checks.integer(self.seeds, "seeds", 1)
+        checks.flag(self.plain, "plain")
+        checks.flag(self.progress, "progress")
+        if self.data is not None:
+            checks.path(self.data, "data")
 
     def layers(self, published: int) -> int:
         """Layers with the published step size."""
