@@ -224,8 +224,8 @@ class TestLabels:
                 np.where(Y == 2, np.nan, text).tolist(),  # which NumPy alone would read as the text 'nan'
             ],
             "missing": [
-                np.where(Y == 2, np.datetime64("NaT"), np.datetime64("2020-01-01")),
-                np.where(Y == 2, np.timedelta64("NaT"), np.timedelta64(1, "s")),
+                np.where(Y == 2, np.datetime64("NaT", "D"), np.datetime64("2020-01-01")),
+                np.where(Y == 2, np.timedelta64("NaT", "s"), np.timedelta64(1, "s")),
                 np.where(Y == 2, None, text),
                 np.where(Y == 2, None, text).tolist(),
                 np.where(Y == 2, None, Y.astype(object)),
