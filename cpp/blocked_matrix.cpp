@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "parts.hpp"
 #include "problem.hpp"
 
 namespace redunet {
@@ -154,15 +155,17 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   q.out = S_.get() + first * size, q.out_stride = size;
   kernels_.product(q);
 
-  static const auto minus_ones = [] {
-    Buffer<T> ones(kMostColumns * B);
-    for (index_t i = 0; i < kMostColumns * B; ++i) ones[i] = -1;
-    return ones;
+  // Never freed: at the end of the process a thread may still be at work.
+  static const T* const minus_ones = [] {
+    auto* ones = new Buffer<T>(kMostColumns * B);
+    for (index_t i = 0; i < kMostColumns * B; ++i) (*ones)[i] = -1;
+    return ones->get();
   }();
   const T* coefficients = all ? R_.get() : S_.get();
   for (index_t row = all ? 0 : block + 1; row < n_blocks_; ++row) {
     if (row == block) continue;
     const index_t begin = all ? 0 : block + 1;
+    checkpoint((row + 1 - begin) * size * B * planes_);
     for (index_t t = begin; t <= row;) {  // columns up to the diagonal, without the block's own
       const index_t end = t < block ? std::min(block, row + 1) : row + 1;
       if (t == block) {
@@ -173,7 +176,7 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
       q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
       q.x = S_.get() + t * size, q.x_stride = size, q.n_panels = std::min(end - t, kMostColumns);
       q.epilogue = Epilogue::kAxpy;
-      q.coefficient = minus_ones.get();
+      q.coefficient = minus_ones;
       q.out = at(row * B, t * B), q.out_stride = padded_ * planes_ * B;
       kernels_.product(q);
       t += q.n_panels;
@@ -267,9 +270,9 @@ void BlockedMatrix<T>::solve(T* b, index_t n_rhs) {
         f(b[(e / planes_ * n_rhs + r) * planes_ + e % planes_], x_[r / B * panel + e * B + r % B]);
   };
   each([](T from, T& to) { to = from; });
-  kernels_.substitute({dense_.get(), row, planes_, 1, false, n_, planes_, x_.get(), 1, panel, n_panels});
-  kernels_.substitute({dense_.get() + (n_ * n_ - 1) * planes_, -planes_, -row, 1, true, n_, planes_,
-                       x_.get() + (n_ - 1) * planes_ * B, -1, panel, n_panels});
+  substitute_in_parts<T>(kernels_, {dense_.get(), row, planes_, 1, false, n_, planes_, x_.get(), 1, panel, n_panels});
+  substitute_in_parts<T>(kernels_, {dense_.get() + (n_ * n_ - 1) * planes_, -planes_, -row, 1, true, n_, planes_,
+                                    x_.get() + (n_ - 1) * planes_ * B, -1, panel, n_panels});
   each([](T& to, T from) { to = from; });
 }
 

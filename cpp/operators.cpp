@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "in_double.hpp"
+#include "parts.hpp"
 
 namespace redunet {
 namespace {
@@ -127,7 +128,7 @@ void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index
     g.v = features.panel(first, p);
     g.n_panels = last - first;
     g.weights = plain ? nullptr : members.weights.get() + (first - members.first) * B<T>;
-    kernels_.gram(g);
+    gram_in_parts(kernels_, g);
     g.accumulate = true;
   };
   // Multiplying by weights of one costs little; a run of its own pays when it is long.
@@ -387,11 +388,11 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     g.row_begin = 0, g.row_end = r, g.planes = P;
     g.G = scratch.lanes.get() + (side_by_side ? f : 0);
     g.row_stride = r * element, g.col_stride = element, g.imag_offset = imag;
-    kernels_.gram(g);
+    gram_in_parts(kernels_, g);
   };
   const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // transposed Q = L^-1 rows
     T* x = scratch.rows.get() + f * rows;
-    kernels_.substitute({L, row_stride, col_stride, imag, false, r, P, x, 1, panel, n_panels});
+    substitute_in_parts<T>(kernels_, {L, row_stride, col_stride, imag, false, r, P, x, 1, panel, n_panels});
     T* Q = layout_.factor(*out, number, first + f);
     const index_t stride = layout_.n_columns * P;
     for (index_t c = 0; c < C; c += B<T>)

@@ -3,16 +3,16 @@
 
 #include "parallel.hpp"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
-#include <cstdint>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace redunet {
@@ -21,6 +21,8 @@ namespace {
 // Between two runs of a layer loop pass a few microseconds: sleeping there would cost more than the work.
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr auto kPollInterval = std::chrono::milliseconds(100);
+// About 100 microseconds, beside which looking at the clock costs nothing.
+constexpr index_t kCheckpointWork = 1 << 22;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -30,40 +32,44 @@ inline void relax() {
 #endif
 }
 
-// While it lives, its thread takes subnormal numbers for zero.
-class FlushSubnormals {
+// What the arithmetic of a thread does with subnormal numbers is part of a register; kFlush are its bits that flush.
+#if defined(__x86_64__) || defined(__i386__)
+constexpr std::uint64_t kFlush = 0x8040;  // of MXCSR: results and operands
+std::uint64_t arithmetic_mode() { return __builtin_ia32_stmxcsr(); }
+void set_arithmetic_mode(std::uint64_t mode) { __builtin_ia32_ldmxcsr(static_cast<unsigned>(mode)); }
+#elif defined(__aarch64__)
+constexpr std::uint64_t kFlush = 1 << 24;  // of FPCR: both
+std::uint64_t arithmetic_mode() {
+  std::uint64_t mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_arithmetic_mode(std::uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+constexpr std::uint64_t kFlush = 0;
+std::uint64_t arithmetic_mode() { return 0; }
+void set_arithmetic_mode(std::uint64_t) {}
+#endif
+
+// While it lives, its thread computes in this mode.
+class ArithmeticMode {
  public:
-  explicit FlushSubnormals(bool flush) : before_(get()) {
-    if (flush) set(before_ | kBits);
-  }
-  ~FlushSubnormals() { set(before_); }
-  FlushSubnormals(const FlushSubnormals&) = delete;
-  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+  explicit ArithmeticMode(std::uint64_t mode) : before_(arithmetic_mode()) { set_arithmetic_mode(mode); }
+  ~ArithmeticMode() { set_arithmetic_mode(before_); }
+  ArithmeticMode(const ArithmeticMode&) = delete;
+  ArithmeticMode& operator=(const ArithmeticMode&) = delete;
 
  private:
-#if defined(__x86_64__) || defined(__i386__)
-  static constexpr unsigned kBits = 0x8040;  // of MXCSR: results and operands
-  static unsigned get() { return __builtin_ia32_stmxcsr(); }
-  static void set(unsigned control) { __builtin_ia32_ldmxcsr(control); }
-  unsigned before_;
-#elif defined(__aarch64__)
-  static constexpr std::uint64_t kBits = 1 << 24;  // of FPCR: both
-  static std::uint64_t get() {
-    std::uint64_t control;
-    asm volatile("mrs %0, fpcr" : "=r"(control));
-    return control;
-  }
-  static void set(std::uint64_t control) { asm volatile("msr fpcr, %0" : : "r"(control)); }
   std::uint64_t before_;
-#else
-  static constexpr int kBits = 0;
-  static int get() { return 0; }
-  static void set(int) {}
-  int before_;
-#endif
 };
 
-struct Run {
+// Ends a task of a run that is stopped, by an error that is kept already.
+struct Stopped {};
+
+}  // namespace
+
+struct Parallel::Run {
+  Parallel& parallel;
   index_t n_tasks;
   TaskBody body;
   std::atomic<index_t> next{0};
@@ -71,48 +77,86 @@ struct Run {
   std::mutex error_mutex;
   std::exception_ptr error;
 
+  // What a thread works on, and multiply-adds since its last checkpoint.
+  struct Place {
+    Run* run;
+    int thread;
+    index_t work;
+  };
+  static thread_local Place place;
+
   void fail(std::exception_ptr e) {
-    stop = true;
-    const std::lock_guard lock(error_mutex);
-    if (!error) error = std::move(e);
+    {
+      const std::lock_guard lock(error_mutex);
+      if (!error) error = std::move(e);
+    }
+    stop = true;  // after the error: who sees it ends with another
   }
 
   void work(int thread) {
+    const Place before = std::exchange(place, {this, thread, 0});
     try {
-      for (index_t task; !stop && (task = next.fetch_add(1)) < n_tasks;) body(task, thread);
+      const bool flush = parallel.subnormals_ == Subnormals::kFlush;
+      for (index_t task; !stop && (task = next.fetch_add(1)) < n_tasks;) {
+        if (thread == 0) parallel.poll_if_due();
+        const ArithmeticMode mode(arithmetic_mode() | (flush ? kFlush : 0));
+        body(task, thread);
+      }
     } catch (...) {
       fail(std::current_exception());
     }
+    place = before;
   }
 };
+
+constinit thread_local Parallel::Run::Place Parallel::Run::place{nullptr, 0, 0};
+
+void checkpoint(index_t work) {
+  Parallel::Run::Place& place = Parallel::Run::place;
+  place.work += work;
+  if (place.run == nullptr || place.work < kCheckpointWork) return;
+  place.work = 0;
+  if (place.thread == 0) place.run->parallel.poll_if_due();
+  if (place.run->stop) throw Stopped{};
+}
+
+namespace {
 
 class Pool {
  public:
   std::mutex in_use;
 
-  void start(Run& run, int n_workers) {
-    while (static_cast<int>(threads_.size()) < n_workers) {
-      const int thread = static_cast<int>(threads_.size()) + 1;
-      threads_.emplace_back([this, thread, seen = generation_.load()] { serve(thread, seen); });
+  // Has at most n_workers threads call work(0, thread), thread >= 1. Returns how many: the system may give fewer.
+  int start(const TaskBody& work, int n_workers) {
+    try {
+      while (static_cast<int>(threads_.size()) < n_workers) {
+        const int thread = static_cast<int>(threads_.size()) + 1;
+        threads_.emplace_back([this, thread, seen = generation_.load()] { serve(thread, seen); });
+      }
+    } catch (const std::system_error&) {  // a limit of threads or of memory
+      n_workers = static_cast<int>(threads_.size());
     }
     {
       const std::lock_guard lock(mutex_);
-      run_ = &run;
+      work_ = &work;
       n_workers_ = n_workers;
       busy_ = n_workers;
       ++generation_;
     }
     wake_.notify_all();
+    return n_workers;
   }
 
-  void wait() {
-    for (auto begin = std::chrono::steady_clock::now(); busy_ > 0;) {
+  // Whether the threads have ended, after kPollInterval at the latest.
+  bool wait() {
+    for (const auto begin = std::chrono::steady_clock::now(); busy_ > 0;) {
       relax();
       if (std::chrono::steady_clock::now() - begin > kSpin) {
         std::unique_lock lock(mutex_);
-        done_.wait(lock, [this] { return busy_ == 0; });
+        return done_.wait_for(lock, kPollInterval, [this] { return busy_ == 0; });
       }
     }
+    return true;
   }
 
  private:
@@ -125,16 +169,14 @@ class Pool {
           wake_.wait(lock, [&] { return generation_ != seen; });
         }
       }
-      Run* run;
-      bool mine;
+      const TaskBody* work;
       {
         const std::lock_guard lock(mutex_);
         seen = generation_;
-        run = run_;
-        mine = thread <= n_workers_;
+        work = thread <= n_workers_ ? work_ : nullptr;
       }
-      if (!mine) continue;
-      run->work(thread);
+      if (work == nullptr) continue;
+      (*work)(0, thread);
       if (--busy_ == 0) {
         const std::lock_guard lock(mutex_);
         done_.notify_one();
@@ -146,27 +188,24 @@ class Pool {
   std::condition_variable wake_, done_;
   std::atomic<unsigned> generation_{0};
   std::atomic<int> busy_{0};
-  Run* run_ = nullptr;
+  const TaskBody* work_ = nullptr;
   int n_workers_ = 0;
   std::vector<std::thread> threads_;
 };
 
-// The pool of this process. It is never destroyed: its threads sleep when the process ends. A forked child, which has
-// none of the threads and maybe a locked mutex, leaves its parent's pool alone and makes another.
+// The pool of this process. It is never destroyed: its threads sleep when the process ends. A forked child has none of
+// the threads and maybe a locked mutex: it leaves its parent's pool alone and makes another. Process ids would not tell
+// a child from its parent: both can be 1, each in a namespace of its own.
+constinit std::atomic<Pool*> current{nullptr};
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { current = nullptr; });
+
 Pool& pool() {
-  struct Owned {
-    pid_t owner;
-    Pool pool;
-  };
-  static std::atomic<Owned*> current{nullptr};
-  const pid_t self = getpid();
-  Owned* owned = current.load();
-  while (owned == nullptr || owned->owner != self) {
-    auto* fresh = new Owned{self, {}};
-    if (current.compare_exchange_strong(owned, fresh)) return fresh->pool;
-    delete fresh;
-  }
-  return owned->pool;
+  Pool* pool = current;
+  if (pool != nullptr) return *pool;
+  auto* fresh = new Pool;
+  if (current.compare_exchange_strong(pool, fresh)) return *fresh;
+  delete fresh;
+  return *pool;
 }
 
 }  // namespace
@@ -179,25 +218,43 @@ Parallel::Parallel(int n_threads, std::function<void()> poll, Subnormals subnorm
 
 void Parallel::poll_if_due() {
   const auto now = std::chrono::steady_clock::now();
-  if (poll_ && now - last_poll_ > kPollInterval) {
-    last_poll_ = now;
-    poll_();
-  }
+  if (!poll_ || now - last_poll_ <= kPollInterval) return;
+  last_poll_ = now;
+  const ArithmeticMode mode(callers_mode_);
+  const Pool* before = current;
+  poll_();
+  if (shared_ && current != before)
+    throw std::runtime_error(
+        "the process was forked while the engine was at work: the child can't go on with what threads of its parent "
+        "have in hand");
 }
 
 void Parallel::run(index_t n_tasks, double work, TaskBody body) {
-  const auto polled = [&](index_t task, int thread) {
-    if (thread == 0) poll_if_due();
-    const FlushSubnormals flush(subnormals_ == Subnormals::kFlush);
-    body(task, thread);
-  };
-  Run run{.n_tasks = n_tasks, .body = polled, .error_mutex = {}, .error = {}};
+  callers_mode_ = arithmetic_mode();
+  Run run{.parallel = *this, .n_tasks = n_tasks, .body = body, .error_mutex = {}, .error = {}};
+  const auto on_worker = [&](index_t, int thread) { run.work(thread); };
+  const TaskBody worker(on_worker);
   const int n_workers = work < kSerialWork ? 0 : static_cast<int>(std::min<index_t>(n_threads_, n_tasks)) - 1;
   std::unique_lock<std::mutex> held;
-  if (n_workers > 0) held = std::unique_lock(pool().in_use, std::try_to_lock);
-  if (held.owns_lock()) pool().start(run, n_workers);
+  Pool* used = nullptr;
+  if (n_workers > 0) {
+    used = &pool();
+    held = std::unique_lock(used->in_use, std::try_to_lock);
+  }
+  if (held.owns_lock()) {
+    const int started = used->start(worker, n_workers);
+    if (started < n_workers) n_threads_ = 1 + started;
+    shared_ = started > 0;
+  }
   run.work(0);
-  if (held.owns_lock()) pool().wait();
+  while (held.owns_lock() && current == used && !used->wait()) {
+    try {
+      poll_if_due();
+    } catch (...) {
+      run.fail(std::current_exception());
+    }
+  }
+  shared_ = false;
   if (run.error) std::rethrow_exception(run.error);
 }
 

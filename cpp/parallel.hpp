@@ -1,11 +1,14 @@
 // The one parallel primitive: run tasks 0..n-1 on a few threads, the caller among them.
 //
 // Which thread runs a task is left open, so tasks must not depend on it: that makes results the same for any number of
-// threads. Threads are started on first use, spin for a short while between runs, then sleep. When another caller
-// holds them (a second Python thread), a run goes on the caller's thread alone. After fork the child starts its own.
+// threads. Threads are started on first use, as many as the system gives, spin for a short while between runs, then
+// sleep. When another caller holds them (a second Python thread), a run goes on the caller's thread alone. After fork
+// the child starts its own.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 
 #include "kernels.hpp"
@@ -36,7 +39,8 @@ enum class Subnormals { kKeep, kFlush };
 
 class Parallel {
  public:
-  // poll is called on the caller's thread, about ten times a second, between tasks; it stops the run by throwing.
+  // poll is called on the caller's thread, about ten times a second, between tasks, at their checkpoints and while the
+  // last ones of other threads end; it stops the run by throwing.
   explicit Parallel(int n_threads, std::function<void()> poll = {}, Subnormals subnormals = Subnormals::kKeep);
 
   // body(task, thread) with thread in [0, n_threads). The first exception of a task is thrown here, after all have
@@ -44,15 +48,25 @@ class Parallel {
   // alone.
   void run(index_t n_tasks, double work, TaskBody body);
 
+  // At most so many; fewer than asked for once the system has given fewer.
   int n_threads() const { return n_threads_; }
 
  private:
+  friend void checkpoint(index_t work);
+  struct Run;
+
   void poll_if_due();
 
   int n_threads_;
   std::function<void()> poll_;
   Subnormals subnormals_;
   std::chrono::steady_clock::time_point last_poll_;
+  std::uint64_t callers_mode_ = 0;  // of the arithmetic of the caller's thread, for poll
+  bool shared_ = false;             // other threads work on the run
 };
+
+// For a task that may take longer than a tenth of a second, to call after every few `work` multiply-adds: polls on the
+// caller's thread, and ends the task by an exception where its run is stopped. Does nothing outside of a task.
+void checkpoint(index_t work);
 
 }  // namespace redunet

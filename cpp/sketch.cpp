@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parts.hpp"
+
 namespace redunet {
 namespace {
 
@@ -11,6 +13,8 @@ constexpr index_t B = kPanel<T>;
 
 // W spans an eighth to a half of the channels; a gate that is out is mostly out after the first rows.
 constexpr index_t kFewestChannels = 32;
+// Rows of one call of the product, however long.
+constexpr index_t kFewestRows = 64;
 // Samples for each row of W, below which making the sketches costs as much as they save.
 constexpr index_t kSamplesPerRow = 8;
 // Tiles that a sum is taken over: enough to see what the samples of a group have in common.
@@ -112,11 +116,13 @@ void Sketch<T>::span(const Features<T>& features, index_t p, Scratch& own) {
   g.v = rows, g.panel_stride = panel, g.n_panels = n_channel_panels;
   g.row_end = rank_, g.planes = P;
   g.G = own.gram.get(), g.row_stride = rank_ * P, g.col_stride = P, g.imag_offset = 1;
-  kernels_.gram(g);
+  gram_in_parts(kernels_, g);
   own.matrix->read(own.gram.get(), rank_ * P, P, 1, T(1), T(1));
   const bool good = std::isfinite(own.matrix->cholesky());
   own.matrix->write(own.gram.get(), rank_ * P, T(1), false);
-  if (good) kernels_.substitute({own.gram.get(), rank_ * P, P, 1, false, rank_, P, rows, 1, panel, n_channel_panels});
+  if (good)
+    substitute_in_parts<T>(kernels_,
+                           {own.gram.get(), rank_ * P, P, 1, false, rank_, P, rows, 1, panel, n_channel_panels});
   T* columns = columns_.get() + p * rank_ * C * P;
   for (index_t r = 0; r < rank_; ++r)
     for (index_t c = 0; c < C; ++c) {
@@ -138,11 +144,16 @@ void Sketch<T>::prepare(const Features<T>& features, const LayerOperators<T>& op
     Product<T> q{};
     q.A = layout_.dense(ops, j + 1, p);
     q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
-    q.row_end = C, q.n_in = C, q.planes = P;
+    q.n_in = C, q.planes = P;
     q.x = columns_.get() + p * rank_ * C * P, q.x_stride = C * P * B<T>, q.n_panels = n_panels_;
     q.epilogue = Epilogue::kStore;
     q.out = sketch(j, p), q.out_stride = q.x_stride;
-    kernels_.product(q);
+    const index_t row_work = C * P * P * n_panels_ * B<T>, together = std::max(kFewestRows, kPartWork / row_work);
+    for (; q.row_begin < C; q.row_begin = q.row_end) {
+      q.row_end = std::min(C, q.row_begin + together);
+      kernels_.product(q);
+      checkpoint((q.row_end - q.row_begin) * row_work);
+    }
   });
 }
 
@@ -163,6 +174,7 @@ void Sketch<T>::respond(const Features<T>& features, index_t first_tile, const T
         q.weight = static_cast<T>(1 - kSlack) * freq_weights[p];
         q.squares = squares + (run.j * slab_tiles + run.begin) * B<T>;
         kernels_.product(q);
+        checkpoint(C * P * P * B<T> * q.n_panels * B<T>);
         look(run);
       }
       std::erase_if(runs, [](const ClassRun& run) { return run.begin == run.end; });
