@@ -15,6 +15,7 @@
 #include <cstring>
 #include <optional>
 
+#include "gil.hpp"
 #include "problem.hpp"
 
 namespace redunet::bindings {
@@ -53,8 +54,9 @@ inline Shortcuts shortcuts;
 
 // Checks for signals (Ctrl-C) from the engine, which runs without the GIL.
 inline void check_signals() {
-  const py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  in_python([] {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  });
 }
 
 // Numbers in C order: features V, or matrices.
@@ -149,22 +151,23 @@ py::object build_network(const py::object& into, const py::object& from, const p
                             shortcuts};
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
-        const py::gil_scoped_acquire gil;
-        return on_layer(layer, Doubles(k1, row)).cast<bool>();
+        return in_python([&] { return on_layer(layer, Doubles(k1, row)).cast<bool>(); });
       };
     T* features = static_cast<T*>(V.data);
     index_t built;
     {
-      const py::gil_scoped_release release;
+      const WithoutGil without;
       built = Engine(n_threads).template build<T>(problem, sizes, features, request);
     }
     const py::slice layers(0, built, 1), rows(0, built + 1, 1);
-    const py::object steps = taken[layers];
-    py::object operators = py::none();
-    if (keep)
-      operators = contract("Operators")(dense[layers], factors[layers], from.attr("ranks"), from.attr("alphas"),
-                                        from.attr("gammas"), steps, lam, from.attr("freq_weights"));
-    return contract("BuildResult")(operators, steps, rates[rows]);
+    return in_python([&] {
+      const py::object steps = taken[layers];
+      py::object operators = py::none();
+      if (keep)
+        operators = contract("Operators")(dense[layers], factors[layers], from.attr("ranks"), from.attr("alphas"),
+                                          from.attr("gammas"), steps, lam, from.attr("freq_weights"));
+      return contract("BuildResult")(operators, steps, rates[rows]);
+    });
   });
 }
 
@@ -191,7 +194,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
     double* pi = assignments.mutable_data();
     const Shortcuts with = shortcuts;
     {
-      const py::gil_scoped_release release;
+      const WithoutGil without;
       Engine(n_threads).template apply<T>(layout, n_layers, static_cast<const T*>(dense.data()),
                                           static_cast<const T*>(factors.data()), alphas.data(), gammas.data(),
                                           etas.data(), lam, freq_weights.data(), features, pi, with);
@@ -215,7 +218,7 @@ py::tuple operators_of_layer(const py::object& at, const py::object& from, bool 
     {
       const T* features = static_cast<const T*>(V.data);
       double* row = rates.mutable_data();
-      const py::gil_scoped_release release;
+      const WithoutGil without;
       Engine(n_threads).template layer_operators<T>(problem, sizes, features, out, row);
     }
     if (!keep) return py::make_tuple(py::none(), py::none(), rates);
@@ -232,7 +235,7 @@ py::object gradient_of(const py::object& at, const py::object& from, int n_threa
     const Sizes sizes = sizes_of(V, planes);
     const T* features = static_cast<const T*>(V.data);
     T* out = static_cast<T*>(Engine::writable(gradient).data);
-    const py::gil_scoped_release release;
+    const WithoutGil without;
     Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
   });
   return gradient;
@@ -246,7 +249,7 @@ void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int 
     const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
     const T* from = static_cast<const T*>(A.data());
     T* to = mutable_data<T>(out);
-    const py::gil_scoped_release release;
+    const WithoutGil without;
     Engine(n_threads).template hermitian<T>(task, from, count, n, planes, to, n_rhs);
   });
 }

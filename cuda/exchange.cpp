@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "dlpack.hpp"
+#include "gil.hpp"
 
 namespace redunet::cuda {
 namespace {
@@ -76,7 +77,7 @@ Array from_interface(const py::object& object, const std::string& name) {
   const py::object stream = interface.contains("stream") ? py::object(interface["stream"]) : py::int_(1);
   if (!stream.is_none()) {
     const auto number = stream.cast<std::uintptr_t>();
-    const py::gil_scoped_release release;
+    const bindings::WithoutGil without;
     wait_for_stream(number);
   }
   const auto address = interface["data"].cast<py::tuple>()[0].cast<std::uintptr_t>();

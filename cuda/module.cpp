@@ -77,7 +77,7 @@ class CudaEngine {
 // A call that needs nothing of Python, alone on the device.
 template <class F>
 auto alone(const F& call) {
-  const py::gil_scoped_release release;
+  const bindings::WithoutGil without;
   const CudaEngine engine;
   return call();
 }
