@@ -256,9 +256,25 @@ void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int 
 
 inline py::array like(const py::array& A) { return py::array(A.dtype(), shape_of(A)); }
 
+// NumPy keeps one state for all interpreters of a process, and so do these bindings.
+constexpr const char* kOnlyMain = "it runs in the main interpreter of a process only, and this is a sub-interpreter";
+inline bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
+
+// The entry point of a module whose PYBIND11_MODULE is called `engine`. Up to Python 3.12 the interpreter that imports
+// it calls this, and pybind11 would wait for ever for the main one; later ones call this in the main interpreter, and
+// define_backend in their own.
+#define REDUNET_ENTRY_POINT(name)                        \
+  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name() { \
+    using namespace redunet::bindings;                   \
+    if (in_main_interpreter()) return PyInit_engine();   \
+    PyErr_SetString(PyExc_ImportError, kOnlyMain);       \
+    return nullptr;                                      \
+  }
+
 // Defines the functions of the contract, and set_shortcuts for tests.
 template <class Engine>
 void define_backend(py::module_& m) {
+  if (!in_main_interpreter()) throw py::import_error(kOnlyMain);
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);

@@ -51,7 +51,7 @@ class CpuEngine : public bindings::HostFeatures {
 
 }  // namespace
 
-PYBIND11_MODULE(_cpu, m) {
+PYBIND11_MODULE(engine, m) {
   m.doc() = "The C++ engine; use it through the functions of redunet.";
   bindings::define_backend<CpuEngine>(m);
   m.def("simd_level", [] { return selected_kernels().name; });
@@ -62,3 +62,5 @@ PYBIND11_MODULE(_cpu, m) {
   });
   m.def("set_simd", select_kernels, py::arg("level"));
 }
+
+REDUNET_ENTRY_POINT(_cpu)

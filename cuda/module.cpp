@@ -146,7 +146,7 @@ void define_array(py::module_& m) {
 
 }  // namespace
 
-PYBIND11_MODULE(_cuda, m) {
+PYBIND11_MODULE(engine, m) {
   m.doc() = "The CUDA engine; use it through the functions of redunet.";
   py::register_exception_translator([](std::exception_ptr p) {
     try {
@@ -165,3 +165,5 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("open_libraries", cuda::open_libraries);
   m.def("set_library_folder", cuda::set_library_folder, py::arg("folder"));
 }
+
+REDUNET_ENTRY_POINT(_cuda)
