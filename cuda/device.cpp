@@ -1,11 +1,16 @@
 #include "device.hpp"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <cstdio>
 
 namespace redunet::cuda {
 namespace {
+
+// Whether CUDA has been used, and whether in an ancestor of this process. Process ids would not tell a child from its
+// parent: both can be 1, each in a namespace of its own.
+bool started = false, forked = false;
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = started; });
 
 [[noreturn]] void refuse(const std::string& reason, const char* call, const char* file, int line) {
   const std::string path(file);
@@ -51,11 +56,11 @@ Device::Device() {
 }
 
 Device& Device::get() {
-  static const pid_t owner = getpid();
-  if (owner != getpid())
+  if (forked)
     throw CudaError(
         "CUDA was used before this process was forked, and can't be used in the child; start it with "
         "multiprocessing's method \"spawn\" or \"forkserver\"");
+  started = true;
   static auto* device = new Device;  // never destroyed: the driver may be gone before the process ends
   return *device;
 }
