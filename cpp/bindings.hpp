@@ -1,5 +1,5 @@
-// The contract of python/redunet/_backends/contract.py as Python functions, for any engine: each checks dtype, order
-// and shape without converting, releases the GIL, calls, and returns. Included by the module.cpp of each engine.
+// The contract of python/redunet/_backends/contract.py as Python functions, for any engine: each checks dtype, order,
+// alignment and shape without converting, releases the GIL, calls, and returns. Included by every module.cpp.
 //
 // An Engine is made for one call, without the GIL, from the number of threads and has
 //   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...),
@@ -22,14 +22,18 @@ namespace redunet::bindings {
 
 namespace py = pybind11;
 
-using Doubles = py::array_t<double, py::array::c_style>;
+// Kernels read numbers where they lie: in C order, each at a multiple of its size.
+constexpr int kPlain = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+inline bool is_plain(const py::array& array) { return (array.flags() & kPlain) == kPlain; }
 
-// Data of an array that must have this dtype and C order; null for None.
+using Doubles = py::array_t<double, kPlain>;
+
+// Data of an array that must be plain and have this dtype; null for None.
 template <class T>
 const T* data_of(const py::object& object, const char* name) {
   if (object.is_none()) return nullptr;
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(object))
-    throw py::type_error(std::string(name) + " is not a C-contiguous array of the expected dtype");
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(object) || !is_plain(py::cast<py::array>(object)))
+    throw py::type_error(std::string(name) + " is not a C-contiguous and aligned array of the expected dtype");
   return static_cast<const T*>(py::cast<py::array>(object).data());
 }
 
@@ -71,7 +75,7 @@ inline std::vector<index_t> shape_of(const py::array& array) { return {array.sha
 inline Numbers numbers_of(const py::object& object, const char* name) {
   if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + " is not an array");
   const auto array = py::reinterpret_borrow<py::array>(object);
-  if ((array.flags() & py::array::c_style) == 0) throw py::type_error(std::string(name) + " is not C-contiguous");
+  if (!is_plain(array)) throw py::type_error(std::string(name) + " is not C-contiguous and aligned");
   return {array.dtype(), shape_of(array), const_cast<void*>(array.data())};
 }
 
@@ -182,7 +186,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
     const Doubles etas = doubles("etas");
     const index_t n_layers = etas.shape(0);
     const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
-      return array.dtype().equal(V.dtype) && (array.flags() & py::array::c_style) != 0 && shape_of(array) == shape;
+      return array.dtype().equal(V.dtype) && is_plain(array) && shape_of(array) == shape;
     };
     if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
       throw py::value_error("the operators do not fit V");
@@ -244,7 +248,7 @@ py::object gradient_of(const py::object& at, const py::object& from, int n_threa
 // One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
 template <class Engine>
 void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int n_threads) {
-  if ((A.flags() & py::array::c_style) == 0) throw py::type_error("A is not C-contiguous");
+  if (!is_plain(A)) throw py::type_error("A is not C-contiguous and aligned");
   with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
     const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
     const T* from = static_cast<const T*>(A.data());
@@ -318,6 +322,7 @@ void define_backend(py::module_& m) {
   m.def(
       "solve",
       [](const py::array& A, const py::array& B, int n_threads) {
+        if (!is_plain(B) || !B.dtype().equal(A.dtype())) throw py::type_error("B is not plain numbers of A's dtype");
         py::array X = like(B);
         std::memcpy(X.mutable_data(), B.data(), static_cast<std::size_t>(B.nbytes()));
         hermitian<Engine>(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);

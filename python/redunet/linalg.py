@@ -116,7 +116,7 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
     if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
         array, rhs = _in_common(array, rhs, np.shape(B))
-    X = module.solve(array, np.asarray(rhs, array.dtype, order="C"), n_threads=cores)
+    X = module.solve(array, checks.plain(rhs, array.dtype), n_threads=cores)
     return X[..., 0] if vector else X
 
 
@@ -161,6 +161,8 @@ def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array
         if kind is None:
             raise TypeError(f"A has dtype {dtype}; expected float32, float64, complex64 or complex128")
         array = array.astype(kind, copy=False)
+    if not array.flags.aligned:
+        array = array.copy()
     shape = array.shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")

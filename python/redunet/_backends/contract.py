@@ -2,7 +2,7 @@
 
 A layer is F Hermitian problems of size C with m columns, coupled by two weighted norms per sample. A backend
 sees spectra ``V`` of shape (m, C, F), C-contiguous (vectors are F = 1, real), and the classes below; it knows
-nothing of signals, labels of other dtypes, or Fourier transforms. Every array is C-contiguous.
+nothing of signals, labels of other dtypes, or Fourier transforms. Every array is C-contiguous and aligned.
 
 Operators are numbered 0..k: number 0 is E, number j is C^j of class j - 1. Each is kept either dense or,
 when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
