@@ -154,13 +154,9 @@ def _cholesky(M: Array) -> Array:
         return L
     flat = M.reshape(-1, *M.shape[-2:])
     bad = next(index for index, matrix in enumerate(flat) if _cholesky_or_none(matrix) is None)
-    raise _NotPositiveDefinite(bad, len(flat))
-
-
-class _NotPositiveDefinite(np.linalg.LinAlgError):
-    def __init__(self, index: int, size: int) -> None:
-        super().__init__(f"matrix {index} of {size} is not positive definite")
-        self.index = index
+    error = np.linalg.LinAlgError(f"matrix {bad} of {len(flat)} is not positive definite")
+    error.index = bad  # type: ignore[attr-defined]
+    raise error
 
 
 @contextmanager
@@ -168,11 +164,12 @@ def _named(layer: int | None, number: int) -> Iterator[None]:
     """Say in the error of a factorisation which layer, class and frequency it belongs to."""
     try:
         yield
-    except _NotPositiveDefinite as error:
+    except np.linalg.LinAlgError as error:
         place = "" if layer is None else f"layer {layer}, "
         place += f"class {number - 1}" if number else "all classes"
+        frequency: int = error.index  # type: ignore[attr-defined]  # set by `_cholesky`
         raise np.linalg.LinAlgError(
-            f"{place}, frequency {error.index}: I + alpha G is not positive definite; "
+            f"{place}, frequency {frequency}: I + alpha G is not positive definite; "
             "epsilon_sq is too small, or features too large, for this precision"
         ) from None
 
