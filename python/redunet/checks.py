@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from redunet import device
+from redunet import control_groups, device
 
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
@@ -127,6 +127,12 @@ def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> 
     return asked
 
 
+def plain(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The numbers as backends read them, of this dtype, in C order and aligned; copied only where they aren't."""
+    array = np.asarray(array, dtype, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
 def positive(value: Any, name: str) -> float:
     """A finite number > 0."""
     number = _number(value, name)
@@ -227,7 +233,7 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
         raise ValueError(f"sample_weight has shape {omega.shape}; expected ({m},): one weight per sample")
     if not np.isfinite(omega).all() or (omega < 0).any():
         raise ValueError("sample_weight holds a negative or non-finite weight; expected finite weights >= 0")
-    return np.ascontiguousarray(omega, dtype=np.float64)
+    return plain(omega, FLOATS["d"])
 
 
 def labels(y: Any, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -342,15 +348,17 @@ def _no_label(sample: int, label: Any) -> ValueError:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping, where the system says (Linux)."""
+    """Bytes that can be had without swapping and within the limits of a container, where the system says (Linux)."""
+    available = control_groups.free_memory()
     try:
         with open("/proc/meminfo") as lines:
             for line in lines:
                 if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+                    free = int(line.split()[1]) * 1024
+                    return free if available is None else min(free, available)
     except OSError:
         pass
-    return None
+    return available
 
 
 def memory(needed: int, what: str) -> None:
@@ -360,15 +368,25 @@ def memory(needed: int, what: str) -> None:
         raise MemoryError(f"{what} need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are available")
 
 
+#: So many threads can be asked for anywhere, to see that results don't depend on them.
+ALWAYS_ALLOWED = 16
+
+
 def threads(n_threads: Any) -> int:
-    """The number of threads: as asked for, else ``REDUNET_NUM_THREADS``, else the cores this process may use."""
+    """The number of threads: as asked for, else ``REDUNET_NUM_THREADS``, else the cores this process may use.
+
+    More than the machine has processors, and than `ALWAYS_ALLOWED`, would take memory and help nobody: they are left
+    out.
+    """
+    most = max(os.cpu_count() or 1, ALWAYS_ALLOWED)
     if n_threads is not None:
-        return integer(n_threads, "n_threads", 1)
+        return min(integer(n_threads, "n_threads", 1), most)
     variable = os.environ.get("REDUNET_NUM_THREADS")
     if variable is not None:
-        if not variable.isdigit() or int(variable) < 1:
+        digits = variable.lstrip("0")
+        if not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"REDUNET_NUM_THREADS is {variable!r}; expected an integer >= 1")
-        return int(variable)
+        return min(int(digits[:9]), most)  # Python refuses to read thousands of digits
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(cores, _cgroup_cores()))
@@ -377,9 +395,4 @@ def threads(n_threads: Any) -> int:
 @cache
 def _cgroup_cores() -> int:
     """Whole cores that the control group (containers) grants; a large number where there is no limit."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as lines:
-            quota, period = lines.read().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return 1 << 20
+    return control_groups.cores() or 1 << 20
