@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet import device, norms
+from redunet import checks, device, norms, tasks
 from redunet._backends.contract import Backend, DeviceBackend
 
 Array = npt.NDArray[Any]
@@ -142,7 +142,7 @@ def _forward_on_device(X: Any, dtype: np.dtype[Any], module: DeviceBackend, name
     if isinstance(X, np.ndarray):
         if normalize and _to_scale_in(X.dtype, dtype) != dtype:
             X = _narrowed(X, dtype)
-        X = np.ascontiguousarray(X, dtype=dtype)
+        X = checks.plain(X, dtype)
     elif X.dtype != dtype:
         raise TypeError(f"{name} has dtype {X.dtype} on a CUDA device; expected {dtype}, which is computed in")
     V, bad = module.forward(X, normalize=normalize)
@@ -166,13 +166,7 @@ def _narrowed(X: Array, dtype: np.dtype[Any]) -> Array:
 def _in_chunks(work: Callable[[slice], None], m: int, bytes_per_sample: int, n_threads: int) -> None:
     """Run ``work`` on pieces of the samples, on several threads when there are several pieces."""
     step = max(1, CHUNK_BYTES // bytes_per_sample)
-    chunks = [slice(start, min(start + step, m)) for start in range(0, m, step)]
-    if n_threads == 1 or len(chunks) == 1:
-        for rows in chunks:
-            work(rows)
-        return
-    from concurrent.futures import ThreadPoolExecutor  # here: it would be a quarter of the package's import time
-
-    with ThreadPoolExecutor(n_threads) as pool:
-        for _ in pool.map(work, chunks):
-            pass
+    if m * bytes_per_sample <= CHUNK_BYTES:
+        work(slice(0, m))
+    else:
+        tasks.run([partial(work, slice(start, min(start + step, m))) for start in range(0, m, step)], n_threads)

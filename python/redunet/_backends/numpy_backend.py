@@ -24,6 +24,7 @@ from redunet._backends.contract import (
     Operators,
     Problem,
 )
+from redunet.tasks import interruptible
 
 Rates = npt.NDArray[np.float64]
 
@@ -104,6 +105,7 @@ def rates(V: Array, problem: Problem, *, n_threads: int) -> Rates:
     return _operators(_to_columns(V), problem)[2]
 
 
+@interruptible
 def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
     columns = _to_columns(V)
     dense, factors, _ = _operators(columns, problem)
@@ -118,22 +120,26 @@ def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
     return np.ascontiguousarray(gradient.transpose(2, 1, 0))
 
 
+@interruptible
 def cholesky(A: Array, *, n_threads: int) -> Array:
     return _cholesky(A)
 
 
+@interruptible
 def inv(A: Array, *, n_threads: int) -> Array:
     inverse = _inverse(_cholesky(A))
     result: Array = (inverse + _adjoint(inverse)) / 2  # Hermitian to the last bit, which a product W* W is not
     return result
 
 
+@interruptible
 def solve(A: Array, B: Array, *, n_threads: int) -> Array:
     L = _cholesky(A)
     result: Array = np.linalg.solve(_adjoint(L), np.linalg.solve(L, B))
     return result
 
 
+@interruptible
 def logdet(A: Array, *, n_threads: int) -> Array:
     return _logdet(_cholesky(A))
 
@@ -233,6 +239,7 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     return result
 
 
+@interruptible
 def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tuple[Array, Array, Rates]:
     """E and every C^j from the Gram matrices of the samples, and the row of rates at these features.
 
@@ -286,6 +293,7 @@ def _norms(columns: Array, freq_weights: Rates) -> Array:
     return result
 
 
+@interruptible
 def _apply_layer(
     columns: Array, ops: Operators, layer: int, eta: float, membership: Rates | None
 ) -> tuple[Array, Array]:
