@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import checks, norms
+from redunet.tasks import interruptible
 
 Array = npt.NDArray[Any]
 
@@ -373,11 +374,13 @@ def _squared_norms(rows: Array) -> Array:
     return result
 
 
+@interruptible
 def _directions(array: Array) -> Array:
     """Rows of unit norm (zero rows stay zero), real."""
     return norms.real_rows(norms.unit(array))
 
 
+@interruptible
 def _leading_subspace(rows: Array, n_components: int, weights: Array | None = None) -> Array:
     """The top left singular vectors, (d, r), of features (m, d), by the smaller Gram matrix."""
     m, d = rows.shape

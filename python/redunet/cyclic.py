@@ -12,6 +12,9 @@ from redunet import checks
 
 Array = npt.NDArray[Any]
 
+# So much of the result is written at a time: one piece of memory after the other, and Ctrl-C is heard between them.
+CHUNK_BYTES = 1 << 24
+
 
 def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
     """All cyclic shifts of every sample, by multiples of the stride.
@@ -60,9 +63,12 @@ def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
     counts = tuple(-(-n // step) for n, step in zip(signal_shape, steps, strict=True))
     checks.memory(math.prod(counts) * array.nbytes, "the shifted samples")
     out = np.empty((array.shape[0], *counts, *array.shape[1:]), array.dtype)
-    for s in np.ndindex(*counts):
-        by = tuple(a * b for a, b in zip(s, steps, strict=True))
-        _roll(array, by, out[(slice(None), *s)])
+    n = max(1, CHUNK_BYTES // out[0].nbytes)
+    for start in range(0, len(array), n):
+        rows = slice(start, start + n)
+        for s in np.ndindex(*counts):
+            by = tuple(a * b for a, b in zip(s, steps, strict=True))
+            _roll(array[rows], by, out[(rows, *s)])
     return out.reshape(len(array), -1, *array.shape[1:])
 
 

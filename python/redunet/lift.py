@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from redunet import checks
 from redunet.randomness import Seed, generator
+from redunet.tasks import interruptible
 
 Array = npt.NDArray[Any]
 
@@ -180,17 +181,21 @@ class RandomLift:
         elif len(size) != n_axes:
             raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
         random = generator(self.random_state, np.random.RandomState)  # with a seed, the same kernels each time
-        self.kernels_ = random.normal(0.0, 1.0, (self.n_channels, samples.shape[1], *size))
+        self.kernels_ = np.empty((self.n_channels, samples.shape[1], *size))
+        for kernel in self.kernels_:  # one by one, so that Ctrl-C is heard; the numbers are the same
+            kernel[...] = random.normal(0.0, 1.0, kernel.shape)
 
     def _activate(self, out: Array) -> Array:
-        """The nonlinearity, in place."""
-        if self.activation == "soft":
-            for part in out:  # sample by sample: no second array of the output's size
+        """The nonlinearity, in place, in blocks: Ctrl-C is heard, and there is no second array of the output's size."""
+        n = max(1, BLOCK_BYTES // out[0].nbytes)
+        for i in range(0, len(out), n):
+            part = out[i : i + n]
+            if self.activation == "soft":
                 part -= np.clip(part, -self.threshold, self.threshold)
-        elif self.activation == "relu":
-            if self.threshold:
-                out -= out.dtype.type(self.threshold)
-            np.maximum(out, 0, out=out)
+            elif self.activation == "relu":
+                if self.threshold:
+                    part -= out.dtype.type(self.threshold)
+                np.maximum(part, 0, out=part)
         return out
 
     def __repr__(self) -> str:
@@ -266,18 +271,29 @@ def _padded(X: Array, taps: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 def _correlate_spectra(X: Array, kernels: Array, out: Array) -> None:
     """The same for signals (m, C, T) and images, by the FFT: DFT(out_c) = sum_{c'} conj(DFT(K_cc')) DFT(x_c')."""
     m, C, *signal_shape = X.shape
-    axes = tuple(range(2, X.ndim))
-    spectra = np.conj(np.fft.rfftn(kernels, s=signal_shape, axes=axes))
-    freqs = spectra.shape[2:]
-    matrices = np.ascontiguousarray(spectra.reshape(len(kernels), C, -1).transpose(2, 0, 1))  # (F, channels out, in)
+    matrices = _matrices(kernels, signal_shape)
     n = max(1, BLOCK_BYTES // ((C + len(kernels)) * math.prod(signal_shape) * out.dtype.itemsize))
     for i in range(0, m, n):
         block = X[i : i + n].astype(out.dtype)
         _check_finite(block, i)
-        V = np.fft.rfftn(block, axes=axes).reshape(len(block), C, -1)
-        columns = np.ascontiguousarray(V.transpose(2, 1, 0))  # (F, C, samples): contiguous, for BLAS
-        product = np.matmul(matrices, columns).transpose(2, 1, 0).reshape(len(block), len(kernels), *freqs)
-        out[i : i + n] = np.fft.irfftn(product, s=signal_shape, axes=axes)
+        out[i : i + n] = _filtered(block, matrices)
+
+
+@interruptible
+def _matrices(kernels: Array, signal_shape: list[int]) -> Array:
+    """conj(DFT(K)) by frequency: (F, channels out, channels in)."""
+    spectra = np.conj(np.fft.rfftn(kernels, s=signal_shape, axes=tuple(range(2, kernels.ndim))))
+    return np.ascontiguousarray(spectra.reshape(*kernels.shape[:2], -1).transpose(2, 0, 1))
+
+
+@interruptible
+def _filtered(block: Array, matrices: Array) -> Array:
+    m, C, *signal_shape = block.shape
+    axes = tuple(range(2, block.ndim))
+    V = np.fft.rfftn(block, axes=axes)
+    columns = np.ascontiguousarray(V.reshape(m, C, -1).transpose(2, 1, 0))  # (F, C, samples): contiguous, for BLAS
+    product = np.matmul(matrices, columns).transpose(2, 1, 0).reshape(m, -1, *V.shape[2:])
+    return np.fft.irfftn(product, s=signal_shape, axes=axes)
 
 
 def _check_finite(block: Array, start: int) -> None:

@@ -27,6 +27,7 @@ from redunet._backends.contract import (
     Problem,
 )
 from redunet.line_search import LONGEST, SHORTEST, best_step, reduction
+from redunet.tasks import interruptible
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,6 +126,7 @@ def apply_with_momentum(
     return _given_back(now, module), pi
 
 
+@interruptible
 def extrapolated(now: Array, before: Array, beta: float, freq_weights: Floats) -> Array:
     """normalise(now + beta (now - before)), a new array."""
     if beta == 0:

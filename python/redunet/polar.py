@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import checks
+from redunet.tasks import interruptible
 
 Array = npt.NDArray[Any]
 
@@ -148,8 +149,9 @@ def _spline(images: Array, C: int, T: int, endpoint: bool) -> Array:
     cosine, sine = np.cos(angles)[None], np.sin(angles)[None]
     points = np.stack([cosine * dy + sine * dx + cy, -sine * dy + cosine * dx + cx])
     out = np.empty((m, C, T))
+    interpolate = interruptible(ndimage.map_coordinates)
     for i in range(m):  # SciPy interpolates one image at a time
-        ndimage.map_coordinates(images[i].astype(np.float64), points, output=out[i], order=3, mode="constant")
+        interpolate(images[i].astype(np.float64), points, output=out[i], order=3, mode="constant")
     out += 0.5
     np.floor(out, out=out)
     result: Array = np.clip(out, 0, 255, out=out)
