@@ -1,41 +1,20 @@
-"""Threads, processes and signals: any number of threads, the GIL, Ctrl-C, fork, nothing started at import."""
+"""Threads: any number of them, the GIL, fork, nothing started at import."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from interpreters import output
 
 import redunet as rn
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
-
-
-def python(code, **options):
-    """A fresh interpreter that runs ``code`` with warnings as errors."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    if "redunet._cpu" in sys.modules:
-        environment["REDUNET_SIMD"] = sys.modules["redunet._cpu"].simd_level()
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-def output(code):
-    process = python(code)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
 
 
 def problem(shape, k=3, dtype=np.float32):
@@ -124,72 +103,6 @@ def test_other_python_threads_run_during_a_build(backend):
     during = [moment for moment in ticks if started < moment < ended]
     # Each wake-up may wait for the interpreter's 5 ms switch interval and for a busy machine: one in eight is enough.
     assert len(during) > (ended - started) / 0.005 / 8
-
-
-@needs_posix
-@pytest.mark.parametrize(
-    "call",
-    [
-        "rn.build(rng.standard_normal((200, 2)), np.arange(200) % 2, n_layers=10**7, keep='features', {})",
-        "rn.build(rng.standard_normal((2000, 300)), np.arange(2000) % 4, n_layers=10**4, keep='features', {})",
-        "rn.build(rng.standard_normal((300, 24, 96)), np.arange(300) % 4, n_layers=10**4, keep='features', {})",
-    ],
-    ids=["many small layers", "large vectors", "signals"],
-)
-def test_ctrl_c_stops_a_build_within_a_second(backend, call):
-    waits = []
-    while not waits or (waits[-1] > 1 and len(waits) < 5):  # more chances on a machine busy with other things
-        waits.append(seconds_to_stop(backend, call.format(f"backend={backend!r}")))
-    assert waits[-1] < 1, waits
-
-
-def seconds_to_stop(backend, call):
-    """From Ctrl-C to the KeyboardInterrupt of a call in a process of its own, which must then be as good as new."""
-    process = python(f"""
-        import numpy as np, redunet as rn
-        rng = np.random.default_rng(0)
-        rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
-        try:
-            print("building", flush=True)
-            {call}
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-        net, Z = rn.build(np.eye(2), [0, 1], n_layers=1, backend={backend!r})
-        print(Z.shape)
-    """)
-    try:
-        assert process.stdout.readline() == "building\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        sent = time.perf_counter()
-        line = process.stdout.readline()
-        waited = time.perf_counter() - sent
-        assert line == "interrupted\n"
-        out, err = process.stdout.read(), process.stderr.read()  # not communicate: readline may have read ahead
-        process.wait(timeout=60)
-        assert (out, err, process.returncode) == ("(2, 2)\n", "", 0)
-        return waited
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@needs_posix
-def test_a_signal_handler_that_returns_lets_the_build_go_on(backend):
-    out = output(f"""
-        import signal, numpy as np, redunet as rn
-        calls = []
-        signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
-        X, y = np.random.default_rng(0).standard_normal((300, 8, 32)), np.arange(300) % 4
-        net, Z = rn.build(X, y, n_layers=20, keep="features", backend={backend!r})
-        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-        same = []
-        while not calls or len(same) < 5:  # a fast build may end before the first signal
-            same.append(np.array_equal(Z, rn.build(X, y, n_layers=20, keep="features", backend={backend!r})[1]))
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(all(same))
-    """)
-    assert out == "True\n"
 
 
 @needs_posix

@@ -1,0 +1,59 @@
+"""Errors survive pickling and copying: process pools send them to the caller so."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import pkgutil
+
+import numpy as np
+
+import redunet as rn
+from redunet import linalg
+
+
+def raised(call, *arguments, **options):
+    try:
+        call(*arguments, **options)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def copies(error):
+    return [
+        *(pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+        copy.copy(error),
+        copy.deepcopy(error),
+    ]
+
+
+def test_errors_of_linear_algebra_are_numpys_own(backend):
+    indefinite = np.stack([np.eye(3), -np.eye(3)])
+    vast = 1e18 * np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    errors = [raised(function, indefinite) for function in (linalg.inv, linalg.cholesky, linalg.logdet)]
+    errors.append(raised(linalg.solve, indefinite, indefinite))
+    errors.append(raised(linalg.inv, np.ones((2, 3))))
+    errors.append(raised(rn.coding_rate, vast, epsilon_sq=1e-12))
+    for error in errors:
+        assert type(error) is np.linalg.LinAlgError
+        for back in copies(error):
+            assert type(back) is np.linalg.LinAlgError
+            assert str(back) == str(error)
+
+
+def test_every_class_of_errors():
+    names = [info.name for info in pkgutil.walk_packages(rn.__path__, "redunet.")]
+    classes = {
+        value
+        for name in names
+        if name != "redunet.__main__"
+        for value in vars(importlib.import_module(name)).values()
+        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__.startswith("redunet")
+    }
+    assert rn.CudaError in classes
+    for kind in classes:
+        for back in copies(kind("what happened")):
+            assert type(back) is kind
+            assert str(back) == "what happened"
