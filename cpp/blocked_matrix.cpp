@@ -162,10 +162,11 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
     return ones->get();
   }();
   const T* coefficients = all ? R_.get() : S_.get();
+  index_t since_checkpoint = 0;
   for (index_t row = all ? 0 : block + 1; row < n_blocks_; ++row) {
     if (row == block) continue;
     const index_t begin = all ? 0 : block + 1;
-    checkpoint((row + 1 - begin) * size * B * planes_);
+    checkpoint((row + 1 - begin) * size * B * planes_, since_checkpoint);
     for (index_t t = begin; t <= row;) {  // columns up to the diagonal, without the block's own
       const index_t end = t < block ? std::min(block, row + 1) : row + 1;
       if (t == block) {

@@ -21,8 +21,6 @@ namespace {
 // Between two runs of a layer loop pass a few microseconds: sleeping there would cost more than the work.
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr auto kPollInterval = std::chrono::milliseconds(100);
-// About 100 microseconds, beside which looking at the clock costs nothing.
-constexpr index_t kCheckpointWork = 1 << 22;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "kernels.hpp"
 
@@ -65,8 +66,16 @@ class Parallel {
   bool shared_ = false;             // other threads work on the run
 };
 
+// About 100 microseconds, beside which looking at the clock costs nothing.
+constexpr index_t kCheckpointWork = 1 << 22;
+
 // For a task that may take longer than a tenth of a second, to call after every few `work` multiply-adds: polls on the
 // caller's thread, and ends the task by an exception where its run is stopped. Does nothing outside of a task.
 void checkpoint(index_t work);
+
+// The same for short pieces of work, with a count of the caller's own: it costs an addition.
+inline void checkpoint(index_t work, index_t& since) {
+  if ((since += work) >= kCheckpointWork) checkpoint(std::exchange(since, 0));
+}
 
 }  // namespace redunet

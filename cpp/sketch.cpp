@@ -161,6 +161,7 @@ template <class T>
 void Sketch<T>::respond(const Features<T>& features, index_t first_tile, const T* freq_weights, T* squares,
                         index_t slab_tiles, std::vector<ClassRun>& runs, const std::function<void(ClassRun&)>& look) {
   const auto [m, C, F, P] = layout_.sizes;
+  index_t since_checkpoint = 0;
   for (index_t panel = 0; panel < n_panels_ && !runs.empty(); ++panel)
     for (index_t p = 0; p < F && !runs.empty(); ++p) {
       for (ClassRun& run : runs) {
@@ -174,7 +175,7 @@ void Sketch<T>::respond(const Features<T>& features, index_t first_tile, const T
         q.weight = static_cast<T>(1 - kSlack) * freq_weights[p];
         q.squares = squares + (run.j * slab_tiles + run.begin) * B<T>;
         kernels_.product(q);
-        checkpoint(C * P * P * B<T> * q.n_panels * B<T>);
+        checkpoint(C * P * P * B<T> * q.n_panels * B<T>, since_checkpoint);
         look(run);
       }
       std::erase_if(runs, [](const ClassRun& run) { return run.begin == run.end; });

@@ -167,7 +167,7 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
           q.epilogue = Epilogue::kResidualNorm;
         }
         kernels_.product(q);
-        checkpoint((q.row_end - row) * q.n_in * P * P * q.n_panels * B<T>);
+        checkpoint((q.row_end - row) * q.n_in * P * P * q.n_panels * B<T>, own.since_checkpoint);
         run.work += (q.row_end - row) * C * P;
         if (limited && run.work >= kWorkBetweenLooks) {
           run.work = 0;
@@ -292,7 +292,7 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
   q.coefficient = own.coefficients.get() + ((number + 1) * slab_tiles_ + run.begin) * B<T>;
   q.out = own.moved.get() + run.begin * C * P * B<T>, q.out_stride = C * P * B<T>;
   kernels_.product(q);
-  checkpoint(C * q.n_in * P * P * q.n_panels * B<T>);
+  checkpoint(C * q.n_in * P * P * q.n_panels * B<T>, own.since_checkpoint);
 }
 
 // Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator

@@ -29,6 +29,7 @@ class Sweep {
     std::vector<index_t> slot_class;   // (n_slots, slab_tiles): class whose response is kept, or -1
     std::vector<char> live, any_live;  // (k, slab_tiles), (k)
     std::vector<Run> runs;
+    index_t since_checkpoint = 0;
   };
 
   double work() const;
