@@ -34,7 +34,7 @@ class WithoutGil {
   WithoutGil& operator=(const WithoutGil&) = delete;
 
   // What this thread left Python with; null while it has the GIL.
-  static inline constinit thread_local PyThreadState* left = nullptr;
+  static inline thread_local PyThreadState* left = nullptr;
 
  private:
   PyThreadState* before_;
