@@ -156,10 +156,10 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
   kernels_.product(q);
 
   // Never freed: at the end of the process a thread may still be at work.
-  static const T* const minus_ones = [] {
+  static const Buffer<T>& minus_ones = *[] {
     auto* ones = new Buffer<T>(kMostColumns * B);
     for (index_t i = 0; i < kMostColumns * B; ++i) (*ones)[i] = -1;
-    return ones->get();
+    return ones;
   }();
   const T* coefficients = all ? R_.get() : S_.get();
   index_t since_checkpoint = 0;
@@ -177,7 +177,7 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
       q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
       q.x = S_.get() + t * size, q.x_stride = size, q.n_panels = std::min(end - t, kMostColumns);
       q.epilogue = Epilogue::kAxpy;
-      q.coefficient = minus_ones;
+      q.coefficient = minus_ones.get();
       q.out = at(row * B, t * B), q.out_stride = padded_ * planes_ * B;
       kernels_.product(q);
       t += q.n_panels;
