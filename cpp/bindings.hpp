@@ -58,9 +58,8 @@ inline Shortcuts shortcuts;
 
 // Checks for signals (Ctrl-C) from the engine, which runs without the GIL.
 inline void check_signals() {
-  in_python([] {
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  });
+  const WithGil gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
 // Numbers in C order: features V, or matrices.
@@ -155,7 +154,8 @@ py::object build_network(const py::object& into, const py::object& from, const p
                             shortcuts};
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
-        return in_python([&] { return on_layer(layer, Doubles(k1, row)).cast<bool>(); });
+        const WithGil gil;
+        return call(on_layer, py::make_tuple(layer, Doubles(k1, row))).cast<bool>();
       };
     T* features = static_cast<T*>(V.data);
     index_t built;
@@ -164,14 +164,13 @@ py::object build_network(const py::object& into, const py::object& from, const p
       built = Engine(n_threads).template build<T>(problem, sizes, features, request);
     }
     const py::slice layers(0, built, 1), rows(0, built + 1, 1);
-    return in_python([&] {
-      const py::object steps = taken[layers];
-      py::object operators = py::none();
-      if (keep)
-        operators = contract("Operators")(dense[layers], factors[layers], from.attr("ranks"), from.attr("alphas"),
-                                          from.attr("gammas"), steps, lam, from.attr("freq_weights"));
-      return contract("BuildResult")(operators, steps, rates[rows]);
-    });
+    const py::object steps = taken[layers];
+    py::object operators = py::none();
+    if (keep)
+      operators = call(contract("Operators"),
+                       py::make_tuple(py::object(dense[layers]), py::object(factors[layers]), from.attr("ranks"),
+                                      from.attr("alphas"), from.attr("gammas"), steps, lam, from.attr("freq_weights")));
+    return call(contract("BuildResult"), py::make_tuple(operators, steps, py::object(rates[rows])));
   });
 }
 

@@ -33,33 +33,32 @@ class WithoutGil {
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 
-  // What this thread left Python with; null while it has the GIL.
-  static inline thread_local PyThreadState* left = nullptr;
-
  private:
+  friend class WithGil;
+  static inline thread_local PyThreadState* left = nullptr;  // null while this thread has the GIL
+
   PyThreadState* before_;
 };
 
-// Calls f, which calls Python, on a thread that may be WithoutGil.
-template <class F>
-auto in_python(const F& f) {
-  struct Guard {
-    PyThreadState* state = std::exchange(WithoutGil::left, nullptr);
-    Guard() {
-      if (state != nullptr) enter(state);
-    }
-    ~Guard() {
-      if (state != nullptr) WithoutGil::left = PyEval_SaveThread();
-    }
-  };
-  const Guard guard;
+// While it lives, its thread, which was WithoutGil, has the GIL.
+class WithGil {
+ public:
+  WithGil() { enter(std::exchange(WithoutGil::left, nullptr)); }
+  ~WithGil() { WithoutGil::left = PyEval_SaveThread(); }
+  WithGil(const WithGil&) = delete;
+  WithGil& operator=(const WithGil&) = delete;
+};
+
+// callable(*arguments): Python's code gives up the GIL in between. Caught here, before the destructors of any caller.
+inline pybind11::object call(const pybind11::object& callable, const pybind11::tuple& arguments) {
+  PyObject* result = nullptr;
   try {
-    return f();
-  } catch (const std::exception&) {
-    throw;
-  } catch (...) {  // Python gave up the GIL in between, and is not to have it again
+    result = PyObject_CallObject(callable.ptr(), arguments.ptr());
+  } catch (...) {
     sleep_for_good();
   }
+  if (result == nullptr) throw pybind11::error_already_set();
+  return pybind11::reinterpret_steal<pybind11::object>(result);
 }
 
 }  // namespace redunet::bindings

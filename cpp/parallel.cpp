@@ -198,12 +198,12 @@ constinit std::atomic<Pool*> current{nullptr};
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { current = nullptr; });
 
 Pool& pool() {
-  Pool* pool = current;
-  if (pool != nullptr) return *pool;
+  Pool* found = current;
+  if (found != nullptr) return *found;
   auto* fresh = new Pool;
-  if (current.compare_exchange_strong(pool, fresh)) return *fresh;
+  if (current.compare_exchange_strong(found, fresh)) return *fresh;
   delete fresh;
-  return *pool;
+  return *found;
 }
 
 }  // namespace
