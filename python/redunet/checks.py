@@ -378,18 +378,21 @@ def threads(n_threads: Any) -> int:
     More than the machine has processors, and than `ALWAYS_ALLOWED`, would take memory and help nobody: they are left
     out.
     """
-    most = max(os.cpu_count() or 1, ALWAYS_ALLOWED)
     if n_threads is not None:
-        return min(integer(n_threads, "n_threads", 1), most)
+        return _what_can_help(integer(n_threads, "n_threads", 1))
     variable = os.environ.get("REDUNET_NUM_THREADS")
     if variable is not None:
         digits = variable.lstrip("0")
         if not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"REDUNET_NUM_THREADS is {variable!r}; expected an integer >= 1")
-        return min(int(digits[:9]), most)  # Python refuses to read thousands of digits
+        return _what_can_help(int(digits[:9]))  # Python refuses to read thousands of digits
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(cores, _cgroup_cores()))
+
+
+def _what_can_help(count: int) -> int:
+    return count if count <= ALWAYS_ALLOWED else min(count, max(os.cpu_count() or 1, ALWAYS_ALLOWED))
 
 
 @cache

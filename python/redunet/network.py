@@ -266,7 +266,8 @@ def build(
     backend : {"auto", "cuda", "cpu", "numpy"}, default "auto"
         See `use_backend`.
     n_threads : int, optional
-        Default: ``REDUNET_NUM_THREADS``, else the cores that this process may use.
+        Default: ``REDUNET_NUM_THREADS``, else the cores that this process may use. More than the machine has, and more
+        than 16, are left out.
     dtype : dtype, optional
         float32 or float64 (or their complex partners): the precision of everything. Default: X's own.
     progress : bool, default False
