@@ -233,3 +233,12 @@ def test_sample_errors(monkeypatch):
     monkeypatch.setattr("redunet.checks.available_memory", lambda: 10)
     with pytest.raises(MemoryError, match="the lifted samples need"):
         lift(np.zeros((5, 2, 8)))
+
+
+@pytest.mark.parametrize("kernel_size", [7, (3, 3)], ids=str)
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+def test_kernels_are_the_numbers_of_one_draw(make, kernel_size):
+    """They are drawn channel by channel; an odd number of each, since some generators make normal numbers in pairs."""
+    size = (3, 7) if kernel_size == 7 else (3, 3, 3)
+    lift = rn.RandomLift(5, kernel_size, random_state=make(4)).fit(np.zeros((1, 3, *(9,) * (len(size) - 1))))
+    np.testing.assert_array_equal(lift.kernels_, make(4).normal(0.0, 1.0, (5, *size)))
