@@ -57,10 +57,7 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
       n_blocks_(padded_ / kPanel<T>),
       M_(padded_ * padded_ * planes),
       R_(padded_ * kPanel<T> * planes),
-      S_(padded_ * kPanel<T> * planes),
-      small_(kPanel<T> * kPanel<T> * planes),
-      inverse_(kPanel<T> * kPanel<T> * planes),
-      W_(kPanel<T> * kPanel<T> * planes) {}
+      small_(kPanel<T> * kPanel<T> * planes) {}
 
 template <class T>
 void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
@@ -140,28 +137,42 @@ void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
   }
 }
 
-// S <- inverse_ R, then M -= R* S (all: the inversion) or M -= S* S (the factorisation), on and below the diagonal.
+// R <- L^-1 R, and L^-* R, for the factor of the block on the diagonal, whose L* small_ holds. By substitution and not
+// by the block's inverse: its condition would be lost twice.
+template <class T>
+void BlockedMatrix<T>::substitute(index_t first) {
+  constexpr index_t B = kPanel<T>;
+  kernels_.substitute({small_.get(), 1, planes_ * B, B, true, B, planes_, R_.get() + first * B * planes_ * B, 1,
+                       B * planes_ * B, n_blocks_ - first});
+}
+
+template <class T>
+void BlockedMatrix<T>::substitute_adjoint() {
+  constexpr index_t B = kPanel<T>;
+  const index_t last = (B - 1) * planes_ * B;
+  kernels_.substitute({small_.get() + last + B - 1, -planes_ * B, -1, B, false, B, planes_, R_.get() + last, -1,
+                       B * planes_ * B, n_blocks_});
+}
+
+// With S = R: M -= S* S on and below the diagonal, without the block's own rows and columns; only what comes after them
+// if not all.
 template <class T>
 void BlockedMatrix<T>::update(index_t block, bool all) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
-  const index_t first = all ? 0 : block;
-  Product<T> q{};
-  q.A = inverse_.get();
-  q.row_stride = B * planes_, q.col_stride = 1, q.imag_offset = B;
-  q.row_begin = 0, q.row_end = B, q.n_in = B, q.planes = planes_;
-  q.x = R_.get() + first * size, q.x_stride = size, q.n_panels = n_blocks_ - first;
-  q.epilogue = Epilogue::kStore;
-  q.out = S_.get() + first * size, q.out_stride = size;
-  kernels_.product(q);
-
   // Never freed: at the end of the process a thread may still be at work.
   static const Buffer<T>& minus_ones = *[] {
     auto* ones = new Buffer<T>(kMostColumns * B);
     for (index_t i = 0; i < kMostColumns * B; ++i) (*ones)[i] = -1;
     return ones;
   }();
-  const T* coefficients = all ? R_.get() : S_.get();
+  Product<T> q{};
+  q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
+  q.row_begin = 0, q.row_end = B, q.n_in = B, q.planes = planes_;
+  q.x_stride = size;
+  q.epilogue = Epilogue::kAxpy;
+  q.coefficient = minus_ones.get();
+  q.out_stride = padded_ * planes_ * B;
   index_t since_checkpoint = 0;
   for (index_t row = all ? 0 : block + 1; row < n_blocks_; ++row) {
     if (row == block) continue;
@@ -173,58 +184,64 @@ void BlockedMatrix<T>::update(index_t block, bool all) {
         ++t;
         continue;
       }
-      q.A = coefficients + row * size;
-      q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
-      q.x = S_.get() + t * size, q.x_stride = size, q.n_panels = std::min(end - t, kMostColumns);
-      q.epilogue = Epilogue::kAxpy;
-      q.coefficient = minus_ones.get();
-      q.out = at(row * B, t * B), q.out_stride = padded_ * planes_ * B;
+      q.A = R_.get() + row * size;
+      q.x = R_.get() + t * size, q.n_panels = std::min(end - t, kMostColumns);
+      q.out = at(row * B, t * B);
       kernels_.product(q);
       t += q.n_panels;
     }
   }
 }
 
-// small_ <- L* and W <- L^-1 of a block on the diagonal, which R_ holds; its log det, or NaN if it is not positive
-// definite.
+// small_ <- L* of a block on the diagonal, which R holds; its log det, or NaN if it is not positive definite.
 template <class T>
-double BlockedMatrix<T>::factor(index_t block, T* W) {
+double BlockedMatrix<T>::factor(index_t block) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   T pivots[B];
   std::memcpy(small_.get(), R_.get() + block * size, static_cast<std::size_t>(size) * sizeof(T));
-  (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), W, pivots, shift_);
+  (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), pivots, shift_);
   return log_of_product(pivots, B, 1, shift_);
+}
+
+// The columns of a block below it <- the block's rows, R.
+template <class T>
+void BlockedMatrix<T>::scatter_columns(index_t block) {
+  constexpr index_t B = kPanel<T>;
+  const index_t size = B * planes_ * B;
+  for (index_t row = (block + 1) * B; row < padded_; ++row)
+    for (index_t j = 0; j < B; ++j) {
+      const T* from = R_.get() + row / B * size + j * planes_ * B + row % B;
+      T* to = at(row, block * B + j);
+      to[0] = from[0];
+      if (planes_ == 2) to[B] = -from[B];
+    }
 }
 
 template <class T>
 double BlockedMatrix<T>::cholesky() {
   constexpr index_t B = kPanel<T>;
-  const index_t size = B * planes_ * B;
   double logdet = 0;
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, false);
-    logdet += factor(block, block + 1 < n_blocks_ ? inverse_.get() : nullptr);
+    logdet += factor(block);
     if (std::isnan(logdet)) return kNaN;
-    if (block + 1 < n_blocks_) update(block, false);
+    if (block + 1 < n_blocks_) {
+      substitute(block + 1);  // L[row, block] = (L^-1 R)*
+      update(block, false);
+      scatter_columns(block);
+    }
     for (index_t i = 0; i < B; ++i)
       for (index_t j = 0; j <= i; ++j)
         for (index_t plane = 0; plane < planes_; ++plane)
           at(block * B + i, block * B + j)[plane * B] =
               (plane == 0 ? T(1) : T(-1)) * small_[(j * planes_ + plane) * B + i];  // small_ is L*
-    for (index_t row = (block + 1) * B; row < padded_; ++row)                       // L[row, block] = (L^-1 R)*
-      for (index_t j = 0; j < B; ++j) {
-        const T* from = S_.get() + row / B * size + j * planes_ * B + row % B;
-        T* to = at(row, block * B + j);
-        to[0] = from[0];
-        if (planes_ == 2) to[B] = -from[B];
-      }
   }
   return logdet;
 }
 
-// Block by block the symmetric sweep (Gauss-Jordan): with D the block, R its rows and S = D^-1 R, M <- M - R* S
-// elsewhere, the block's rows become S and the block -D^-1. After all blocks M holds minus the inverse.
+// Block by block the symmetric sweep (Gauss-Jordan): with D = L L* the block, R its rows and S = L^-1 R, M <- M - S* S
+// elsewhere, the block's rows become L^-* S and the block -D^-1. After all blocks M holds minus the inverse.
 template <class T>
 double BlockedMatrix<T>::invert() {
   constexpr index_t B = kPanel<T>;
@@ -232,23 +249,17 @@ double BlockedMatrix<T>::invert() {
   double logdet = 0;
   for (index_t block = 0; block < n_blocks_; ++block) {
     gather_rows(block, true);
-    logdet += factor(block, W_.get());
+    logdet += factor(block);
     if (std::isnan(logdet)) return kNaN;
-    (planes_ == 1 ? kernels_.square_block : kernels_.square_complex_block)(W_.get(), inverse_.get());
+    T* own = R_.get() + block * size;  // minus the identity: it comes out as -D^-1
+    std::fill_n(own, size, T(0));
+    for (index_t i = 0; i < B; ++i) own[i * planes_ * B + i] = -1;
+    substitute(0);
     update(block, true);
-    for (index_t t = 0; t < block; ++t)
-      std::memcpy(at(block * B, t * B), S_.get() + t * size, static_cast<std::size_t>(size) * sizeof(T));
-    for (index_t i = 0; i < B; ++i)
-      for (index_t j = 0; j < B; ++j)
-        for (index_t plane = 0; plane < planes_; ++plane)
-          at(block * B + i, block * B + j)[plane * B] = -inverse_[(i * planes_ + plane) * B + j];
-    for (index_t row = (block + 1) * B; row < padded_; ++row)
-      for (index_t j = 0; j < B; ++j) {
-        const T* from = S_.get() + row / B * size + j * planes_ * B + row % B;
-        T* to = at(row, block * B + j);
-        to[0] = from[0];
-        if (planes_ == 2) to[B] = -from[B];
-      }
+    substitute_adjoint();
+    for (index_t t = 0; t <= block; ++t)
+      std::memcpy(at(block * B, t * B), R_.get() + t * size, static_cast<std::size_t>(size) * sizeof(T));
+    scatter_columns(block);
   }
   for (index_t t = 0; t < n_blocks_; ++t) {
     T* panel = at(t * B, t * B);

@@ -36,15 +36,17 @@ class BlockedMatrix {
 
  private:
   void gather_rows(index_t block, bool all);
+  void substitute(index_t first);
+  void substitute_adjoint();
   void update(index_t block, bool all);
-  double factor(index_t block, T* W);
+  void scatter_columns(index_t block);
+  double factor(index_t block);
 
   const Kernels<T>& kernels_;
   index_t n_, planes_, padded_, n_blocks_;
-  T shift_ = 0;                    // not yet part of M_ on the diagonal of what is still to be factored
-  Buffer<T> M_, R_, S_;            // R: one block row of the whole matrix; S: D^-1 R or L^-1 R
-  Buffer<T> small_, inverse_, W_;  // one block each, kPanel rows of lanes
-  Buffer<T> dense_, x_;            // for solve: L row-major, and right-hand sides in panels
+  T shift_ = 0;              // not yet part of M_ on the diagonal of what is still to be factored
+  Buffer<T> M_, R_, small_;  // R: one block row of the whole matrix; small: L* of one block
+  Buffer<T> dense_, x_;      // for solve: L row-major, and right-hand sides in panels
   index_t x_size_ = 0;
 };
 

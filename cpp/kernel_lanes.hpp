@@ -102,32 +102,33 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
   return all;
 }
 
-// W = L^-1 in place, row by row, then W* W in place, row by row.
+// W = L^-1 in place, column by column from the last, then W* W in place, row by row. W solves W L = I and not L W = I:
+// then W* W is as accurate as two substitutions, where the other's error would grow by the root of the condition.
 template <class T, index_t P>
 void invert_lanes_of(const Lanes<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   T* const M = q.M + lane;  // a copy: a store might change q
   const auto at = [=](index_t i, index_t j) { return M + (i * n + j) * step; };
-  // W[i, j] = -W[i, i] sum_{j<=k<i} L[i, k] W[k, j], for R neighbouring columns j (W[k, j] = 0 above the diagonal).
-  const auto columns_of_w = [&]<index_t R>(index_t i, index_t j, vec<T> diagonal) {
+  // W[i, j] = -(sum_{j<k<=i} W[i, k] L[k, j]) W[j, j], for R neighbouring rows i (W[i, k] = 0 above the diagonal).
+  const auto rows_of_w = [&]<index_t R>(index_t i, index_t j, vec<T> diagonal) {
     Number<T, P> s[R] = {};
-    for (index_t k = j; k < j + R - 1; ++k)
-      for (index_t r = 0; r <= k - j; ++r) add_product(s[r], get<T, P>(at(i, k)), get<T, P>(at(k, j + r)));
-    for (index_t k = j + R - 1; k < i; ++k) {
-      const Number<T, P> a = get<T, P>(at(i, k));
-      for (index_t r = 0; r < R; ++r) add_product(s[r], a, get<T, P>(at(k, j + r)));
+    for (index_t k = j + 1; k <= i; ++k) {
+      const Number<T, P> b = get<T, P>(at(k, j));
+      for (index_t r = 0; r < R; ++r) add_product(s[r], get<T, P>(at(i + r, k)), b);
     }
+    for (index_t k = i + 1; k < i + R; ++k)
+      for (index_t r = k - i; r < R; ++r) add_product(s[r], get<T, P>(at(i + r, k)), get<T, P>(at(k, j)));
     for (index_t r = 0; r < R; ++r) {
       for (index_t plane = 0; plane < P; ++plane) s[r].part[plane] *= -diagonal;
-      put<T, P>(at(i, j + r), s[r]);
+      put<T, P>(at(i + r, j), s[r]);
     }
   };
-  for (index_t i = 0; i < n; ++i) {
-    const vec<T> diagonal = (vec<T>{} + T(1)) / load(at(i, i));
-    index_t j = 0;
-    for (; j + kTogether <= i; j += kTogether) columns_of_w.template operator()<kTogether>(i, j, diagonal);
-    for (; j < i; ++j) columns_of_w.template operator()<1>(i, j, diagonal);
-    store<T>(at(i, i), diagonal);
+  for (index_t j = n - 1; j >= 0; --j) {
+    const vec<T> diagonal = (vec<T>{} + T(1)) / load(at(j, j));
+    index_t i = n;  // rows from i on are done: those above need the column as it was
+    for (; i - kTogether > j; i -= kTogether) rows_of_w.template operator()<kTogether>(i - kTogether, j, diagonal);
+    for (; i - 1 > j; --i) rows_of_w.template operator()<1>(i - 1, j, diagonal);
+    store<T>(at(j, j), diagonal);
   }
   // A[i, j] = sum_{k>=i} conj(W[k, i]) W[k, j], for R neighbouring columns j.
   const auto columns_of_a = [&]<index_t R>(index_t i, index_t j) {
@@ -213,52 +214,22 @@ inline void scale_row(T* row, T scale) {
   for (index_t lane = 0; lane < P * kPanel<T>; lane += kLanes<T>) store<T>(row + lane, load(row + lane) * scale);
 }
 
-// D = U* U row by row, U = L*; then W = L^-1 by substitution, L[i, k] = conj(U[k, i]).
+// D + shift I = U* U row by row, U = L*.
 template <class T, index_t P>
-void factor_block(T* D, T* W, T* pivots, T shift) {
+void factor_block(T* D, T* pivots, T shift) {
   constexpr index_t B = kPanel<T>, step = P * B;
-  T inverse[B];
   for (index_t j = 0; j < B; ++j) {
     T* row = D + j * step;
     pivots[j] = row[j];
     const T pivot = pivots[j] + shift > 0 ? pivots[j] + shift : T(1);
     const T root = sizeof(T) == 4 ? T(__builtin_sqrtf(float(pivot))) : T(__builtin_sqrt(double(pivot)));
-    inverse[j] = T(1) / root;
-    scale_row<T, P>(row, inverse[j]);
+    scale_row<T, P>(row, T(1) / root);
     for (index_t i = j + 1; i < B; ++i) subtract_row<T, P>(D + i * step, row, row + i);
     for (index_t lane = 0; lane < j; ++lane)
       for (index_t plane = 0; plane < P; ++plane) row[plane * B + lane] = 0;
     row[j] = root;
     if constexpr (P == 2) row[B + j] = 0;
   }
-  if (W == nullptr) return;
-  for (index_t i = 0; i < B; ++i) {
-    T* row = W + i * step;
-    for (index_t lane = 0; lane < step; lane += kLanes<T>) store<T>(row + lane, vec<T>{});
-    row[i] = 1;
-    for (index_t k = 0; k < i; ++k) subtract_row<T, P>(row, W + k * step, D + k * step + i);
-    scale_row<T, P>(row, inverse[i]);
-  }
-}
-
-template <class T, index_t P>
-void square_block(const T* W, T* out) {
-  constexpr index_t B = kPanel<T>, step = P * B;
-  for (index_t i = 0; i < B; ++i)
-    for (index_t lane = 0; lane < B; lane += kLanes<T>) {
-      Number<T, P> s{};
-      for (index_t k = i; k < B; ++k) {
-        const Number<T, P> x = get<T, P>(W + k * step + lane);
-        const T re = W[k * step + i];
-        for (index_t plane = 0; plane < P; ++plane) s.part[plane] += re * x.part[plane];
-        if constexpr (P == 2) {
-          const T im = W[k * step + B + i];
-          s.part[0] += im * x.part[1];
-          s.part[1] -= im * x.part[0];
-        }
-      }
-      put<T, P>(out + i * step + lane, s);
-    }
 }
 
 // Two sums each, over even and odd columns: their latencies overlap.

@@ -187,13 +187,10 @@ struct Kernels {
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
   void (*invert_lanes)(const Lanes<T>&);
   // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D + shift I = L L*: D <- L* (zero below
-  // the diagonal), W <- L^-1 unless null. pivots: squares of the diagonal of L, less the shift; one that is not
-  // positive is replaced by 1, and recorded as it was.
-  void (*factor_block)(T* D, T* W, T* pivots, T shift);
-  // out <- W* W of a lower triangular block.
-  void (*square_block)(const T* W, T* out);
-  void (*factor_complex_block)(T* D, T* W, T* pivots, T shift);
-  void (*square_complex_block)(const T* W, T* out);
+  // the diagonal). pivots: squares of the diagonal of L, less the shift; one that is not positive is replaced by 1, and
+  // recorded as it was.
+  void (*factor_block)(T* D, T* pivots, T shift);
+  void (*factor_complex_block)(T* D, T* pivots, T shift);
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
   void (*solve_lanes)(const Lanes<T>& L, T* x, index_t n_rhs);
