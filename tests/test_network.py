@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -25,6 +27,15 @@ def problem(shape, k=2, dtype=float):
 
 def network(shape=(9, 3, 4), n_layers=4, **options):
     return rn.build(*problem(shape), n_layers=n_layers, **options)[0]
+
+
+def assert_read_only(value):
+    """No array that an object holds, at any depth, may be written."""
+    if isinstance(value, np.ndarray):
+        assert not value.flags.writeable
+        return
+    for part in getattr(value, "__dict__", {}).values():
+        assert_read_only(part)
 
 
 class TestRepr:
@@ -155,6 +166,26 @@ class TestImmutability:
         for array in arrays:
             with pytest.raises(ValueError, match="read-only"):
                 array[...] = 0
+
+    @pytest.mark.parametrize("keep", ["operators", "features"])
+    @pytest.mark.parametrize("shape", [(9, 3), (9, 3, 4), (5, 12)], ids=str)
+    def test_copies_cannot_be_written_either(self, shape, keep):
+        net = network(shape, keep=keep)
+        copies = {f"pickle {p}": pickle.loads(pickle.dumps(net, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)}
+        copies |= {"copy": copy.copy(net), "deepcopy": copy.deepcopy(net), "replace": dataclasses.replace(net, lam=2.0)}
+        copies["a copy of a copy"] = copy.deepcopy(copies["pickle 2"])
+        for other in copies.values():
+            assert_read_only(other)
+            np.testing.assert_array_equal(other.classes_, net.classes_)
+            np.testing.assert_array_equal(other.rates.per_class, net.rates.per_class)
+            if keep == "operators":
+                np.testing.assert_array_equal(other.layers[1].Cs, net.layers[1].Cs)
+
+    @pytest.mark.parametrize("part", ["rates", "operators", "layers"])
+    def test_nor_can_copies_of_its_parts(self, part):
+        value = getattr(network(), part)
+        for other in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+            assert_read_only(other)
 
     @pytest.mark.parametrize("shape", [(9, 3), (9, 3, 4), (5, 12)], ids=str)
     def test_use_does_not_change_it(self, backend, shape):

@@ -10,13 +10,13 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import Operators
+from redunet._backends.contract import Operators, ReadOnlyCopies
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Rates:
+class Rates(ReadOnlyCopies):
     """Coding rates along the layers, in nats: at the input of every layer and after the last.
 
     Attributes

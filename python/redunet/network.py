@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from redunet import checks
 from redunet._backends import select_for
-from redunet._backends.contract import Operators, Problem
+from redunet._backends.contract import Operators, Problem, ReadOnlyCopies
 from redunet.fourier import Fourier
 from redunet.layers import Layers, Rates
 from redunet.problem import largest_square_root, make_problem
@@ -33,8 +33,8 @@ KEEPS = ("operators", "features")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReduNet:
-    """A constructed network. Immutable; made by `build`, read back by `load`.
+class ReduNet(ReadOnlyCopies):
+    """A constructed network. Immutable, as its copies are; made by `build`, read back by `load`.
 
     Attributes
     ----------

@@ -33,6 +33,16 @@ class CudaError(RuntimeError):
     """What CUDA refused: the message names the call, the file and the line, or says what there is no room for."""
 
 
+class ReadOnlyCopies:
+    """Of what is immutable: arrays are read-only in copies and after unpickling too, where NumPy makes new ones."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+
 @dataclass(frozen=True)
 class Problem:
     """The constants of one construction (MATH: alpha, alpha_j, gamma_j, w_p).
@@ -78,7 +88,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Operators:
+class Operators(ReadOnlyCopies):
     """The operators of L consecutive layers, as they are kept, saved and applied.
 
     Attributes
