@@ -110,22 +110,6 @@ class TestRoundTrip:
         assert loaded.classes_.tolist() == net.classes_.tolist()
         assert [type(label) for label in loaded.classes_.tolist()] == [type(label) for label in net.classes_.tolist()]
 
-    @pytest.mark.parametrize(
-        "labels",
-        [
-            [b"a", b"b"], [1j, 2.0], np.array(["2024-01-01", "2024-01-02"], "M8[D]"), np.array([1, 2], np.longdouble),
-            np.array([frozenset(), frozenset([1])], object),
-        ],
-        ids=["bytes", "complex", "dates", "long double", "sets"],
-    )  # fmt: skip
-    def test_of_labels_that_have_no_plain_form_is_an_error(self, tmp_path, labels):
-        net, _ = network(labels=labels)
-        with pytest.raises(
-            TypeError, match=r"labels of dtype \S+ cannot be saved; expected numbers, strings or booleans"
-        ):
-            net.save(tmp_path / "net")
-        assert os.listdir(tmp_path) == []
-
     def test_of_every_option(self, tmp_path):
         net, _ = network(
             assignment="given",
@@ -191,7 +175,7 @@ class TestSaving:
         assert os.listdir(tmp_path) == []
 
     @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
-    @pytest.mark.parametrize("where", ["safetensors.numpy.save_file", "os.replace", "os.chmod"])
+    @pytest.mark.parametrize("where", ["os.write", "os.fsync", "os.replace", "os.fchmod"])
     def test_that_fails_leaves_nothing_behind(self, saved, tmp_path, monkeypatch, error, where):
         path, net, _ = saved
         before = path.read_bytes()
@@ -200,7 +184,7 @@ class TestSaving:
             raise error("no space left")
 
         monkeypatch.setattr(where, fail)
-        for target in (path, tmp_path / "new"):
+        for target in (path,) if where == "os.fchmod" else (path, tmp_path / "new"):  # a new file's mode is the mask's
             with pytest.raises(error, match="no space left"):
                 net.save(target)
         assert os.listdir(tmp_path) == [path.name]

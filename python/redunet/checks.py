@@ -22,6 +22,10 @@ from redunet import control_groups, device
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
 FLOATS: dict[str, np.dtype[Any]] = {code: np.dtype(code) for code in "fdFD"}
+#: What labels in an array of objects may be.
+SCALARS = (str, bytes, bool, int, float, np.generic)
+#: Bytes of the longest label in an array of any other dtype.
+LONGEST_LABEL = 1 << 20
 _NESTED = (list, tuple, np.ma.MaskedArray)
 SHAPES = "(m, d), (m, C, T) or (m, C, H, W)"
 
@@ -196,7 +200,10 @@ def path(value: Any, name: str) -> str:
     """The path of a file or a folder."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a path")
-    return os.fsdecode(value)
+    result = os.fsdecode(value)
+    if "\0" in result:
+        raise ValueError(f"{name} is {result!r}; expected a path without null characters")
+    return result
 
 
 def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
@@ -256,6 +263,7 @@ def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, 
         raise ValueError(f"y has shape {values.shape}; expected labels ({m},) or a membership ({m}, k)")
     if values.ndim == 1:
         classes, codes = _coded(values)
+        _check_scalars(classes)
         return codes, None, classes
     is_column = f"y has shape ({m}, 1); expected labels ({m},): pass numpy.ravel(y)"
     if values.dtype.kind not in "fiub":
@@ -318,7 +326,21 @@ def _coded(values: Array) -> tuple[Array, npt.NDArray[np.int64]]:
         raise TypeError("y holds labels that cannot be compared with one another; expected one type") from None
     if len(missing):
         raise _no_label(int(missing[0]), values[missing[0]])
+    if classes.dtype.kind == "T":  # none is missing: whatever stood for that is no part of the labels
+        classes = classes.astype(np.dtypes.StringDType())
     return classes, codes.astype(np.int64)
+
+
+def _check_scalars(classes: Array) -> None:
+    """An error for labels that a file of a network could not bring back as they are."""
+    expected = "expected numbers, text, bytes, booleans or NumPy's dates"
+    if classes.dtype.kind not in "biufcmMSUTO":
+        raise TypeError(f"y holds labels of dtype {classes.dtype}; {expected}")
+    if classes.dtype.itemsize > LONGEST_LABEL:
+        raise ValueError(f"y has dtype {classes.dtype}; expected labels of at most {LONGEST_LABEL} bytes")
+    for label in classes.tolist() if classes.dtype.kind == "O" else ():
+        if not isinstance(label, SCALARS) or isinstance(label, np.void):
+            raise TypeError(f"y holds the label {label!r} of type {type(label).__name__}; {expected}")
 
 
 def _missing(labels: Array) -> npt.NDArray[np.intp]:

@@ -169,17 +169,33 @@ class ReduNet(ReadOnlyCopies):
         return self.fourier.inverse(V, self.dtype, module, like=X, n_threads=cores), pi
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file (written beside it, then renamed)."""
+        """Write the network to a safetensors file, with a checksum for each tensor.
+
+        The file appears whole or not at all: it is written beside its place, synced and renamed. Of a file that is
+        replaced mode, owner (where permitted) and symbolic links are kept.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; its folder must exist.
+
+        Raises
+        ------
+        OSError
+            If it can't be written: no folder, no permission, no space; or the path names what is no regular file.
+        ValueError
+            If the network was built with ``keep="features"``.
+        """
         from redunet.storage import save
 
         save(self, path)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> ReduNet:
-        """Read a network that `save` wrote; the operators stay in the file until they are used (memory-mapped)."""
+    def load(path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True) -> ReduNet:
+        """Read a network that `save` wrote; see `redunet.load`."""
         from redunet.storage import load
 
-        return load(path)
+        return load(path, mmap=mmap, verify=verify)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.signal_shape))

@@ -1,74 +1,50 @@
-"""Networks on disk: one safetensors file, written beside its place and renamed, read by memory-mapping.
+"""Networks on disk: one safetensors file with a checksum for each tensor, read by memory-mapping.
 
 Tensors: ``dense``, ``factors``, ``ranks``, ``alphas``, ``gammas``, ``etas``, ``betas``, ``freq_weights``, ``rate``,
 ``per_class`` and ``classes``. Complex operators are stored as real arrays with a last axis (real, imaginary). The rest
-is JSON in the header's metadata under "redunet". Nothing in the file is ever executed.
+is JSON in the header's metadata: "redunet", and "checksum", the CRC-32 of that text.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import struct
-import tempfile
-from pathlib import Path
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
-from redunet._backends.contract import Operators
+from redunet import checks, files, label_codec
+from redunet._backends import MODULES
+from redunet._backends.contract import NATURAL_STEP, Operators
+from redunet.container import UNSOUND, Container, checksum, write
 from redunet.fourier import Fourier
 from redunet.layers import Rates
+from redunet.line_search import LONGEST
 from redunet.network import ASSIGNMENTS, ReduNet
-from redunet.problem import DFT_NORMS
+from redunet.problem import DFT_NORMS, largest_square_root
 
 Array = npt.NDArray[Any]
 FORMAT_VERSION = 1
-TENSORS = (
-    "dense",
-    "factors",
-    "ranks",
-    "alphas",
-    "gammas",
-    "etas",
-    "betas",
-    "freq_weights",
-    "rate",
-    "per_class",
-    "classes",
-)
-DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
-#: How labels are stored, and the kinds of dtype that are stored so; as JSON: strings, booleans, and objects of these.
-KINDS = {"integer": "iu", "float": "f", "json": "UbO"}
-PLAIN = (str, bool, int, float)
-#: What reading a damaged header can end in.
-UNSOUND = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-FIELDS = ("n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend", "classes")
+#: Numbers of a layer or a class that `ReduNet` and `Operators` hold beside the operators.
+TABLES = ("ranks", "alphas", "gammas", "etas", "betas", "freq_weights", "rate", "per_class")
+TENSORS = ("dense", "factors", *TABLES, "classes")
+FIELDS = (
+    "n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend", "classes",
+    "checksums",
+)  # fmt: skip
+#: A reason that quotes a damaged file is cut to this length.
+LONGEST_REASON = 400
 
 
 def save(net: ReduNet, path: str | os.PathLike[str]) -> None:
-    """Write a network; the file appears whole or not at all."""
-    from safetensors.numpy import save_file
-
+    """Write a network; see `ReduNet.save`."""
+    name = checks.path(path, "path")
     operators = net.operators
-    target = Path(path)
-    classes, kind = _encode_classes(net.classes_)
-    header = {
-        "format_version": FORMAT_VERSION,
-        "n_channels": net.n_channels,
-        "signal_shape": list(net.signal_shape),
-        "epsilon_sq": net.epsilon_sq,
-        "lam": net.lam,
-        "assignment": net.assignment,
-        "dft_norm": net.dft_norm,
-        "dtype": net.dtype.name,
-        "backend": net.backend,
-        "classes": kind,
-    }
-    tensors = {
+    classes, words = label_codec.encode(net.classes_)
+    given = {
         "dense": _real_view(operators.dense),
         "factors": _real_view(operators.factors),
         "ranks": operators.ranks,
@@ -81,27 +57,38 @@ def save(net: ReduNet, path: str | os.PathLike[str]) -> None:
         "per_class": net.rates.per_class,
         "classes": classes,
     }
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    os.close(handle)
-    try:
-        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"redunet": json.dumps(header)})
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    tensors = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in given.items()}
+    header = json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            "n_channels": net.n_channels,
+            "signal_shape": list(net.signal_shape),
+            "epsilon_sq": net.epsilon_sq,
+            "lam": net.lam,
+            "assignment": net.assignment,
+            "dft_norm": net.dft_norm,
+            "dtype": net.dtype.name,
+            "backend": net.backend,
+            "classes": words,
+            "checksums": {key: checksum(tensor) for key, tensor in tensors.items()},
+        }
+    )
+    write(name, tensors, {"redunet": header, "checksum": f"{zlib.crc32(header.encode()):08x}"})
 
 
-def load(path: str | os.PathLike[str]) -> ReduNet:
+def load(path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True) -> ReduNet:
     """Read a network that `ReduNet.save` wrote.
-
-    The file is memory-mapped: operators are read when they are used. Everything is checked against the header first.
 
     Parameters
     ----------
     path : path-like
-        A file written by `ReduNet.save`.
+        A regular file written by `ReduNet.save`.
+    mmap : bool, default True
+        Map the file: operators are read where they lie when they are used, and processes share them. False reads all
+        of it into memory, after which the file may change or go.
+    verify : bool, default True
+        Read the whole file once and compare every checksum. Without, what a header and the numbers of layers and
+        classes say is checked all the same, and operators are not looked at.
 
     Returns
     -------
@@ -110,31 +97,49 @@ def load(path: str | os.PathLike[str]) -> ReduNet:
     Raises
     ------
     ValueError
-        If the file is not such a file, is truncated or inconsistent, or has an unknown format version.
-    FileNotFoundError
-        If there is no such file.
+        If the file is not such a file or no regular file, is truncated, damaged or inconsistent, holds numbers that no
+        `build` makes, or has an unknown format version: "'<path>' cannot be loaded: ...".
+    TypeError
+        If an argument is of another type.
+    OSError
+        If there is no such file, or it can't be read.
+
+    Warnings
+    --------
+    A mapped file must stay as it is while the network is in use. If it is truncated or written in place (``cp`` onto
+    it, ``rsync --inplace``, a download that is resumed), or the network file system that it lies on loses it, the
+    system ends the process with SIGBUS where memory is no longer there, or operators change in silence. `ReduNet.save`,
+    ``mv`` and ``rm`` are harmless: they leave the mapped file alone. Use ``mmap=False`` where others write.
+
+    Notes
+    -----
+    Checksums are CRC-32: they find what disks and transfers do, and are no protection against somebody who means it.
+    They are compared at about 1 GB/s once the file is in memory, and resident memory stays as it is meanwhile.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import redunet as rn
+    >>> net, _ = rn.build([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], n_layers=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.save(os.path.join(folder, "net"))
+    ...     rn.load(os.path.join(folder, "net"), mmap=False).classes_.tolist()
+    ['a', 'b']
     """
-    tensors, metadata = _map_tensors(Path(path))
+    name = checks.path(path, "path")
+    mmap, verify = checks.flag(mmap, "mmap"), checks.flag(verify, "verify")
     try:
-        header = json.loads(metadata["redunet"])
-        version = header["format_version"]
-    except UNSOUND:
-        raise _broken(path, "it holds no redunet network") from None
-    if version != FORMAT_VERSION:
-        raise _broken(path, f"it has format version {version!r}; this redunet reads version {FORMAT_VERSION}")
-    missing = [field for field in FIELDS if field not in header]
-    if missing:
-        raise _broken(path, f"its header lacks {missing[0]!r}")
-    try:
-        return _assemble(tensors, header)
+        with files.open_regular(name) as file:
+            return _network(Container(file, mmap=mmap), verify)
     except UNSOUND as error:
-        raise _broken(path, str(error)) from error
+        reason = str(error) if isinstance(error, (TypeError, ValueError)) else f"it is damaged: {error!r}"
+        cut = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
+        raise ValueError(f"{name!r} cannot be loaded: {cut}") from error
 
 
-def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
-    dtype = np.dtype(header["dtype"])
-    if dtype.char not in "fdFD":
-        raise ValueError(f"dtype is {dtype}; expected a floating dtype")
+def _network(container: Container, verify: bool) -> ReduNet:
+    text, header = _header(container)
+    dtype = _dtype(header["dtype"])
     C = checks.integer(header["n_channels"], "n_channels", 1)
     signal_shape = tuple(checks.integer(n, "signal_shape", 1) for n in header["signal_shape"])
     if len(signal_shape) > 2:
@@ -143,108 +148,156 @@ def _assemble(tensors: dict[str, Array], header: dict[str, Any]) -> ReduNet:
     epsilon_sq = checks.positive(header["epsilon_sq"], "epsilon_sq")
     if header["assignment"] not in ASSIGNMENTS or header["dft_norm"] not in DFT_NORMS:
         raise ValueError(f"assignment is {header['assignment']!r} and dft_norm {header['dft_norm']!r}")
+    checks.choice(header["backend"], "backend", tuple(MODULES))
     fourier = Fourier(signal_shape, dtype.kind == "f")
+    _check_shapes(container, C, fourier, dtype)
+    k = container.entries["gammas"].shape[0]
+    _check_values(container, C, fourier, dtype, lam)
+    classes = _classes(container, header["classes"], k)
+    container.check_layout()
+    tables = {key: container.tensor(key) for key in TABLES}
+    if verify:
+        _check_sums(container, text, header["checksums"])
+        largest = 2 * largest_square_root(dtype)
+        for key in ("dense", "factors"):
+            _require(container, key, lambda part: np.abs(part) <= largest, "finite numbers in the dtype's range")
     is_complex = bool(signal_shape) or dtype.kind == "c"
-    for name in TENSORS:
-        if name not in tensors:
-            raise ValueError(f"tensor {name!r} is missing")
-    L, k, F = len(tensors["etas"]), len(tensors["gammas"]), fourier.n_freqs
-    ranks = tensors["ranks"]
-    if ranks.ndim != 1 or ((ranks < 0) | (ranks > C)).any():
-        raise ValueError("'ranks' is out of range")
-    pair = (2,) if is_complex else ()
-    single = dtype in (np.float32, np.complex64)
-    expected: dict[str, tuple[tuple[int, ...], str]] = {
-        "dense": ((L, int((ranks == 0).sum()), F, C, C, *pair), "<f4" if single else "<f8"),
-        "factors": ((L, F, C, int(ranks.sum()), *pair), "<f4" if single else "<f8"),
-        "ranks": ((k + 1,), "<i8"),
-        "alphas": ((k + 1,), "<f8"),
-        "gammas": ((k,), "<f8"),
-        "etas": ((L,), "<f8"),
-        "betas": ((L,), "<f8"),
-        "freq_weights": ((F,), "<f8"),
-        "rate": ((L + 1,), "<f8"),
-        "per_class": ((L + 1, k), "<f8"),
-    }
-    if L < 1 or k < 1:
-        raise ValueError(f"it holds {L} layers and {k} classes")
-    for name, (shape, kind) in expected.items():
-        if tensors[name].shape != shape or tensors[name].dtype != np.dtype(kind):
-            found = f"{tensors[name].dtype} {tensors[name].shape}"
-            raise ValueError(f"tensor {name!r} is {found}; expected {np.dtype(kind)} {shape}")
-    small = {name: np.array(tensors[name]) for name in expected if name not in ("dense", "factors")}
-    if not all(np.isfinite(small[name]).all() for name in ("alphas", "gammas", "etas", "betas", "freq_weights")):
-        raise ValueError("a hyperparameter is not finite")
-    if not np.array_equal(small["freq_weights"], fourier.freq_weights):
-        raise ValueError("tensor 'freq_weights' does not belong to this signal shape")
     operators = Operators(
-        _complex_view(tensors["dense"], is_complex),
-        _complex_view(tensors["factors"], is_complex),
-        small["ranks"],
-        small["alphas"],
-        small["gammas"],
-        small["etas"],
-        lam,
-        small["freq_weights"],
+        dense=_complex_view(container.tensor("dense"), is_complex),
+        factors=_complex_view(container.tensor("factors"), is_complex),
+        lam=lam,
+        **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "freq_weights")},
     )
-    classes = _decode_classes(np.array(tensors["classes"]), str(header["classes"]))
-    if classes.shape != (k,):
-        raise ValueError(f"tensor 'classes' has shape {classes.shape}; expected ({k},)")
     return ReduNet(
         classes_=classes,
         n_channels=C,
         signal_shape=signal_shape,
-        rates=Rates(small["rate"], small["per_class"]),
-        etas=small["etas"],
-        betas=small["betas"],
+        rates=Rates(tables["rate"], tables["per_class"]),
+        etas=tables["etas"],
+        betas=tables["betas"],
         epsilon_sq=epsilon_sq,
         lam=lam,
         assignment=header["assignment"],
         dft_norm=header["dft_norm"],
         dtype=dtype,
-        backend=str(header["backend"]),
+        backend=header["backend"],
         _operators=operators,
     )
 
 
-def _map_tensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Every tensor of a safetensors file as a read-only memory map, after checking the header against the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= size - 8:
-            raise _broken(path, "it is truncated, or no safetensors file")
-        try:
-            header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", {})
-            entries = {name: _entry(entry) for name, entry in header.items()}
-        except UNSOUND:
-            raise _broken(path, "its header is damaged") from None
-    body = size - 8 - length
-    mapped = np.memmap(path, mode="r", offset=8 + length, shape=(body,)) if body else np.empty(0, np.uint8)
-    tensors = {}
-    for name, (dtype, shape, begin, end) in entries.items():
-        if not 0 <= begin <= end <= body:
-            raise _broken(path, f"it is truncated: tensor {name!r} ends at byte {end} of {body}")
-        if end - begin != math.prod(shape) * dtype.itemsize:
-            raise _broken(path, f"the size of tensor {name!r} does not fit its shape {shape}")
-        tensors[name] = mapped[begin:end].view(dtype).reshape(shape)
-        if not tensors[name].flags.aligned:
-            raise _broken(path, f"tensor {name!r} is not aligned")
-    return tensors, metadata
+def _header(container: Container) -> tuple[str, dict[str, Any]]:
+    """The network's own part of the header, with every field."""
+    try:
+        text = container.metadata["redunet"]
+        header = json.loads(text)
+        version = header["format_version"]
+    except UNSOUND:
+        raise ValueError("it holds no redunet network") from None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(f"it has format version {version!r}; this redunet reads version {FORMAT_VERSION}")
+    missing = [field for field in FIELDS if field not in header]
+    if missing:
+        raise ValueError(f"its header lacks {missing[0]!r}")
+    return text, header
 
 
-def _entry(entry: dict[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
-    begin, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    if any(type(n) is not int for n in (*shape, begin, end)) or any(n < 0 for n in shape):
-        raise ValueError("a shape or an offset is not a natural number")
-    return np.dtype(DTYPES[entry["dtype"]]), shape, begin, end
+def _dtype(name: Any) -> np.dtype[Any]:
+    known = {dtype.name: dtype for dtype in checks.FLOATS.values()}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"dtype is {name}; expected a floating dtype: {', '.join(known)}")
+    return known[name]
 
 
-def _broken(path: str | os.PathLike[str], reason: str) -> ValueError:
-    return ValueError(f"{os.fspath(path)!r} cannot be loaded: {reason}")
+def _check_shapes(container: Container, C: int, fourier: Fourier, dtype: np.dtype[Any]) -> None:
+    """Tensors must have the dtypes and shapes that belong together; those that are small are read for that."""
+    for name in TENSORS:
+        if name not in container.entries:
+            raise ValueError(f"tensor {name!r} is missing")
+    shapes = {name: entry.shape for name, entry in container.entries.items()}
+    for name, axes in (("etas", 1), ("gammas", 1), ("ranks", 1), ("classes", 1)):
+        if len(shapes[name]) != axes:
+            raise ValueError(f"tensor {name!r} has shape {shapes[name]}; expected {axes} axis")
+    L, k, F = shapes["etas"][0], shapes["gammas"][0], fourier.n_freqs
+    if L < 1 or k < 1:
+        raise ValueError(f"it holds {L} layers and {k} classes")
+    n_dense = total = 0
+    for part in container.pieces("ranks"):
+        if part.dtype != np.int64 or ((part < 0) | (part > C)).any():
+            raise ValueError(f"'ranks' is out of range: expected integers from 0 to C / 2, C = {C}")
+        n_dense += int((part == 0).sum())
+        total += int(part.sum(dtype=object))
+    pair = (2,) if fourier.signal_shape or dtype.kind == "c" else ()
+    number = np.dtype("<f4" if dtype in (np.float32, np.complex64) else "<f8")
+    expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+        "dense": ((L, n_dense, F, C, C, *pair), number),
+        "factors": ((L, F, C, total, *pair), number),
+        "ranks": ((k + 1,), np.dtype("<i8")),
+        **{name: ((n,), np.dtype("<f8")) for name, n in (("alphas", k + 1), ("gammas", k), ("freq_weights", F))},
+        **{name: ((n,), np.dtype("<f8")) for name, n in (("etas", L), ("betas", L), ("rate", L + 1))},
+        "per_class": ((L + 1, k), np.dtype("<f8")),
+    }
+    for name, (shape, kind) in expected.items():
+        entry = container.entries[name]
+        if entry.shape != shape or entry.dtype != kind:
+            raise ValueError(f"tensor {name!r} is {entry.dtype} {entry.shape}; expected {kind} {shape}")
+
+
+def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtype[Any], lam: float) -> None:
+    """Numbers of layers and classes must be such as `build` makes; of tensors of the right shapes."""
+    for name in ("alphas", "gammas", "etas", "betas", "freq_weights"):
+        _require(container, name, np.isfinite, "finite numbers: a hyperparameter is not finite")
+    for name in ("rate", "per_class"):
+        _require(container, name, np.isfinite, "finite rates")
+    _require(container, "ranks", lambda part: 2 * part <= C, f"0, or at most C / 2, C = {C}: it is out of range")
+    largest = largest_square_root(dtype)
+    low, high = 1 / largest, largest / fourier.n_points
+    _require(container, "alphas", lambda part: (part > low) & (part < high), f"numbers in ({low:.3g}, {high:.3g})")
+    _require(container, "gammas", lambda part: (part > 0) & (part <= 1), "numbers in (0, 1]")
+    alphas, gammas = container.numbers("alphas"), container.numbers("gammas")
+    eps = float(np.finfo(np.float64).eps)
+    if not abs(float(gammas.sum()) - 1) <= (4 + len(gammas)) * eps:
+        raise ValueError(f"tensor 'gammas' sums to {gammas.sum()!r}; expected 1")
+    # gamma_j = m_j / m and alpha / alpha_j are the same number, each rounded a few times.
+    if not (np.abs(gammas * alphas[1:] - alphas[0]) <= 16 * eps * alphas[0]).all():
+        raise ValueError("tensor 'alphas' does not belong to 'gammas': expected alpha_j = alpha / gamma_j")
+    alpha = float(alphas.max())
+    if lam * alpha > largest:
+        raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {dtype}; expected a smaller number")
+    # Steps that are given are limited by the precision, those that are searched for by the natural step.
+    longest = max(largest / alpha, LONGEST * NATURAL_STEP / float(alphas[0]))
+    _require(container, "etas", lambda part: (part >= 0) & (part <= longest), f"steps in [0, {longest:.3g}]")
+    _require(container, "betas", lambda part: (part >= 0) & (part < 1), "numbers in [0, 1)")
+    _require(container, "freq_weights", lambda part: part > 0, "positive numbers")
+    if not np.array_equal(container.numbers("freq_weights"), fourier.freq_weights):
+        raise ValueError("tensor 'freq_weights' does not belong to this signal shape")
+
+
+def _classes(container: Container, words: Any, k: int) -> Array:
+    """The labels, after a look at how much memory they take: a sparse file may claim any size."""
+    if words in label_codec.JSON:
+        _require(container, "classes", lambda part: part != 0, "JSON")
+    elif container.entries["classes"].nbytes > k * checks.LONGEST_LABEL:
+        raise ValueError(f"tensor 'classes' has more than {checks.LONGEST_LABEL} bytes for each of {k} labels")
+    return label_codec.decode(container.numbers("classes"), str(words), k)
+
+
+def _require(container: Container, name: str, holds: Callable[[Array], Array], expected: str) -> None:
+    """An error that names the tensor and the first number of it that is not as expected."""
+    start = 0
+    for part in container.pieces(name):
+        good = holds(part)
+        if not good.all():
+            bad = int(np.argmin(good))
+            raise ValueError(f"tensor {name!r} holds {part[bad]!r} at {start + bad}; expected {expected}")
+        start += len(part)
+
+
+def _check_sums(container: Container, text: str, sums: Any) -> None:
+    if container.metadata.get("checksum") != f"{zlib.crc32(text.encode()):08x}":
+        raise ValueError("its header is damaged: the checksum differs")
+    for name in TENSORS:
+        if container.checksum(name) != sums[name]:
+            raise ValueError(f"tensor {name!r} is damaged: its checksum differs")
 
 
 def _real_view(array: Array) -> Array:
@@ -262,34 +315,3 @@ def _complex_view(array: Array, is_complex: bool) -> Array:
     kind = np.complex64 if array.dtype == np.float32 else np.complex128
     result: Array = array.view(kind).reshape(array.shape[:-1])
     return result
-
-
-def _encode_classes(classes: Array) -> tuple[Array, str]:
-    """Labels as a tensor: numbers as they are, anything else as the bytes of a JSON list."""
-    if classes.dtype.kind in "iu":
-        return classes.astype(np.int64), f"integer:{classes.dtype.name}"
-    if classes.dtype.kind == "f" and classes.dtype.itemsize <= 8:
-        return classes.astype(np.float64), f"float:{classes.dtype.name}"
-    labels = classes.tolist()
-    if classes.dtype.kind not in "UbO" or not all(isinstance(label, PLAIN) for label in labels):
-        raise TypeError(f"labels of dtype {classes.dtype} cannot be saved; expected numbers, strings or booleans")
-    kind = "object" if classes.dtype.kind == "O" else str(classes.dtype)
-    return np.frombuffer(json.dumps(labels).encode(), np.uint8), f"json:{kind}"
-
-
-def _decode_classes(tensor: Array, kind: str) -> Array:
-    form, _, dtype = kind.partition(":")
-    if form not in KINDS or np.dtype(dtype).kind not in KINDS[form]:
-        raise ValueError(f"classes are stored as {kind!r}")
-    if form != "json":
-        return tensor.astype(dtype)
-    labels = json.loads(tensor.tobytes())
-    if not isinstance(labels, list) or not all(isinstance(label, PLAIN) for label in labels):
-        raise ValueError("tensor 'classes' is no list of labels")
-    return np.array(labels, dtype=dtype)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
