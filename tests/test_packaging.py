@@ -91,9 +91,9 @@ def test_version_stands_in_one_place():
     assert places == ["python/redunet/__init__.py"]
 
 
-def test_hard_dependencies_are_numpy_and_safetensors_alone(metadata):
+def test_the_hard_dependency_is_numpy_alone(metadata):
     required = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
-    assert sorted(re.split(r"[^\w-]", line)[0] for line in required) == ["numpy", "safetensors"]
+    assert sorted(re.split(r"[^\w-]", line)[0] for line in required) == ["numpy"]
 
 
 def test_extras(metadata):
