@@ -222,7 +222,7 @@ def _check_shapes(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
         raise ValueError(f"it holds {L} layers and {k} classes")
     n_dense = total = 0
     for part in container.pieces("ranks"):
-        if part.dtype != np.int64 or ((part < 0) | (part > C)).any():
+        if part.dtype != np.int64 or ((part < 0) | (part > C // 2)).any():
             raise ValueError(f"'ranks' is out of range: expected integers from 0 to C / 2, C = {C}")
         n_dense += int((part == 0).sum())
         total += int(part.sum(dtype=object))
@@ -248,7 +248,6 @@ def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
         _require(container, name, np.isfinite, "finite numbers: a hyperparameter is not finite")
     for name in ("rate", "per_class"):
         _require(container, name, np.isfinite, "finite rates")
-    _require(container, "ranks", lambda part: 2 * part <= C, f"0, or at most C / 2, C = {C}: it is out of range")
     largest = largest_square_root(dtype)
     low, high = 1 / largest, largest / fourier.n_points
     _require(container, "alphas", lambda part: (part > low) & (part < high), f"numbers in ({low:.3g}, {high:.3g})")
