@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -127,7 +129,12 @@ def test_idx_finds_the_compressed_file(tmp_path):
         (b"\0\0\x07\x01\0\0\0\1a", "begins with 00 00 07 01; expected an IDX file"),
         (b"\0\0\x08\x03\0\0\0\1", "is cut short in its head; expected the lengths of 3 axes"),
         (idx(np.zeros((2, 3), "u1"))[:-1], r"is cut short: 5 bytes of values; expected 6 for the shape \(2, 3\)"),
-        (b"\0\0\x08\x04" + b"\xff" * 16 + b"abc", "is cut short: 3 bytes of values; expected 3402823"),
+        (b"\0\0\x08\x02" + b"\0\0\xff\xff" * 2 + b"abc", "is cut short: 3 bytes of values; expected 4294836225"),
+        (b"\0\0\x08\x04" + b"\xff" * 16 + b"abc", "which no memory can hold"),
+        (b"\0\0\x0e\x03" + b"\0" * 4 + b"\xff" * 8, r"the shape \(0, 4294967295, 4294967295\), which no memory can"),
+        (b"\0\0\x08\x41" + b"\0\0\0\1" * 65 + b"a", "has 65 axes; expected at most 32"),
+        (gzip.compress(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"a"), "has 255 axes; expected at most 32"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\1" + bytes(1 << 24)), "goes on after its values; expected 1 bytes"),
         (idx(np.zeros((2, 3), "u1")) + b"!", r"goes on after its values; expected 6 bytes for the shape \(2, 3\)"),
         (gzip.compress(idx(np.arange(200, dtype="u1")))[:-20], "is cut short or damaged: "),
         (b"\x1f\x8b\x00\x00garbage garbage", "is cut short or damaged: "),
@@ -136,8 +143,29 @@ def test_idx_finds_the_compressed_file(tmp_path):
 def test_idx_errors(tmp_path, content, message):
     path = tmp_path / "values"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{path} cannot be read: it .*{message}"):
         datasets.load_idx(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs are POSIX")
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_of_what_is_no_file(tmp_path, ending):
+    code = "import sys, redunet as rn\ntry: rn.datasets.load_idx(sys.argv[1])\nexcept ValueError as error: print(error)"
+    os.mkfifo(tmp_path / f"values{ending}")
+    (tmp_path / "folder").mkdir()
+    for name, found, kind in (("values", f"values{ending}", "a FIFO"), ("folder", "folder", "a folder")):
+        output = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / name], timeout=60, capture_output=True, text=True, check=True
+        ).stdout
+        assert output == f"{tmp_path / found} cannot be read: it is {kind}; expected a regular file\n"
+
+
+def test_idx_of_what_is_no_path():
+    with pytest.raises(TypeError, match="path is 3 of type int; expected a path"):
+        datasets.load_idx(3)
+    for name in ("", "/"):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            datasets.load_idx(name)
 
 
 def test_idx_missing(tmp_path):

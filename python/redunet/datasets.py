@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import sys
 import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -15,7 +16,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
+from redunet import checks, files
 from redunet.randomness import Seed, generator
 
 __all__ = ["Split", "digits", "first_per_class", "gaussian_mixture", "load_idx", "mnist", "sinusoids"]
@@ -24,6 +25,8 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_AXES = 32
+_PIECE = 1 << 20
 _MNIST_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -201,7 +204,7 @@ def load_idx(path: str | os.PathLike[str]) -> Array:
     FileNotFoundError
         If there is neither file.
     ValueError
-        If the file is not IDX, or is cut short, damaged or too long.
+        If it is no regular file, not IDX, cut short, damaged or too long. The message names the file.
 
     Examples
     --------
@@ -213,42 +216,51 @@ def load_idx(path: str | os.PathLike[str]) -> Array:
     ...     load_idx(path)
     array([7, 2, 1], dtype=uint8)
     """
-    file = Path(path)
+    file = Path(checks.path(path, "path"))
     if not file.exists():
-        compressed = file.with_name(file.name + ".gz")
+        compressed = file.with_name(f"{file.name}.gz") if file.name else file
         if not compressed.exists():
             raise FileNotFoundError(f"no file {file}, and no {compressed.name} beside it")
         file = compressed
-    with open(file, "rb") as stream:
-        magic = stream.read(2)
-        stream.seek(0)
-        if magic != b"\x1f\x8b":
-            return _read_idx(stream, file)
-        try:
+    try:
+        with files.open_regular(str(file)) as stream:
+            magic = stream.read(2)
+            stream.seek(0)
+            if magic != b"\x1f\x8b":
+                return _read_idx(stream)
             with gzip.open(stream, "rb") as plain:
-                return _read_idx(cast("IO[bytes]", plain), file)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{file} is cut short or damaged: {error}") from error
+                return _read_idx(cast("IO[bytes]", plain))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read: it is cut short or damaged: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
 
 
-def _read_idx(stream: IO[bytes], file: Path) -> Array:
-    """Two zero bytes, a type, the number of axes, their lengths (32 bits, big-endian), then the values."""
+def _read_idx(stream: IO[bytes]) -> Array:
+    """Two zero bytes, a type, the number of axes, their lengths (32 bits, big-endian), then the values.
+
+    The values are read in pieces: a damaged head may ask for more than there is, and for more than there is memory.
+    """
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
-        raise ValueError(f"{file} begins with {head.hex(' ') or 'nothing'}; expected an IDX file: 00 00, a type, axes")
+        raise ValueError(f"it begins with {head.hex(' ') or 'nothing'}; expected an IDX file: 00 00, a type, axes")
+    if head[3] > _MOST_AXES:
+        raise ValueError(f"it has {head[3]} axes; expected at most {_MOST_AXES}")
     lengths = stream.read(4 * head[3])
     if len(lengths) < 4 * head[3]:
-        raise ValueError(f"{file} is cut short in its head; expected the lengths of {head[3]} axes")
+        raise ValueError(f"it is cut short in its head; expected the lengths of {head[3]} axes")
     shape = tuple(np.frombuffer(lengths, ">u4").tolist())
     dtype = np.dtype(_IDX_TYPES[head[2]])
+    if math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"it has the shape {shape}, which no memory can hold")
     expected = math.prod(shape) * dtype.itemsize
-    values = stream.read()  # not `expected` bytes: a damaged head may ask for more than there is memory
+    values = bytearray()
+    while len(values) <= expected and (piece := stream.read(min(_PIECE, expected + 1 - len(values)))):
+        values += piece
     if len(values) < expected:
-        raise ValueError(
-            f"{file} is cut short: {len(values)} bytes of values; expected {expected} for the shape {shape}"
-        )
+        raise ValueError(f"it is cut short: {len(values)} bytes of values; expected {expected} for the shape {shape}")
     if len(values) > expected:
-        raise ValueError(f"{file} goes on after its values; expected {expected} bytes for the shape {shape}")
+        raise ValueError(f"it goes on after its values; expected {expected} bytes for the shape {shape}")
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
