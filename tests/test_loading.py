@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,3 +340,13 @@ def test_holes_of_a_sparse_file_cost_no_memory(tmp_path, sound, options):
     said, grown = output.stdout.split()
     assert said == (str(L) if sound else "True"), output.stderr
     assert int(grown) < 16 << 10  # KiB: a few pieces, and half of the smallest of the vectors
+
+
+def test_files_damaged_at_random():
+    """Two seconds of what `python -m bench.fuzz_load` does for as long as one likes; in a process, which may crash."""
+    seed = np.random.SeedSequence().generate_state(1)[0]
+    command = [sys.executable, "-W", "error", "-m", "bench.fuzz_load", "--seconds", "2", "--seed", str(seed)]
+    root = Path(__file__).parents[1]
+    result = subprocess.run(command, cwd=root, timeout=DEADLINE, capture_output=True, text=True)
+    assert result.returncode == 0, f"seed {seed}: {result.stderr}"
+    assert int(result.stdout.split("\n")[1].split()[0]) > 10, result.stdout
