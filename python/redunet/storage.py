@@ -114,7 +114,7 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True
     Notes
     -----
     Checksums are CRC-32: they find what disks and transfers do, and are no protection against somebody who means it.
-    They are compared at about 1 GB/s once the file is in memory, and resident memory stays as it is meanwhile.
+    They are compared at about 2 GB/s where the system has the file in memory; resident memory stays as it is meanwhile.
 
     Examples
     --------
