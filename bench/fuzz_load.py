@@ -27,8 +27,9 @@ Random = np.random.Generator
 #: What headers are filled with: numbers at every edge, words of other formats, wrong types.
 ABSURD: list[Any] = [
     None, True, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "0", "(1,",
-    ">f8", "float32", "complex64", "float16", "O", "<U2000000000", "raw:|O", "json:object", "integer:int8", "F32",
-    "F64", "U8", "I64", "x" * 5000, "\ud800", [], [0], [0, 0], [1] * 65, [2**62, 2**62], [2**63, 0], [[]], {}, {"a": {}},
+    ">f8", "float32", "complex64", "float16", "O", "<U2000000000", "raw:|O", "json:object", "integer:int8",
+    "F32", "F64", "U8", "I64", "x" * 5000, "\ud800", [], [0], [0, 0], [1] * 65, [2**62, 2**62], [2**63, 0], [[]],
+    {}, {"a": {}},
 ]  # fmt: skip
 
 

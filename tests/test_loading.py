@@ -267,6 +267,16 @@ def test_tensors_that_overlap_or_leave_gaps(saved):
         rn.load(path)
 
 
+def test_a_tensor_too_many(saved):
+    path, _, _ = saved
+    header, config, tensors = read(path)
+    end = max(entry["data_offsets"][1] for entry in header.values())
+    header["more"] = {"dtype": "F64", "shape": [1], "data_offsets": [end, end + 8]}
+    write(path, header, config, {**tensors, "more": np.zeros(1)})
+    with pytest.raises(ValueError, match="cannot be loaded: tensor 'more' belongs to no network"):
+        rn.load(path)
+
+
 class TestInMemory:
     def test_survives_whatever_happens_to_the_file(self, saved):
         path, net, X = saved

@@ -213,6 +213,9 @@ def _check_shapes(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
     for name in TENSORS:
         if name not in container.entries:
             raise ValueError(f"tensor {name!r} is missing")
+    for name in container.entries:
+        if name not in TENSORS:
+            raise ValueError(f"tensor {name!r} belongs to no network")
     shapes = {name: entry.shape for name, entry in container.entries.items()}
     for name, axes in (("etas", 1), ("gammas", 1), ("ranks", 1), ("classes", 1)):
         if len(shapes[name]) != axes:
