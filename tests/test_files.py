@@ -137,8 +137,9 @@ class TestWhatIsRefused:
         path = Path("link") if linked else before
         if linked:
             path.symlink_to(before)
-        with pytest.raises(OSError, match=f"'{path}' is {kind}; expected the name of a regular file"):
+        with pytest.raises(OSError, match=f"It is {kind}; expected the name of a regular file: '{path}'") as error:
             network().save(path)
+        assert error.value.filename == str(path)
         assert stat.S_IFMT(os.stat(before).st_mode) != stat.S_IFREG
 
     @pytest.mark.parametrize("linked", [False, True])

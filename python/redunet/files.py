@@ -95,7 +95,8 @@ def _target(path: str) -> tuple[str, os.stat_result | None]:
     with suppress(FileNotFoundError):
         before = os.stat(path)
     if before is not None and (kind := _kind(before.st_mode)) is not None:
-        raise io.UnsupportedOperation(f"{path!r} is {kind}; expected the name of a regular file")
+        number = errno.EISDIR if stat.S_ISDIR(before.st_mode) else errno.EINVAL
+        raise io.UnsupportedOperation(number, f"It is {kind}; expected the name of a regular file", path)
     if not os.path.basename(path):
         raise FileNotFoundError(errno.ENOENT, "No name of a file", path)
     return target, before
