@@ -251,7 +251,8 @@ def build(
         zero. A memory-mapped array is read in pieces. Data frames and tensors are taken as the arrays that they are;
         masked entries, sparse matrices and tensors that require gradients are refused.
     y : (m,) array of labels, or (m, k) membership
-        Labels of any dtype, none of them missing, or a non-negative membership whose rows sum to 1.
+        Labels, none of them missing, that are numbers, text, bytes, booleans or NumPy's dates (objects too); or a
+        non-negative membership whose rows sum to 1.
     n_layers : int
         Number of layers (at most, with `tol` or `on_layer`).
     eta : float, (n_layers,) array, "auto" or "search", default "auto"
