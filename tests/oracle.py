@@ -114,6 +114,22 @@ def construct(X, Pi, *, etas, epsilon_sq, lam, weights=None, dft_norm="ortho", g
     return Network(Z, layers, np.array(rates), gammas, alphas)
 
 
+def transform(layers, X, *, etas, gammas, lam) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features of new samples after given layers, and the assignments (m, k) inside the last, None without layers."""
+    axes = tuple(range(2, X.ndim))
+    Z, pi = unit(np.asarray(X)), None
+    V = np.fft.fftn(Z, axes=axes, norm="ortho") if axes else Z
+    for layer, eta in zip(layers, etas, strict=True):
+        responses = np.einsum("jcd...,md...->jmc...", layer.Cs, V)
+        norms = np.sqrt((np.abs(responses) ** 2).reshape(*responses.shape[:2], -1).sum(axis=2)).T
+        scores = np.exp(-lam * (norms - norms.min(axis=1, keepdims=True)))
+        pi = scores / scores.sum(axis=1, keepdims=True)
+        step = np.einsum("cd...,md...->mc...", layer.E, V) - np.einsum("j,mj,jm...->m...", gammas, pi, responses)
+        V = normalized(V + eta * step)
+    Z = np.fft.ifftn(V, axes=axes, norm="ortho") if axes else V
+    return (Z if np.iscomplexobj(X) else Z.real), pi
+
+
 def relative(a, b) -> float:
     """Relative Frobenius distance ||a - b|| / ||b||; absolute where b is zero."""
     a, b = np.asarray(a), np.asarray(b)
