@@ -1,10 +1,8 @@
-"""What all tests share: the backends that can run here, the reference data, and Hypothesis' settings.
+"""What all tests share: the backends that can run here, and Hypothesis' settings.
 
 The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda
-where a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only;
-REDUNET_REQUIRE_CUDA=1 makes it a failure that CUDA can't be used.
-Where the environment variable CI is set, a missing engine or missing reference data fails instead of
-skipping.
+where a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only.
+A backend that REDUNET_REQUIRE_BACKENDS names ("cpu", "cuda" or "cpu,cuda") must be usable: its tests fail, not skip.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from redunet._backends import status
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 
-IN_CI = bool(os.environ.get("CI"))
+REQUIRED = os.environ.get("REDUNET_REQUIRE_BACKENDS", "").split(",")
 
 # The backend is chosen once per test, not once per example: that is what the suppressed check is about.
 settings.register_profile(
     "redunet",
     max_examples=25,
     deadline=None,
-    derandomize=IN_CI,
+    derandomize=bool(os.environ.get("CI")),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("redunet")
 
 
 def _backends() -> list[str]:
-    wanted = os.environ.get("REDUNET_REQUIRE_CUDA") or status()["cuda"] == "available"
+    wanted = "cuda" in REQUIRED or status()["cuda"] == "available"
     cuda = ["cuda"] if wanted else []
     if os.environ.get("REDUNET_TEST_BACKENDS") == "cuda":
         return ["cuda"]
@@ -60,7 +58,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a backend, which is also the default while the test runs."""
     name, _, level = request.param.partition("-")
     if name == "cpu" and not level:
-        (pytest.fail if IN_CI else pytest.skip)("redunet._cpu is not built")
+        (pytest.fail if "cpu" in REQUIRED else pytest.skip)("redunet._cpu is not built")
     if name == "cuda" and status()["cuda"] != "available":
         pytest.fail(f"CUDA was asked for and cannot be used: {status()['cuda']}")
     with rn.use_backend(name):
@@ -73,14 +71,3 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         _cpu.set_simd(level)
         yield name
         _cpu.set_simd(before)
-
-
-@pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The folder of reference data beside the repository."""
-    path = Path(__file__).resolve().parents[2] / "shared"
-    if not path.is_dir():
-        (pytest.fail if IN_CI else pytest.skip)(
-            f"the reference data are missing: no folder {path.name} beside the repository"
-        )
-    return path

@@ -24,17 +24,6 @@ def test_gaussian_mixture():
     assert np.array_equal(exact, np.repeat(np.eye(2), 2, axis=0))
 
 
-def test_gaussian_mixture_is_the_reference(shared_dir, monkeypatch):
-    monkeypatch.syspath_prepend(str(shared_dir / "bench"))
-    sys.modules.pop("workloads", None)
-    workloads = pytest.importorskip("workloads")
-    expected, labels = workloads.gauss(3, 20, 0.1, 1)
-    X, y = datasets.gaussian_mixture(20, n_features=3, random_state=1)
-    assert np.array_equal(X.astype(np.float32), expected)
-    assert np.array_equal(y, labels)
-    sys.modules.pop("workloads", None)
-
-
 def test_sinusoids():
     X, y = datasets.sinusoids(20, length=64, noise=0, random_state=0)
     assert X.shape == (40, 1, 64)
@@ -203,19 +192,6 @@ def test_mnist_errors(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte in the folder .*; expected train-images"):
         datasets.mnist(tmp_path)
-
-
-def test_mnist(shared_dir):
-    data = datasets.mnist(shared_dir / "data" / "mnist")
-    assert data.X_train.shape == (60000, 28, 28)
-    assert data.X_test.shape == (10000, 28, 28)
-    assert data.X_train.dtype == np.uint8
-    assert data.y_train[:5].tolist() == [5, 0, 4, 1, 9]
-    assert data.y_test[:5].tolist() == [7, 2, 1, 0, 4]
-    X, y = datasets.first_per_class(data.X_train, data.y_train, 10, classes=[1, 0], skip=5)
-    assert X.shape == (20, 28, 28)
-    assert np.array_equal(X[:10], data.X_train[data.y_train == 1][5:15])
-    assert np.array_equal(y, np.repeat([1, 0], 10))
 
 
 def test_first_per_class():

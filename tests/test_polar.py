@@ -74,18 +74,6 @@ def test_compat_is_the_row_of_rotated_images(size, endpoint):
         assert np.array_equal(out[:, :, t], turned[:, size // 2, columns])
 
 
-def test_compat_is_the_reference_sampling(shared_dir, monkeypatch):
-    pytest.importorskip("scipy.ndimage")
-    monkeypatch.syspath_prepend(str(shared_dir / "bench"))
-    sys.modules.pop("workloads", None)
-    workloads = pytest.importorskip("workloads")
-    images = np.random.default_rng(1).integers(0, 256, (3, 28, 28), dtype=np.uint8)
-    expected = workloads.polar(images, 15, 200)
-    out = rn.to_polar(images, n_channels=15, n_angles=200, compat=True, endpoint=True)
-    assert np.array_equal(out.astype(np.float32), expected)
-    sys.modules.pop("workloads", None)
-
-
 @pytest.mark.parametrize(
     ("dtype", "expected"), [("uint8", "float64"), ("bool", "float64"), ("float16", "float32"), ("float32", "float32")]
 )
