@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 report=$(mkdir -p "${1:-cuda-report}" && cd "${1:-cuda-report}" && pwd)
 venv=$report/venv
-export REDUNET_REQUIRE_CUDA=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+export REDUNET_REQUIRE_BACKENDS=cuda PIP_DISABLE_PIP_VERSION_CHECK=1
 
 nvidia-smi | tee "$report/device.txt"
 if [ ! -d "$venv" ]; then
