@@ -3,7 +3,7 @@
 The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a
 circular cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of
 signals is shift-equivariant, one forward pass of a sample and this give what its classifier says of all its
-shifts.
+shifts, and with ``shifts="best"`` an answer that is invariant: the nearest class over all of them.
 Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
 """
 
@@ -24,6 +24,9 @@ Array = npt.NDArray[Any]
 # Samples are scored in pieces whose temporary arrays together have about this size.
 CHUNK_BYTES = 1 << 26
 
+# What `shifts` may be, None apart.
+SHIFTS = ("best",)
+
 
 def _features(Z: npt.ArrayLike, name: str = "Z") -> Array:
     array = checks.samples(Z, name)
@@ -38,6 +41,10 @@ def _truth(y: npt.ArrayLike, m: int) -> Array:
     classes, labels = checks.labels(y, m)
     truth: Array = classes[labels]
     return truth
+
+
+def _accuracy(predicted: Array, y: npt.ArrayLike) -> float:
+    return float(np.mean(predicted == _truth(y, len(predicted))))
 
 
 def _chunks(m: int, bytes_per_sample: int) -> Iterator[slice]:
@@ -71,12 +78,14 @@ class _Classifier:
 
     def score(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """Accuracy: the share of samples whose label is predicted as in ``y``, (m,)."""
-        predicted = self.predict(Z)
-        return float(np.mean(predicted == _truth(y, len(predicted))))
+        return _accuracy(self.predict(Z), y)
 
 
 class NearestSubspace(_Classifier):
     """Predicts the class whose subspace is nearest: argmin_j ||(I - U_j U_j*) z||.
+
+    With ``shifts="best"`` the distance to a class is the smallest over all cyclic shifts of z, so that every shift of
+    a signal or image has the same label.
 
     Parameters
     ----------
@@ -157,11 +166,24 @@ class NearestSubspace(_Classifier):
         ]
         return self
 
-    def scores(self, Z: npt.ArrayLike) -> Array:
+    def scores(self, Z: npt.ArrayLike, *, shifts: str | None = None) -> Array:
         """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k) float64: the smallest wins.
 
         They are computed in double precision, since subspaces may be close, and never negative. Of samples with norms
         above about 1e154 they are infinite, and below 1e-162 zero: `predict` compares them before that.
+
+        Parameters
+        ----------
+        Z : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
+            Features like those of `fit`.
+        shifts : {None, "best"}, default None
+            ``"best"``, for signals and images: the smallest distance over all cyclic shifts of each sample, at the cost
+            of `scores_all_shifts`. Classes that are as near as the nearest, to rounding, have its distance.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If shifts is something else, or "best" for vectors.
 
         Examples
         --------
@@ -171,10 +193,13 @@ class NearestSubspace(_Classifier):
         [[1.0, 9.0]]
         """
         array, exponents = norms.squarable(self._check(Z))
-        return norms.scaled_back(self._distances(array), exponents)
+        return norms.scaled_back(self._distances(array, shifts), exponents)
 
-    def _distances(self, array: Array) -> Array:
+    def _distances(self, array: Array, shifts: str | None) -> Array:
         """`scores` of samples that can be squared."""
+        if shifts is not None:
+            checks.choice(shifts, "shifts", SHIFTS)
+            return self._best_distances(array)
         double = np.result_type(array, np.float64)
         distances = np.empty((len(array), len(self.bases_)))
         for part in _chunks(len(array), 2 * array[0].size * double.itemsize):
@@ -184,10 +209,43 @@ class NearestSubspace(_Classifier):
                 distances[part, j] = squares - _squared_norms(rows @ U.conj())
         return np.maximum(distances, 0, out=distances)
 
-    def predict(self, Z: npt.ArrayLike) -> Array:
-        """Labels of samples, (m,)."""
+    def _best_distances(self, array: Array) -> Array:
+        """The smallest of `scores_all_shifts` for every class, (m, k)."""
+        best = np.empty((len(array), len(self.bases_)))
+        rounding = _rounding(array.shape[1:], max(U.shape[1] for U in self.bases_))
+        for part, scores in self._shift_scores(array, 1):
+            distances = scores.min(axis=1)
+            # Where a class is made of shifts of another, both are as near, and rounding would choose between them
+            # differently for every shift of a sample: all that are nearest to rounding tie, and the first wins.
+            nearest = distances.min(axis=1, keepdims=True)
+            rows = array[part].reshape(len(distances), -1).astype(np.result_type(array, np.float64), copy=False)
+            ties = distances - nearest <= rounding * _squared_norms(rows)[:, None]
+            best[part] = np.where(ties, nearest, distances)
+        return best
+
+    def predict(self, Z: npt.ArrayLike, *, shifts: str | None = None) -> Array:
+        """Labels of samples, (m,).
+
+        Parameters
+        ----------
+        Z, shifts
+            As in `scores`: with ``shifts="best"`` all cyclic shifts of a sample have the same label.
+
+        Examples
+        --------
+        >>> import numpy as np, redunet as rn
+        >>> Z = [[[1.0, 2.0, 0.0, 0.0]], [[1.0, 0.0, 2.0, 0.0]]]  # two signals of 4 points: (2, 1, 4)
+        >>> classifier = rn.NearestSubspace(n_components=1).fit(Z, ["near", "far"])
+        >>> moved = np.roll(Z, 1, axis=-1)
+        >>> classifier.predict(moved).tolist(), classifier.predict(moved, shifts="best").tolist()
+        (['far', 'near'], ['near', 'far'])
+        """
         array, _ = norms.squarable(self._check(Z))
-        return self._decode(self._distances(array).argmin(axis=1))
+        return self._decode(self._distances(array, shifts).argmin(axis=1))
+
+    def score(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, shifts: str | None = None) -> float:
+        """Accuracy: the share of samples whose label is predicted as in ``y``, (m,); Z and shifts as in `scores`."""
+        return _accuracy(self.predict(Z, shifts=shifts), y)
 
     def scores_all_shifts(self, Z: npt.ArrayLike, *, stride: int = 1) -> Array:
         """`scores` of every cyclic shift of every sample.
@@ -372,6 +430,18 @@ def _squared_norms(rows: Array) -> Array:
     """||z||^2 of every row, (m, d) to (m,)."""
     result: Array = np.vecdot(rows, rows).real
     return result
+
+
+def _rounding(shape: tuple[int, ...], r: int) -> float:
+    """A bound of the difference of two all-shift scores that are equal but for rounding, in units of ||z||^2.
+
+    With ||z|| = ||u|| = 1 three FFTs of N points err by 3 log2(N) units of eps / 2 in norm, four real operations each,
+    and the sum over C channels by C: delta in every correlation c, 2 |c| delta in its square, and over r components
+    sum |c| <= sqrt(r). The norm ||z||^2 errs by d = C N units.
+    """
+    N, d = math.prod(shape[1:]), math.prod(shape)
+    delta = 4 * (3 * math.log2(N + 1) + shape[0])
+    return float((2 * math.sqrt(r) * delta + d) * np.finfo(np.float64).eps)  # twice eps / 2: two scores
 
 
 @interruptible

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from redunet import checks
+from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
 from redunet.sklearn.signals import SignalEstimator
 from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
@@ -194,13 +196,17 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
         are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
+    shifts : {None, "best"}, default None
+        ``"best"``, for signals and images: a class is as near as the nearest cyclic shift of a sample, so that every
+        shift has the same prediction. With None it is the sample as it stands: the features are shift-equivariant, and
+        what is said of a shifted sample may differ.
 
     Attributes
     ----------
     net_ : ReduNet
         The network; its ``rates`` hold R, R_c and their difference along the layers.
     subspaces_ : NearestSubspace
-        The classifier on its features.
+        The classifier on its features, with the axes of signals and images.
     classes_ : (k,) array
         The labels.
     n_features_in_ : int
@@ -234,6 +240,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         tol: float | None = None,
         patience: int = 10,
         signal_shape: int | Sequence[int] | None = None,
+        shifts: str | None = None,
         backend: str = "auto",
         n_threads: int | None = None,
         progress: bool = False,
@@ -254,6 +261,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
             progress=progress,
         )
         self.n_components = n_components
+        self.shifts = shifts
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetClassifier:
         """Construct the network, and the subspaces of its features.
@@ -272,9 +280,16 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         self
         """
         X, y, weights = self._labelled(X, y, sample_weight)
+        if self.shifts is not None:
+            checks.choice(self.shifts, "shifts", SHIFTS)
+            if self._signals(X).ndim == 2:
+                raise ValueError(
+                    f"shifts is {self.shifts!r} and X has shape {X.shape}; expected signals (m, C, T) or images "
+                    "(m, C, H, W), or a table with signal_shape"
+                )
         Z = self._build(X, y, weights)
-        self.subspaces_ = fit_subspaces(self.n_components, Z, y, weights)
+        self.subspaces_ = fit_subspaces(self.n_components, self._signals(Z), y, weights)
         return self
 
     def _features(self, X: Any) -> Array:
-        return NetworkEstimator._features(self, X)
+        return self._signals(NetworkEstimator._features(self, X))

@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
     """Predictions from a fitted `NearestSubspace`, ``subspaces_``, on the features of X."""
 
+    shifts: str | None = None
     subspaces_: NearestSubspace
     classes_: Array
 
@@ -39,7 +40,7 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
             that to the second, positive for the second.
         """
         Z, exponents = norms.squarable(self._features(X))
-        scores = self.subspaces_._distances(Z)
+        scores = self.subspaces_._distances(Z, self.shifts)
         result: Array = scores[:, 0] - scores[:, 1] if len(self.classes_) == 2 else -scores
         return norms.scaled_back(result, exponents)
 
@@ -52,7 +53,7 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
             Samples.
         """
         Z = self._features(X)
-        return self.subspaces_.predict(Z)
+        return self.subspaces_.predict(Z, shifts=self.shifts)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on samples X with the labels y, (m,), and optional weights, (m,)."""
