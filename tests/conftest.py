@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,20 @@ def _others() -> list[str]:
 @pytest.fixture(params=_backends())
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a backend, which is also the default while the test runs."""
-    name, _, level = request.param.partition("-")
+    with _default(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=[name for name in _backends() if name.startswith("cpu")])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`backend` for what the CPU engine alone has."""
+    with _default(request.param) as name:
+        yield name
+
+
+@contextmanager
+def _default(backend: str) -> Iterator[str]:
+    name, _, level = backend.partition("-")
     if name == "cpu" and not level:
         (pytest.fail if "cpu" in REQUIRED else pytest.skip)("redunet._cpu is not built")
     if name == "cuda" and status()["cuda"] != "available":

@@ -288,9 +288,7 @@ class TestShortcuts:
     """Each way of doing less leaves the result the same to rounding, on problems where it is taken."""
 
     @pytest.fixture
-    def cpu(self, backend):
-        if backend != "cpu":
-            pytest.skip("shortcuts are the engine's")
+    def cpu(self, engine):
         from redunet import _cpu
 
         yield _cpu
