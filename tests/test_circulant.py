@@ -1,4 +1,4 @@
-"""The shift-invariant network against dense matrices of all cyclic shifts, which decide what ``dft_norm`` means.
+"""The shift-equivariant network against dense matrices of all cyclic shifts, which decide what ``dft_norm`` means.
 
 A sample z of C channels on N points becomes circ(z), (C N, N), one column per cyclic shift. On paper the
 network of all shifts has Zbar = [circ(z^1) .. circ(z^m)] and

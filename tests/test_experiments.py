@@ -66,12 +66,12 @@ def test_rings_and_bars_are_told_apart_at_every_rotation(rings_and_bars):
     made = experiments.run("rot01", experiments.Options(data=rings_and_bars, n_layers=12, n_train=15))
     rows = made.tables["Accuracy"]
     assert [(row["network"], row["eta"]) for row in rows] == [
-        ("invariant", "0.5"),
-        ("invariant", "auto"),
+        ("equivariant", "0.5"),
+        ("equivariant", "auto"),
         ("plain", "auto"),
         ("plain", "0.5"),
         ("none: the samples", ""),
-        ("invariant, published", "0.5"),
+        ("equivariant, published", "0.5"),
         ("plain, published", "0.5"),
     ]
     for row in rows[:2]:

@@ -153,13 +153,13 @@ def test_scatter_puts_points_where_they_are(d: int) -> None:
 def test_accuracies_in_per_cent() -> None:
     results = {
         "plain": {"test": 0.984, "all shifts": 0.169},
-        "invariant": {"test": 0.967, "all shifts": 0.966},
+        "equivariant": {"test": 0.967, "all shifts": 0.966},
     }
     ax = plot.accuracies(results)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([98.4, 16.9, 96.7, 96.6])
     assert [text.get_text() for text in ax.texts] == ["98.4", "16.9", "96.7", "96.6"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["test", "all shifts"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["plain", "invariant"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["plain", "equivariant"]
     assert ax.get_ylabel() == "accuracy (%)"
     first, second = (bar.get_facecolor() for bar in ax.patches[::2])
     assert first != second

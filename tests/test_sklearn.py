@@ -118,7 +118,7 @@ def test_rows_without_a_signal_shape_are_lifted_as_signals_of_one_channel() -> N
 
 
 def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
-    """Bars at 0, 45 and 90 degrees, anywhere: what the invariant network is for."""
+    """Bars at 0, 45 and 90 degrees, anywhere: what the equivariant network is for."""
     random = np.random.default_rng(0)
     shapes = np.zeros((3, 7, 7))
     shapes[0, 3, :4] = shapes[1, :4, 3] = shapes[2, range(4), range(4)] = 1

@@ -172,10 +172,11 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser(
         "demo",
-        help="recognise digits wherever they stand: a translation-invariant network beside a plain one",
+        help="recognise digits wherever they stand: a translation-equivariant network beside a plain one",
         description="Build two ReduNets from scikit-learn's 8x8 digits: a plain one that sees vectors, and a "
-        "translation-invariant one that sees images. Both are tested on new digits, and on all 64 cyclic translations "
-        "of each. Prints a table and writes redunet-demo.png. Needs scikit-learn and matplotlib.",
+        "translation-equivariant one that sees images, with and without looking for the best translation. All are "
+        "tested on new digits, and on all 64 cyclic translations of each. Prints a table and writes redunet-demo.png. "
+        "Needs scikit-learn and matplotlib.",
     )
     demo.add_argument(
         "--out", metavar="DIR", default=".", help="folder of the picture, made if missing (default: here)"
@@ -207,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--seeds", metavar="N", type=_at_least_one, default=1, help="choices of samples and kernels (default: 1)"
     )
-    one.add_argument("--skip-plain", action="store_true", help="no plain networks beside the invariant ones")
+    one.add_argument("--skip-plain", action="store_true", help="no plain networks beside the equivariant ones")
     one.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
     one.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")
     one.add_argument("--quiet", action="store_true", help="no progress bars")

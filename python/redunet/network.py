@@ -246,10 +246,11 @@ def build(
     Parameters
     ----------
     X : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
-        Samples; the number of axes chooses vectors, signals (shift-invariant) or images (translation-invariant). They
-        are scaled to unit norm first, whatever their norm: the unit of measurement doesn't matter, and only zeros stay
-        zero. A memory-mapped array is read in pieces. Data frames and tensors are taken as the arrays that they are;
-        masked entries, sparse matrices and tensors that require gradients are refused.
+        Samples; the number of axes chooses vectors, signals or images. Networks of signals and images are equivariant
+        to cyclic shifts: features of a shifted sample are the shifted features. Samples are scaled to unit norm first,
+        whatever their norm: the unit of measurement doesn't matter, and only zeros stay zero. A memory-mapped array is
+        read in pieces. Data frames and tensors are taken as the arrays that they are; masked entries, sparse matrices
+        and tensors that require gradients are refused.
     y : (m,) array of labels, or (m, k) membership
         Labels, none of them missing, that are numbers, text, bytes, booleans or NumPy's dates (objects too); or a
         non-negative membership whose rows sum to 1.

@@ -418,8 +418,8 @@ def accuracies(
     Examples
     --------
     >>> import redunet as rn
-    >>> plain, invariant = {"test": 0.98, "shifts": 0.17}, {"test": 0.97, "shifts": 0.96}
-    >>> ax = rn.plot.accuracies({"plain": plain, "invariant": invariant})
+    >>> plain, equivariant = {"test": 0.98, "shifts": 0.17}, {"test": 0.97, "shifts": 0.96}
+    >>> ax = rn.plot.accuracies({"plain": plain, "equivariant": equivariant})
     >>> [text.get_text() for text in ax.texts]
     ['98.0', '17.0', '97.0', '96.0']
     """

@@ -1,4 +1,4 @@
-"""What each choice does: one at a time, around the rotation-invariant network of digits 0 and 1."""
+"""What each choice does: one at a time, around the rotation-equivariant network of digits 0 and 1."""
 
 from __future__ import annotations
 

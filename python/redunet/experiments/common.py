@@ -36,7 +36,7 @@ class Options:
     seeds : int
         Choices of training samples and random kernels; the first takes the first samples, as published.
     plain : bool
-        Whether to build the plain networks beside the invariant ones, which take most of the time.
+        Whether to build the plain networks beside the equivariant ones, which take most of the time.
     progress : bool
         Progress bars on standard error.
 

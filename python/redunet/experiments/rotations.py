@@ -30,7 +30,7 @@ from redunet.polar import to_polar
 Array = npt.NDArray[Any]
 EPSILON_SQ, ETA, ANGLES = 0.1, 0.5, 200
 NATURAL_LAYERS = 40
-PUBLISHED = {"invariant": (0.996, 0.993), "plain": (0.983, 0.707)}  # test digits, all rotations
+PUBLISHED = {"equivariant": (0.996, 0.993), "plain": (0.983, 0.707)}  # test digits, all rotations
 
 
 def polar(images: Array, n_channels: int, *, compat: bool = True) -> Array:
@@ -45,9 +45,9 @@ def polar(images: Array, n_channels: int, *, compat: bool = True) -> Array:
 def rot01(options: Options) -> Report:
     """Digits 0 and 1 of MNIST at every rotation: C = 5 radii, T = 200 angles, 1000 digits a class, 3500 layers.
 
-    The invariant network is built from signals (m, 5, 200), the plain one from the same as vectors of 1000. Both
+    The equivariant network is built from signals (m, 5, 200), the plain one from the same as vectors of 1000. Both
     see the training digits as they stand. The classifier is the nearest subspace of 10 dimensions; others are reported.
-    All rotations of a test digit are all 200 shifts of its samples: for the invariant network by one forward pass and
+    All rotations of a test digit are all 200 shifts of its samples: for the equivariant network by one forward pass and
     correlation, which is compared with shifted copies on a few digits; for the plain network by shifted copies, every
     10th with the natural step, and every 20th of every 20th digit with the published one.
     """
@@ -71,7 +71,7 @@ def rot01(options: Options) -> Report:
             nearest = NearestSubspace(10).fit(built.Z, y)
             Z_test = built.net.transform(X_test)
             row = [nearest.score(Z_test, y_test), nearest.score_all_shifts(Z_test, y_test)]
-            found.setdefault(("invariant", str(eta), layers), []).append(
+            found.setdefault(("equivariant", str(eta), layers), []).append(
                 [*row, built.net.rates.delta[-1], built.seconds]
             )
             if seed == 0:

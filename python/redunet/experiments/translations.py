@@ -28,7 +28,7 @@ from redunet.norms import unit
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, ETA = 0.1, 0.5
-PUBLISHED = {"invariant": (0.975, 0.909), "plain": (0.980, 0.540)}  # test digits, all translations
+PUBLISHED = {"equivariant": (0.975, 0.909), "plain": (0.980, 0.540)}  # test digits, all translations
 
 
 def pixels(images: Array) -> Array:
@@ -45,10 +45,10 @@ def _lifted(images: Array, n_channels: int, kernel_size: int, seed: int, activat
 def trans01(options: Options) -> Report:
     """Digits 0 and 1 of MNIST at every translation: lifted to C = 5 by kernels of 9, 500 digits a class, 2000 layers.
 
-    The invariant network sees images (m, 5, 28, 28), the plain one raw pixels as vectors of 784. The classifier is the
-    nearest subspace of 10 dimensions; others are reported, and other lifts. All translations are all 784 cyclic ones:
-    by one forward pass for the invariant network, by shifted copies, every 7th in both directions, for the plain one
-    (of every 20th digit with the published step).
+    The equivariant network sees images (m, 5, 28, 28), the plain one raw pixels as vectors of 784. The classifier is
+    the nearest subspace of 10 dimensions; others are reported, and other lifts. All translations are all 784 cyclic
+    ones: by one forward pass for the equivariant network, by shifted copies, every 7th in both directions, for the
+    plain one (of every 20th digit with the published step).
     """
     data = mnist(options)
     n_layers, n_train = options.layers(2000), options.samples(500)
@@ -69,7 +69,7 @@ def trans01(options: Options) -> Report:
             nearest = NearestSubspace(10).fit(built.Z, y)
             Z_test = built.net.transform(X_test)
             row = [nearest.score(Z_test, y_test), nearest.score_all_shifts(Z_test, y_test)]
-            found.setdefault(("invariant", str(eta), layers), []).append(
+            found.setdefault(("equivariant", str(eta), layers), []).append(
                 [*row, built.net.rates.delta[-1], built.seconds]
             )
             if seed == 0 and eta == ETA:
