@@ -299,14 +299,14 @@ class TestNetwork:
 
 class TestNumerics:
     def test_a_matrix_that_rounding_makes_singular_is_named(self, backend):
-        """Equal samples and alpha = 1e12 in single precision: beside alpha G of rank 1, I vanishes."""
+        """Equal samples and alpha = 1e22 in double precision: beside alpha G of rank 1, I vanishes."""
         same = np.random.default_rng(0).standard_normal((1, 8, 64))
-        samples = np.repeat(same, 16, axis=0).astype(np.float32)
+        samples = np.repeat(same, 16, axis=0)
         message = (
             r"^layer 0, (all classes|class 0), frequency \d+: I \+ alpha G is not positive definite; epsilon_sq is"
         )
         with pytest.raises(np.linalg.LinAlgError, match=message):
-            build(samples, np.zeros(16), epsilon_sq=1e-12)
+            build(samples, np.zeros(16), epsilon_sq=1e-22)
         _, Z = build(samples, np.zeros(16))  # and nothing is left broken
         assert np.isfinite(Z).all()
 

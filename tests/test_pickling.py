@@ -32,11 +32,11 @@ def copies(error):
 
 def test_errors_of_linear_algebra_are_numpys_own(backend):
     indefinite = np.stack([np.eye(3), -np.eye(3)])
-    vast = 1e18 * np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    vast = 1e160 * np.random.default_rng(0).standard_normal((9, 3))
     errors = [raised(function, indefinite) for function in (linalg.inv, linalg.cholesky, linalg.logdet)]
     errors.append(raised(linalg.solve, indefinite, indefinite))
     errors.append(raised(linalg.inv, np.ones((2, 3))))
-    errors.append(raised(rn.coding_rate, vast, epsilon_sq=1e-12))
+    errors.append(raised(rn.coding_rate, vast))
     for error in errors:
         assert type(error) is np.linalg.LinAlgError
         for back in copies(error):
