@@ -13,9 +13,6 @@
 namespace redunet {
 namespace {
 
-// Column panels of one block product: as many as there are coefficients of -1 for it.
-constexpr index_t kMostColumns = 4096;
-
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
@@ -57,7 +54,10 @@ BlockedMatrix<T>::BlockedMatrix(const Kernels<T>& kernels, index_t n, index_t pl
       n_blocks_(padded_ / kPanel<T>),
       M_(padded_ * padded_ * planes),
       R_(padded_ * kPanel<T> * planes),
-      small_(kPanel<T> * kPanel<T> * planes) {}
+      small_(kPanel<T> * kPanel<T> * planes),
+      minus_ones_(padded_) {
+  std::fill_n(minus_ones_.get(), padded_, T(-1));
+}
 
 template <class T>
 void BlockedMatrix<T>::read(const T* A, index_t row_stride, index_t col_stride, index_t imag_offset, T scale, T shift) {
@@ -115,18 +115,13 @@ void BlockedMatrix<T>::write(T* out, index_t row_stride, T scale, bool hermitian
     }
 }
 
-// R <- the rows of a block of the whole Hermitian matrix, in panels over its columns; only the columns from the block
-// on if not all. Left of the block they are stored; right of it they are the mirror image of the block's columns.
+// R <- the rows of a block, in panels over the columns from the block on: the mirror image of the block's columns.
 template <class T>
-void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
+void BlockedMatrix<T>::gather_rows(index_t block) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
-  for (index_t t = all ? 0 : block; t < n_blocks_; ++t) {
+  for (index_t t = block; t < n_blocks_; ++t) {
     T* R = R_.get() + t * size;
-    if (t < block) {
-      std::memcpy(R, at(block * B, t * B), static_cast<std::size_t>(size) * sizeof(T));
-      continue;
-    }
     for (index_t column = 0; column < B; ++column)
       for (index_t row = 0; row < B; ++row) {
         const bool stored = t == block && row >= column;
@@ -137,60 +132,36 @@ void BlockedMatrix<T>::gather_rows(index_t block, bool all) {
   }
 }
 
-// R <- L^-1 R, and L^-* R, for the factor of the block on the diagonal, whose L* small_ holds. By substitution and not
-// by the block's inverse: its condition would be lost twice.
+// With L* of a block in small_: R <- L^-1 R behind the block, and M -= R* R on and below the diagonal there. By
+// substitution, not by the block's inverse: its condition would be lost once more.
 template <class T>
-void BlockedMatrix<T>::substitute(index_t first) {
-  constexpr index_t B = kPanel<T>;
-  kernels_.substitute({small_.get(), 1, planes_ * B, B, true, B, planes_, R_.get() + first * B * planes_ * B, 1,
-                       B * planes_ * B, n_blocks_ - first});
-}
-
-template <class T>
-void BlockedMatrix<T>::substitute_adjoint() {
-  constexpr index_t B = kPanel<T>;
-  const index_t last = (B - 1) * planes_ * B;
-  kernels_.substitute({small_.get() + last + B - 1, -planes_ * B, -1, B, false, B, planes_, R_.get() + last, -1,
-                       B * planes_ * B, n_blocks_});
-}
-
-// With S = R: M -= S* S on and below the diagonal, without the block's own rows and columns; only what comes after them
-// if not all.
-template <class T>
-void BlockedMatrix<T>::update(index_t block, bool all) {
+void BlockedMatrix<T>::update(index_t block) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
-  // Never freed: at the end of the process a thread may still be at work.
-  static const Buffer<T>& minus_ones = *[] {
-    auto* ones = new Buffer<T>(kMostColumns * B);
-    for (index_t i = 0; i < kMostColumns * B; ++i) (*ones)[i] = -1;
-    return ones;
-  }();
+  kernels_.substitute({small_.get(), 1, planes_ * B, B, true, B, planes_, R_.get() + (block + 1) * size, 1, size,
+                       n_blocks_ - block - 1});
+  Product<T> q = minus_product();
+  q.x = R_.get() + (block + 1) * size, q.x_stride = size, q.n_in = B;
+  index_t since_checkpoint = 0;
+  for (index_t row = block + 1; row < n_blocks_; ++row) {
+    checkpoint((row - block) * size * B * planes_, since_checkpoint);
+    q.A = R_.get() + row * size, q.n_panels = row - block;
+    q.out = at(row * B, (block + 1) * B);
+    kernels_.product(q);
+  }
+}
+
+// out -= A* x: A a block column, out a block row of a matrix in column panels.
+template <class T>
+Product<T> BlockedMatrix<T>::minus_product() const {
+  constexpr index_t B = kPanel<T>;
   Product<T> q{};
   q.row_stride = 1, q.col_stride = planes_ * B, q.imag_offset = B, q.conj = true;
-  q.row_begin = 0, q.row_end = B, q.n_in = B, q.planes = planes_;
-  q.x_stride = size;
-  q.epilogue = Epilogue::kAxpy;
-  q.coefficient = minus_ones.get();
+  q.row_begin = 0, q.row_end = B, q.planes = planes_;
   q.out_stride = padded_ * planes_ * B;
-  index_t since_checkpoint = 0;
-  for (index_t row = all ? 0 : block + 1; row < n_blocks_; ++row) {
-    if (row == block) continue;
-    const index_t begin = all ? 0 : block + 1;
-    checkpoint((row + 1 - begin) * size * B * planes_, since_checkpoint);
-    for (index_t t = begin; t <= row;) {  // columns up to the diagonal, without the block's own
-      const index_t end = t < block ? std::min(block, row + 1) : row + 1;
-      if (t == block) {
-        ++t;
-        continue;
-      }
-      q.A = R_.get() + row * size;
-      q.x = R_.get() + t * size, q.n_panels = std::min(end - t, kMostColumns);
-      q.out = at(row * B, t * B);
-      kernels_.product(q);
-      t += q.n_panels;
-    }
-  }
+  q.epilogue = Epilogue::kAxpy;
+  q.coefficient = minus_ones_.get();
+  return q;
 }
 
 // small_ <- L* of a block on the diagonal, which R holds; its log det, or NaN if it is not positive definite.
@@ -204,67 +175,86 @@ double BlockedMatrix<T>::factor(index_t block) {
   return log_of_product(pivots, B, 1, shift_);
 }
 
-// The columns of a block below it <- the block's rows, R.
-template <class T>
-void BlockedMatrix<T>::scatter_columns(index_t block) {
-  constexpr index_t B = kPanel<T>;
-  const index_t size = B * planes_ * B;
-  for (index_t row = (block + 1) * B; row < padded_; ++row)
-    for (index_t j = 0; j < B; ++j) {
-      const T* from = R_.get() + row / B * size + j * planes_ * B + row % B;
-      T* to = at(row, block * B + j);
-      to[0] = from[0];
-      if (planes_ == 2) to[B] = -from[B];
-    }
-}
-
 template <class T>
 double BlockedMatrix<T>::cholesky() {
   constexpr index_t B = kPanel<T>;
+  const index_t size = B * planes_ * B;
   double logdet = 0;
   for (index_t block = 0; block < n_blocks_; ++block) {
-    gather_rows(block, false);
+    gather_rows(block);
     logdet += factor(block);
     if (std::isnan(logdet)) return kNaN;
-    if (block + 1 < n_blocks_) {
-      substitute(block + 1);  // L[row, block] = (L^-1 R)*
-      update(block, false);
-      scatter_columns(block);
-    }
+    if (block + 1 < n_blocks_) update(block);
     for (index_t i = 0; i < B; ++i)
       for (index_t j = 0; j <= i; ++j)
         for (index_t plane = 0; plane < planes_; ++plane)
           at(block * B + i, block * B + j)[plane * B] =
               (plane == 0 ? T(1) : T(-1)) * small_[(j * planes_ + plane) * B + i];  // small_ is L*
+    for (index_t row = (block + 1) * B; row < padded_; ++row)                       // L[row, block] = (L^-1 R)*
+      for (index_t j = 0; j < B; ++j) {
+        const T* from = R_.get() + row / B * size + j * planes_ * B + row % B;
+        T* to = at(row, block * B + j);
+        to[0] = from[0];
+        if (planes_ == 2) to[B] = -from[B];
+      }
   }
   return logdet;
 }
 
-// Block by block the symmetric sweep (Gauss-Jordan): with D = L L* the block, R its rows and S = L^-1 R, M <- M - S* S
-// elsewhere, the block's rows become L^-* S and the block -D^-1. After all blocks M holds minus the inverse.
+// V <- L^-* of the factor in M, on and above the diagonal, a block row at a time from the last: L* V = I.
+template <class T>
+void BlockedMatrix<T>::invert_factor(T* V) {
+  constexpr index_t B = kPanel<T>, kTogether = 4;  // panels: of those on the diagonal a half is zeros
+  const index_t size = B * planes_ * B, column = padded_ * planes_ * B, last = (B - 1) * (planes_ * B + 1);
+  std::fill_n(V, padded_ * padded_ * planes_, T(0));
+  Product<T> q = minus_product();
+  q.x_stride = column;
+  index_t since_checkpoint = 0;
+  for (index_t block = n_blocks_ - 1; block >= 0; --block) {
+    T* own = V + block * (size + column);
+    for (index_t i = 0; i < B; ++i) own[i * planes_ * B + i] = 1;
+    q.A = at((block + 1) * B, block * B);
+    for (index_t t = block + 1; t < n_blocks_; t += kTogether) {
+      q.n_panels = std::min(kTogether, n_blocks_ - t), q.n_in = (t + q.n_panels - block - 1) * B;
+      checkpoint(q.n_panels * size * planes_ * q.n_in, since_checkpoint);
+      q.x = V + t * column + (block + 1) * size, q.out = V + t * column + block * size;
+      kernels_.product(q);
+    }
+    kernels_.substitute({at(block * B, block * B) + last, -1, -planes_ * B, B, true, B, planes_,
+                         own + (B - 1) * planes_ * B, -1, column, n_blocks_ - block});
+  }
+}
+
+// W* W with W = V*. V solves L* V = I, and so W L = I and not L W = I: then W* W is as accurate as two substitutions,
+// where the other's error, like a Gauss-Jordan sweep's, would grow by the root of the condition.
 template <class T>
 double BlockedMatrix<T>::invert() {
   constexpr index_t B = kPanel<T>;
-  const index_t size = B * planes_ * B;
-  double logdet = 0;
+  const index_t size = B * planes_ * B, column = padded_ * planes_ * B;
+  const double logdet = cholesky();
+  if (std::isnan(logdet)) return kNaN;
+  if (X_.get() == nullptr) X_ = Buffer<T>(padded_ * padded_ * planes_);
+  invert_factor(X_.get());
+  for (index_t t = 0; t < n_blocks_; ++t)  // M <- W
+    for (index_t row = t * B; row < padded_; ++row)
+      for (index_t lane = 0; lane < B; ++lane) {
+        const T* from = X_.get() + row / B * column + (t * B + lane) * planes_ * B + row % B;
+        T* to = at(row, t * B + lane);
+        to[0] = from[0];
+        if (planes_ == 2) to[B] = -from[B];
+      }
+  Product<T> q = minus_product();
+  q.epilogue = Epilogue::kStore;
+  q.x_stride = column;
+  index_t since_checkpoint = 0;
   for (index_t block = 0; block < n_blocks_; ++block) {
-    gather_rows(block, true);
-    logdet += factor(block);
-    if (std::isnan(logdet)) return kNaN;
-    T* own = R_.get() + block * size;  // minus the identity: it comes out as -D^-1
-    std::fill_n(own, size, T(0));
-    for (index_t i = 0; i < B; ++i) own[i * planes_ * B + i] = -1;
-    substitute(0);
-    update(block, true);
-    substitute_adjoint();
-    for (index_t t = 0; t <= block; ++t)
-      std::memcpy(at(block * B, t * B), R_.get() + t * size, static_cast<std::size_t>(size) * sizeof(T));
-    scatter_columns(block);
+    q.A = at(block * B, block * B), q.n_in = padded_ - block * B;
+    q.x = at(block * B, 0), q.n_panels = block + 1;
+    q.out = X_.get() + block * size;
+    checkpoint(q.n_panels * size * planes_ * q.n_in, since_checkpoint);
+    kernels_.product(q);
   }
-  for (index_t t = 0; t < n_blocks_; ++t) {
-    T* panel = at(t * B, t * B);
-    for (index_t i = 0; i < (padded_ - t * B) * planes_ * B; ++i) panel[i] = -panel[i];
-  }
+  std::swap(M_, X_);
   return logdet;
 }
 

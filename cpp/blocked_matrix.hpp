@@ -35,18 +35,18 @@ class BlockedMatrix {
   void write(T* out, index_t row_stride, T scale, bool hermitian);
 
  private:
-  void gather_rows(index_t block, bool all);
-  void substitute(index_t first);
-  void substitute_adjoint();
-  void update(index_t block, bool all);
-  void scatter_columns(index_t block);
+  void gather_rows(index_t block);
   double factor(index_t block);
+  void update(index_t block);
+  void invert_factor(T* V);
+  Product<T> minus_product() const;
 
   const Kernels<T>& kernels_;
   index_t n_, planes_, padded_, n_blocks_;
-  T shift_ = 0;              // not yet part of M_ on the diagonal of what is still to be factored
-  Buffer<T> M_, R_, small_;  // R: one block row of the whole matrix; small: L* of one block
-  Buffer<T> dense_, x_;      // for solve: L row-major, and right-hand sides in panels
+  T shift_ = 0;                           // not yet part of M_ on the diagonal of what is still to be factored
+  Buffer<T> M_, R_, small_, minus_ones_;  // R: one block row of the whole matrix; small: L* of one block
+  Buffer<T> X_;                           // for invert: V, and then the inverse
+  Buffer<T> dense_, x_;                   // for solve: L row-major, and right-hand sides in panels
   index_t x_size_ = 0;
 };
 
