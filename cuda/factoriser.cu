@@ -94,7 +94,7 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
   REDUNET_CHECK(cudaMemsetAsync(L, 0, bytes, stream));
   REDUNET_CHECK(cudaMemsetAsync(W, 0, bytes, stream));
   launch(prepare_kernel<N>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream, request.M,
-         index_t{request.group}, request.terms, request.n, request.shift, request.scale, S);
+         index_t{request.group}, request.terms, request.n, request.scale, S);
   REDUNET_CHECK(cudaGetLastError());
   const auto at = [&](N* matrices, index_t i, index_t j) { return Matrices<N>{matrices + i * n + j, n, size}; };
   const auto from = [&](const N* matrices, index_t i, index_t j) {
@@ -105,6 +105,7 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
     Factorise<N> diagonal{};
     diagonal.M = at(S, begin, begin).p, diagonal.stride = size;
     diagonal.n = dimension(width), diagonal.ld = request.n, diagonal.group = dimension(count);
+    diagonal.shift = request.shift;
     diagonal.L = at(L, begin, begin).p, diagonal.W = at(W, begin, begin).p;
     diagonal.out_stride = size, diagonal.out_ld = request.n;
     diagonal.logdets = request.logdets, diagonal.accumulate = request.accumulate || begin > 0;
@@ -116,12 +117,12 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
   }
   if (!inverting) return;
   N* T = room(product_, count * kBlock * n);
-  for (index_t begin = kBlock; begin < n; begin += kBlock) {  // W[i, <i] = -W[i, i] L[i, <i] W[<i, <i]
-    const index_t width = std::min<index_t>(kBlock, n - begin);
-    gemm<N>(Op::kNone, Op::kNone, width, begin, begin, 1, from(L, begin, 0), from(W, 0, 0), 0,
-            Matrices<N>{T, begin, width * begin}, count);
-    gemm<N>(Op::kNone, Op::kNone, width, begin, width, -1, from(W, begin, begin),
-            Matrices<const N>{T, begin, width * begin}, 0, at(W, begin, 0), count);
+  for (index_t begin = (n - 1) / kBlock * kBlock - kBlock; begin >= 0; begin -= kBlock) {
+    const index_t end = begin + kBlock, rest = n - end;  // W[> j, j] = -W[> j, > j] L[> j, j] W[j, j]: W L = I
+    gemm<N>(Op::kNone, Op::kNone, rest, kBlock, rest, 1, from(W, end, end), from(L, end, begin), 0,
+            Matrices<N>{T, kBlock, rest * kBlock}, count);
+    gemm<N>(Op::kNone, Op::kNone, rest, kBlock, kBlock, -1, Matrices<const N>{T, kBlock, rest * kBlock},
+            from(W, begin, begin), 0, at(W, end, begin), count);
   }
   if (request.inverse == nullptr) return;
   gemm<N>(Op::kAdjoint, Op::kNone, n, n, n, 1, from(W, 0, 0), from(W, 0, 0), 0, at(request.inverse, 0, 0), count);

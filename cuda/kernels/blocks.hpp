@@ -5,10 +5,10 @@
 
 namespace redunet::cuda {
 
-// to[q] (n, n) = shift I + scale[s] * M[q], the whole Hermitian matrix from the lower triangle, with sums as in
+// to[q] (n, n) = scale[s] * M[q], the whole Hermitian matrix from the lower triangle, with sums as in
 // Factorise.
 template <class N>
-__global__ void prepare_kernel(const N* M, index_t group, int terms, int n, Real<N> shift, const double* scale, N* to) {
+__global__ void prepare_kernel(const N* M, index_t group, int terms, int n, const double* scale, N* to) {
   using T = Real<N>;
   const index_t matrix = blockIdx.x, s = matrix / group, size = index_t{n} * n;
   const T by = scale == nullptr ? T(1) : static_cast<T>(scale[s]);
@@ -20,7 +20,7 @@ __global__ void prepare_kernel(const N* M, index_t group, int terms, int n, Real
     else
       sum = M[matrix * size + at];
     sum = scaled(by, sum);
-    if (i == j) sum = number<N>(real_part(sum) + shift);
+    if (i == j) sum = number<N>(real_part(sum));
     to[matrix * size + e] = i >= j ? sum : conjugate(sum);
   }
 }

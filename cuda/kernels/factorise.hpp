@@ -6,8 +6,9 @@
 namespace redunet::cuda {
 
 // Matrix q of `count` is number s = q / group, and lies at M + q * stride, row-major with `ld` numbers a row; the lower
-// triangle is read. What is factored is A = shift I + scale[s] * matrix (scale null: 1). Where terms > 0, the matrices
-// of number 0 are the sums of those of numbers 1 .. terms.
+// triangle is read. What is factored is A = shift I + scale[s] * matrix (scale null: 1); the shift, 0 or 1, is never
+// added up, so that a small matrix loses nothing beside it. Where terms > 0, the matrices of number 0 are the sums of
+// those of numbers 1 .. terms.
 template <class N>
 struct Factorise {
   const N* M;
@@ -65,14 +66,13 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
       else
         sum = q.M[matrix * q.stride + at];
       sum = scaled(scale, sum);
-      if (i == j) sum = number<N>(real_part(sum) + q.shift);
-      A[i * step + j] = sum;
+      A[i * step + j] = i == j ? number<N>(real_part(sum)) : sum;
     }
 
-  // Right-looking; the pivots stay on the diagonal until all are known.
+  // Right-looking; the pivots, less the shift, stay on the diagonal until all are known.
   for (int j = 0; j < n; ++j) {
     __syncthreads();
-    const T pivot = real_part(A[j * step + j]);
+    const T pivot = real_part(A[j * step + j]) + q.shift;
     const T by = T(1) / square_root(pivot);
     if (lane == 0 && warp == 0) reciprocal[j] = by;
     for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
   if (warp == 0 && q.logdets != nullptr) {
     double sum = 0;
     for (int j = lane; j < n; j += kWarp) {
-      const double pivot = real_part(A[j * step + j]);
-      sum += pivot > 0 && is_finite(pivot) ? log(pivot) : NAN;
+      const double excess = real_part(A[j * step + j]), pivot = excess + double(q.shift);
+      sum += !(pivot > 0 && is_finite(pivot)) ? NAN : q.shift == 0 ? log(pivot) : log1p(excess);
     }
     for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
     if (lane == 0) q.logdets[matrix] = q.accumulate ? q.logdets[matrix] + sum : sum;
@@ -101,17 +101,18 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
     for (int i = warp; i < n; i += n_warps)
       for (int j = lane; j < n; j += kWarp)
         L[index_t{i} * q.out_ld + j] = j < i    ? A[i * step + j]
-                                       : j == i ? number<N>(square_root(real_part(A[i * step + i])))
+                                       : j == i ? number<N>(square_root(real_part(A[i * step + i]) + q.shift))
                                                 : number<N>(0);
   }
   if (q.W == nullptr && q.inverse == nullptr) return;
 
-  // W = L^-1, a column per thread, transposed into the upper triangle.
-  for (int j = warp * kWarp + lane; j < n; j += n_warps * kWarp)
-    for (int i = j + 1; i < n; ++i) {
-      N sum = scaled(reciprocal[j], A[i * step + j]);
-      for (int l = j + 1; l < i; ++l) sum = add_product(sum, A[i * step + l], A[j * step + l]);
-      A[j * step + i] = scaled(-reciprocal[i], sum);
+  // W = L^-1, a row per thread, transposed into the upper triangle. It solves W L = I and not L W = I: then W* W is as
+  // accurate as two substitutions, where the other's error would grow by the root of the condition.
+  for (int i = warp * kWarp + lane; i < n; i += n_warps * kWarp)
+    for (int j = i - 1; j >= 0; --j) {
+      N sum = scaled(reciprocal[i], A[i * step + j]);
+      for (int l = j + 1; l < i; ++l) sum = add_product(sum, A[l * step + i], A[l * step + j]);
+      A[j * step + i] = scaled(-reciprocal[j], sum);
     }
   __syncthreads();
 
