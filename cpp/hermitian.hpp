@@ -9,9 +9,10 @@
 namespace redunet {
 
 // One of the tasks for `count` matrices A (n, n), interleaved row-major. out: like A, or one number each (kLogdet), or
-// in place on B (n, n_rhs) (kSolve). Throws NotPositiveDefinite naming the first matrix that fails.
+// in place on B (n, n_rhs) (kSolve). A matrix that is not positive definite in single precision is tried again in
+// double; one that isn't there either is a NotPositiveDefinite that names the first.
 template <class T>
-void batched(Task task, const Kernels<T>& kernels, Parallel& parallel, const T* A, index_t count, index_t n,
+void batched(Task task, const KernelSet& kernels, Parallel& parallel, const T* A, index_t count, index_t n,
              index_t planes, T* out, index_t n_rhs);
 
 // Whether `count` matrices of size n go side by side in lanes: when they fill them, or are small enough that it

@@ -40,7 +40,7 @@ class CpuEngine : public bindings::HostFeatures {
   template <class T>
   void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, T* out, index_t n_rhs) const {
     Parallel parallel(n_threads_, bindings::check_signals);
-    batched(task, kernels_of<T>(selected_kernels()), parallel, A, count, n, planes, out, n_rhs);
+    batched(task, selected_kernels(), parallel, A, count, n, planes, out, n_rhs);
   }
 
  private:

@@ -2,6 +2,14 @@
 
 Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the
 whole batch in one call. As LAPACK does, `cholesky`, `inv`, `solve` and `logdet` read the lower triangle only.
+
+Accuracy. With u the rounding unit of the dtype (6e-8 or 1e-16) and c the condition number of A, as a rule of thumb:
+A - L L* and A X - B are a small multiple of n u beside A and beside A X, whatever c is; A inv(A) - I, and the relative
+errors of an inverse and of a solution, are n u c; the error of a log det is n u times the root of n where A is well
+conditioned, and up to n u c. Single precision is computed in single precision, where NumPy's functions compute in
+double inside: at c = 1e6 a float32 inverse is good for one or two digits. A matrix whose factorisation fails in single
+precision is done again in double (but on CUDA), so that what NumPy factors is factored. The tests hold residuals of
+inverses within ten times that of two substitutions with the factor, for conditions up to 0.1 / (n u).
 """
 
 from __future__ import annotations

@@ -64,7 +64,6 @@ template <class S>
 void check_size(const KernelSet& set, index_t count, index_t n) {
   using R = typename Scalar<S>::Real;
   constexpr index_t planes = Scalar<S>::planes;
-  const Kernels<R>& kernels = kernels_of<R>(set);
   Parallel parallel(2);
   const double bound = 40.0 * double(n + 4) * double(std::numeric_limits<R>::epsilon());
   const auto A = positive_definite<S>(count, n);
@@ -74,10 +73,10 @@ void check_size(const KernelSet& set, index_t count, index_t n) {
   const index_t n_rhs = 3;
   const auto numbers = check::normal<R>(static_cast<std::size_t>(count * n * n_rhs * planes), 9);
   std::vector<R> x = numbers;
-  batched(Task::kCholesky, kernels, parallel, a, count, n, planes, reinterpret_cast<R*>(L.data()), 0);
-  batched(Task::kInverse, kernels, parallel, a, count, n, planes, reinterpret_cast<R*>(inverse.data()), 0);
-  batched(Task::kLogdet, kernels, parallel, a, count, n, planes, logdets.data(), 0);
-  batched(Task::kSolve, kernels, parallel, a, count, n, planes, x.data(), n_rhs);
+  batched(Task::kCholesky, set, parallel, a, count, n, planes, reinterpret_cast<R*>(L.data()), 0);
+  batched(Task::kInverse, set, parallel, a, count, n, planes, reinterpret_cast<R*>(inverse.data()), 0);
+  batched(Task::kLogdet, set, parallel, a, count, n, planes, logdets.data(), 0);
+  batched(Task::kSolve, set, parallel, a, count, n, planes, x.data(), n_rhs);
   const S* X = reinterpret_cast<const S*>(x.data());
   const S* B = reinterpret_cast<const S*>(numbers.data());
   for (index_t b = 0; b < count; ++b) {
@@ -137,7 +136,7 @@ TEST(the_first_bad_matrix_is_named) {
       Parallel parallel(3);
       std::string message;
       try {
-        batched(Task::kInverse, kernels_of<double>(*set), parallel, A.data(), 20, n, 1, out.data(), 0);
+        batched(Task::kInverse, *set, parallel, A.data(), 20, n, 1, out.data(), 0);
       } catch (const NotPositiveDefinite& error) {
         message = error.what();
       }

@@ -206,9 +206,12 @@ def _logdet_beside_one(M: Array, L: Array) -> Array:
 
 
 def _inverse(L: Array) -> Array:
-    """The inverses L^-* L^-1 of the matrices that L are the Cholesky factors of."""
-    W = np.linalg.inv(L)
-    inverse: Array = _adjoint(W) @ W
+    """The inverses L^-* L^-1 of the matrices that L are the Cholesky factors of.
+
+    V solves L* V = I: with the other inverse, L W = I, the error would grow by the root of the condition.
+    """
+    V = np.linalg.solve(_adjoint(L), np.broadcast_to(np.eye(L.shape[-1], dtype=L.dtype), L.shape))
+    inverse: Array = V @ _adjoint(V)
     return inverse
 
 
