@@ -36,7 +36,7 @@ void softmax(const Softmax<T>& q) {
       const vec<T> x = counts ? minus_lambda * further : vec<T>{};
       const vec<T> e = counts ? exponential<T>(x) : vec<T>{};
       store<T>(pi + j * stride, e);
-      sum += e;
+      sum += e + T(0) * further;  // a norm that is NaN makes all of them NaN
     }
     const vec<T> scale = T(1) / sum;
     for (index_t j = 0; j < k; ++j) store<T>(pi + j * stride, load(pi + j * stride) * scale);

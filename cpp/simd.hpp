@@ -170,10 +170,12 @@ inline vec<T> root_and_reciprocal(vec<T> v, vec<T>& root) {
 #endif
 }
 
-// The norm where it matters: squares below 1e-36 or above 1e36 count as that (NaN stays).
+// The norm, whose estimate knows neither zero nor infinity: squares beyond those of any residual of a network that can
+// be built (largest_square_root of problem.py) count as that. NaN stays.
 template <class T>
 inline vec<T> norm(vec<T> square) {
-  const vec<T> least = vec<T>{} + T(1e-36), most = vec<T>{} + T(1e36);
+  const vec<T> least = vec<T>{} + (sizeof(T) == 4 ? T(1e-36) : T(1e-306)),
+               most = vec<T>{} + (sizeof(T) == 4 ? T(1e36) : T(1e306));
   square = square < least ? least : square;
   square = square > most ? most : square;
   return square * reciprocal_root<T>(square);

@@ -86,6 +86,8 @@ def residual(A, X):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_inverses_are_as_accurate_as_substitutions(backend, family, kind):
     for n in SIZES:
+        if backend == "cuda" and n > 128:  # by blocks, which are multiplied by their inverses (docs/gpu.md)
+            continue
         for condition in (10.0, (n * unit(kind)) ** -0.5, 0.1 / (n * unit(kind))):
             A = matrix(family, n, condition, kind)
             # Substitutions may be lucky with a small matrix; a sixteenth of what they promise is allowed beside.

@@ -139,6 +139,10 @@ class ReduNet(ReadOnlyCopies):
         ------
         ValueError, TypeError
             If X does not fit the network, or holds NaN or infinity.
+
+        Notes
+        -----
+        NaN or infinity in an operator, of a file that was loaded unverified, makes every feature NaN.
         """
         return self._forward(X, backend, n_threads)[0]
 
@@ -160,6 +164,9 @@ class ReduNet(ReadOnlyCopies):
         _, module = select_for(array, backend)
         cores = checks.threads(n_threads)
         V = self.fourier.forward(array, self.dtype, module, name="X", normalize=True, n_threads=cores)
+        if not self.operators.finite and isinstance(array, np.ndarray):
+            # An engine leaves a class, and what may be NaN in the rest of its operator, as soon as it is out.
+            return np.full(array.shape, np.nan, self.dtype), np.full((len(array), self.n_classes), np.nan)
         if self.betas.any():
             from redunet.momentum import apply_with_momentum
 
@@ -401,7 +408,7 @@ def build(
         dft_norm=dft_norm,
         dtype=kind,
         backend=name,
-        _operators=result.operators,
+        _operators=result.operators and result.operators.known_finite(),
     )
     return net, Z
 

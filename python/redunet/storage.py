@@ -181,7 +181,7 @@ def _network(container: Container, verify: bool) -> ReduNet:
         dft_norm=header["dft_norm"],
         dtype=dtype,
         backend=header["backend"],
-        _operators=operators,
+        _operators=operators.known_finite() if verify else operators,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -119,6 +120,16 @@ class Operators(ReadOnlyCopies):
     @property
     def n_layers(self) -> int:
         return len(self.etas)
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether no number of them is NaN or infinite; looked at once."""
+        return all(bool(np.isfinite(layer).all()) for array in (self.dense, self.factors) for layer in array)
+
+    def known_finite(self) -> Operators:
+        """Themselves, not to be looked at: they come out of a factorisation, or were read and checked just now."""
+        vars(self)["finite"] = True
+        return self
 
     def columns(self, number: int) -> slice:
         """Columns of ``factors`` that belong to operator ``number``."""
