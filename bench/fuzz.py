@@ -5,12 +5,12 @@
 
 Case i of a run has the seed SEED + i; a failure prints its arguments and the command that repeats it.
 
-Tolerances. With u the unit of the precision and s = C + log2 N + 4, the roundings of one layer's sums, the reference is
-repeated on samples changed by s u: entry by entry, and channel by channel, which moves Gram matrices coherently. What
-that changes, and at least what inverses of this condition and steps of this length lose, is what rounding costs a layer of
-this problem. Allowed are the package's promises for one layer (1e-4 in single, 1e-10 in double precision) or, where
-that is more, `ROUNDING` times this cost per layer. Where it exceeds `MEANINGLESS` no digit is left to compare: such
-comparisons are counted and left out.
+Tolerances. With u the unit of the precision and s = C + log2 N + 4, the roundings of one layer's sums, the reference
+is repeated on samples changed by s u: entry by entry, and channel by channel, which moves Gram matrices coherently.
+What that changes, and at least what inverses of this condition and steps of this length lose, is what rounding costs
+a layer of this problem. Allowed are the package's promises for one layer (1e-4 in single, 1e-10 in double precision)
+or, where that is more, `ROUNDING` times this cost per layer. Where it exceeds `MEANINGLESS` no digit is left to
+compare: such comparisons are counted and left out.
 """
 
 from __future__ import annotations
@@ -161,8 +161,10 @@ def roundings(X: Any, dtype: Any) -> float:
 
 
 def least_rounding(X: Any, dtype: Any, options: dict[str, Any], etas: Any) -> float:
-    """u cond(I + alpha G) at most, for samples of unit norm: alpha_j tr G_j(p) <= C / epsilon_sq; or u eta alpha, where the
-    two terms of a long step nearly cancel."""
+    """u cond(I + alpha G) at most, for samples of unit norm: alpha_j tr G_j(p) <= C / epsilon_sq; or u eta alpha.
+
+    The second where the two terms of a long step nearly cancel.
+    """
     inner = np.prod(X.shape[2:]) if options.get("dft_norm") == "backward" else 1
     weight = float(np.sum(options.get("sample_weight", np.ones(len(X)))))
     ratio = X.shape[1] / options["epsilon_sq"]
@@ -426,8 +428,8 @@ def run_transform(net: Any, case: dict[str, Any]) -> None:
         with rn.use_backend("numpy"):
             return {"transform": wide.transform(X), "assign": wide.assign(X)}
 
-    # Responses alpha (v - Q Q* v) cancel, up to alpha u; lambda makes of that a relative error of the assignment.
-    floor = float((1 + net.lam * ops.alphas.max()) * np.finfo(net.dtype).eps)
+    # Responses alpha (v - Q Q* v) cancel, up to alpha u; lambda and long steps make more of it.
+    floor = float((1 + max(net.lam, net.etas.max()) * ops.alphas.max()) * np.finfo(net.dtype).eps)
     expected = reference(double(new))
     probes = [reference(x) for x in changed(new, roundings(new, net.dtype), 2)]
     for level in levels():
@@ -513,7 +515,7 @@ def check_linalg(name: str, found: Any, right: Any, case: dict[str, Any], unit: 
     elif name == "solve":
         error, allowed = sizes_of(A @ X - B), unit * (sizes_of(A) * sizes_of(X) + sizes_of(B))
     elif name == "inv":
-        require(bool((X == X.conj().swapaxes(-1, -2)).all()), f"{level}: inv is not Hermitian")
+        require(bool(np.array_equal(X.conj().swapaxes(-1, -2), X)), f"{level}: inv is not Hermitian")
         error = sizes_of(A @ X - np.eye(n))
         least = n * float(np.finfo(case["A"].dtype).eps) * max(1.0, case["condition"] / 2)  # NumPy: single in double
         allowed = np.maximum(10 * sizes_of(A @ double(right) - np.eye(n)), least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 SMALL = {"n_layers": 3, "n_train": 12, "n_test": 6}
 ALONE = [name for name, experiment in experiments.EXPERIMENTS.items() if not experiment.needs_mnist]
+ON_MNIST = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.needs_mnist]
 
 
 def check(made, folder):
@@ -41,6 +43,38 @@ def test_without_data(name, tmp_path):
     check(experiments.run(name, experiments.Options(**SMALL, seeds=2)), tmp_path)
 
 
+def write_mnist(folder, part, images, labels):
+    """Images and labels in the files of one part of MNIST."""
+    for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+        head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+        (folder / name).write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="module")
+def strokes(tmp_path_factory):
+    """Ten classes of random strokes in the files of MNIST: whoever runs the tests has them."""
+    random = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("strokes")
+    rows, columns = np.mgrid[:28, :28]
+    joints = random.uniform(6, 22, (10, 4, 2))
+    along = np.linspace(0, 1, 12)[:, None]
+    for part, per_class in (("train", 40), ("t10k", 20)):
+        labels = np.arange(10 * per_class) % 10
+        images = np.zeros((len(labels), 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            corners = joints[label] + random.normal(0, 0.7, (4, 2))
+            for start, end in pairwise(corners):
+                for row, column in start + along * (end - start):
+                    np.maximum(image, 255 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 2), out=image)
+        write_mnist(folder, part, images, labels)
+    return folder
+
+
+@pytest.mark.parametrize("name", ON_MNIST)
+def test_on_digits(name, strokes, tmp_path):
+    check(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
+
+
 @pytest.fixture
 def rings_and_bars(tmp_path):
     """Rings and bars in the files of MNIST: 0 and 1 as a child draws them, and an 8 to leave out."""
@@ -56,9 +90,7 @@ def rings_and_bars(tmp_path):
             ring = np.abs(np.hypot(rows, columns) - radius) < width
             bar = (np.abs(columns - lean * rows) < width) & (np.abs(rows) < radius + 3)
             image[{0: ring, 1: bar, 8: ring | bar}[int(label)]] = random.integers(200, 256)
-        for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
-            (folder / name).write_bytes(head + values.tobytes())
+        write_mnist(folder, part, images, labels)
     return folder
 
 
@@ -111,6 +143,15 @@ def test_command_line(capsys, tmp_path, monkeypatch):
     out = capsys.readouterr().out
     assert out.startswith("# gauss2d: 2 Gaussians on the circle")
     assert (tmp_path / "gauss2d" / "results.json").is_file()
+
+
+def test_other_seeds_are_other_samples(strokes):
+    data = common.mnist(common.Options(data=strokes))
+    first, y = common.training_digits(data, 5, (0, 1), 0)
+    other, z = common.training_digits(data, 5, (0, 1), 1)
+    np.testing.assert_array_equal(first, rn.datasets.first_per_class(data.X_train, data.y_train, 5, classes=[0, 1])[0])
+    np.testing.assert_array_equal(y, z)
+    assert not np.array_equal(first, other)
 
 
 def test_shifted_copies_are_all_shifts():

@@ -13,18 +13,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from test_experiments import SMALL, check
 
 import redunet as rn
-from redunet import datasets, experiments
-from redunet.experiments import common
+from redunet import datasets
 
 if not os.environ.get("REDUNET_SHARED"):
     pytest.skip("REDUNET_SHARED names no folder with MNIST and reference code", allow_module_level=True)
 
 SHARED = Path(os.environ["REDUNET_SHARED"])
 MNIST = SHARED / "data" / "mnist"
-ON_MNIST = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.needs_mnist]
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +59,3 @@ def test_mnist():
     assert X.shape == (20, 28, 28)
     assert np.array_equal(X[:10], data.X_train[data.y_train == 1][5:15])
     assert np.array_equal(y, np.repeat([1, 0], 10))
-
-
-@pytest.mark.parametrize("name", ON_MNIST)
-def test_experiments_on_mnist(name, tmp_path):
-    check(experiments.run(name, experiments.Options(**SMALL, data=MNIST, plain=name == "rot01")), tmp_path)
-
-
-def test_other_seeds_are_other_samples():
-    data = common.mnist(common.Options(data=MNIST))
-    first, y = common.training_digits(data, 5, (0, 1), 0)
-    other, z = common.training_digits(data, 5, (0, 1), 1)
-    np.testing.assert_array_equal(first, rn.datasets.first_per_class(data.X_train, data.y_train, 5, classes=[0, 1])[0])
-    np.testing.assert_array_equal(y, z)
-    assert not np.array_equal(first, other)
