@@ -49,6 +49,17 @@ class WithGil {
   WithGil& operator=(const WithGil&) = delete;
 };
 
+// Calls `work` with the GIL, whether this thread has it or not; where there is none to be had any more, never returns.
+template <class F>
+void with_gil(const F& work) {
+  try {
+    const pybind11::gil_scoped_acquire gil;
+    work();
+  } catch (...) {
+    sleep_for_good();
+  }
+}
+
 // callable(*arguments): Python's code gives up the GIL in between. Caught here, before the destructors of any caller.
 inline pybind11::object call(const pybind11::object& callable, const pybind11::tuple& arguments) {
   PyObject* result = nullptr;

@@ -37,10 +37,8 @@ void check_order(const std::string& name, const std::vector<index_t>& shape, con
 
 // Deletes what Python owns, from any thread.
 std::shared_ptr<void> kept(py::object object) {
-  return {new py::object(std::move(object)), [](void* p) {
-            const py::gil_scoped_acquire gil;
-            delete static_cast<py::object*>(p);
-          }};
+  return {new py::object(std::move(object)),
+          [](void* p) { bindings::with_gil([&] { delete static_cast<py::object*>(p); }); }};
 }
 
 Array from_dlpack(const py::object& object, const std::string& name) {
@@ -57,9 +55,8 @@ Array from_dlpack(const py::object& object, const std::string& name) {
   if (tensor.strides != nullptr) check_order(name, shape, tensor.strides, 1);
   if (PyCapsule_SetName(capsule.ptr(), dlpack::kUsed) != 0) throw py::error_already_set();
   std::shared_ptr<void> owner(managed, [](void* p) {
-    const py::gil_scoped_acquire gil;
     auto* taken = static_cast<dlpack::ManagedTensor*>(p);
-    if (taken->deleter != nullptr) taken->deleter(taken);
+    if (taken->deleter != nullptr) bindings::with_gil([&] { taken->deleter(taken); });
   });
   return {*type, shape, static_cast<char*>(tensor.data) + tensor.byte_offset, std::move(owner)};
 }

@@ -11,8 +11,8 @@ namespace redunet::cuda {
 namespace {
 
 std::string& folder() {
-  static std::string path;
-  return path;
+  static auto* path = new std::string;  // never destroyed: threads may outlive the statics
+  return *path;
 }
 
 void* open(const std::string& name, const char* package) {

@@ -89,8 +89,8 @@ class Guard {
 
  private:
   static std::recursive_mutex& mutex() {
-    static std::recursive_mutex all;
-    return all;
+    static auto* all = new std::recursive_mutex;  // never destroyed, like all here: threads may outlive the statics
+    return *all;
   }
   std::lock_guard<std::recursive_mutex> lock_;
 };
@@ -170,8 +170,8 @@ struct Machine {
 };
 
 Machine& machine() {
-  static Machine m;
-  return m;
+  static auto* m = new Machine;
+  return *m;
 }
 
 #if defined(__x86_64__)

@@ -23,13 +23,13 @@ using redunet::cuda::emulation::submit;
 // -------------------------------------------------------------------------------------------------------------
 
 std::set<cublasHandle_t>& handles() {
-  static std::set<cublasHandle_t> all;
-  return all;
+  static auto* all = new std::set<cublasHandle_t>;  // never destroyed: threads may outlive the statics
+  return *all;
 }
 
 std::map<cublasHandle_t, cudaStream_t>& streams() {
-  static std::map<cublasHandle_t, cudaStream_t> all;
-  return all;
+  static auto* all = new std::map<cublasHandle_t, cudaStream_t>;
+  return *all;
 }
 
 template <class T>
@@ -143,8 +143,8 @@ struct Plan {
 };
 
 std::map<cufftHandle, Plan>& plans() {
-  static std::map<cufftHandle, Plan> all;
-  return all;
+  static auto* all = new std::map<cufftHandle, Plan>;
+  return *all;
 }
 
 // Packed data only: the engine uses no other.
