@@ -45,9 +45,9 @@ void softmax(const Softmax<T>& q) {
   for (index_t j = 0; j < k; ++j) {
     const T* pi = q.pi + j * stride;
     integers<T> any{};
-    for (index_t lane = 0; lane < whole; lane += kLanes<T>) any |= load(pi + lane) > vec<T>{};
+    for (index_t lane = 0; lane < whole; lane += kLanes<T>) any |= load(pi + lane) != vec<T>{};  // NaN counts
     bool live = any_lane<T>(any);
-    for (index_t lane = whole; lane < q.lanes && lane < q.n_samples; ++lane) live |= pi[lane] > 0;
+    for (index_t lane = whole; lane < q.lanes && lane < q.n_samples; ++lane) live |= pi[lane] != 0;
     q.live[j] = static_cast<char>(q.live[j] | live);
   }
 }

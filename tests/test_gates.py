@@ -47,6 +47,13 @@ class TestScale:
             np.testing.assert_allclose(weighted.assign(X), net.assign(X), atol=1e-9)
 
 
+    @pytest.mark.parametrize(("dtype", "weight"), [(np.float32, 2.0**60), (np.float64, 2.0**510)])
+    def test_weights_that_make_residual_norms_vanish_are_refused(self, backend, dtype, weight):
+        X, y = three_classes()
+        with pytest.raises(ValueError, match=r"sample_weight makes alpha_j .* vanish in float\d\d; expected smaller"):
+            rn.build(X.astype(dtype), y, n_layers=1, epsilon_sq=1e-4, sample_weight=np.full(len(y), weight))
+
+
 def poisoned(net, where, value):
     """The network with one number of its operators replaced."""
     operators = net.operators

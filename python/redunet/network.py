@@ -357,7 +357,7 @@ def build(
     name, module = select_for(array, backend)
     _check_memory(problem, m, C, kind, n_layers, keep)
     etas = checks.step_sizes(eta, n_layers)
-    _check_range(problem, kind, lam, etas)
+    _check_range(problem, kind, lam, etas, problem.inner * C / float(epsilon_sq))
 
     V = fourier.forward(array, kind, module, name="X", normalize=True, n_threads=cores)
     search = isinstance(eta, str) and eta == "search"
@@ -441,8 +441,13 @@ def _check_memory(problem: Problem, m: int, C: int, kind: np.dtype[Any], n_layer
     checks.memory(operators + rows + 2 * m * C * F * item, f"{n_layers} layers and the features of {m} samples")
 
 
-def _check_range(problem: Problem, kind: np.dtype[Any], lam: float, etas: npt.NDArray[np.float64] | None) -> None:
-    """Residual norms are at most alpha_j and a step at most eta alpha_j long: neither may overflow the precision."""
+def _check_range(
+    problem: Problem, kind: np.dtype[Any], lam: float, etas: npt.NDArray[np.float64] | None, largest_gram: float
+) -> None:
+    """Residual norms and steps may neither overflow nor vanish when squared; alpha_j G_j is at most ``largest_gram``.
+
+    ||C^j v|| lies between alpha_j / (1 + alpha_j G_j) and alpha_j, a step is at most eta alpha_j long.
+    """
     alpha = float(problem.alphas.max())
     largest = largest_square_root(kind)
     if lam * alpha > largest:
@@ -450,3 +455,8 @@ def _check_range(problem: Problem, kind: np.dtype[Any], lam: float, etas: npt.ND
     longest = 0.0 if etas is None else float(etas.max())
     if longest * alpha > largest:
         raise ValueError(f"eta reaches {longest!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")
+    if (1 + largest_gram) / largest > float(problem.alphas.min()):
+        raise ValueError(
+            f"sample_weight makes alpha_j = C / (m_j epsilon_sq) as small as {problem.alphas.min():.3g}: residual norms "
+            f"vanish in {kind}; expected smaller weights"
+        )

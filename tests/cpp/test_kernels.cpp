@@ -206,7 +206,16 @@ void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
     }
   }
   CHECK(live == expected_live);
-  Panels<T> norms = squares;
+  const Panels<T> norms_squared = squares;
+  squares[check::size(n_samples - 1)] = std::numeric_limits<T>::quiet_NaN();
+  kernels.softmax({squares.data(), pi.data(), kLanesTested, k, kLanesTested, n_samples, static_cast<T>(lambda),
+                   static_cast<T>(beyond), live.data()});
+  for (index_t j = 0; j < k; ++j) {
+    CHECK(std::isnan(pi[check::size(j * kLanesTested + n_samples - 1)]));
+    CHECK(live[check::size(j)]);
+  }
+  Panels<T> norms = norms_squared;
+  squares = norms_squared;
   norms[0] = 0;
   kernels.reciprocal_norms(norms.data(), kLanesTested, T(1e-8));
   for (std::size_t i = 0; i < check::size(kLanesTested); ++i) {
