@@ -32,11 +32,11 @@ void softmax(const Softmax<T>& q) {
     vec<T> sum{};
     for (index_t j = 0; j < k; ++j) {
       const vec<T> further = load(pi + j * stride) - least;
-      const integers<T> counts = further <= beyond;
-      const vec<T> x = counts ? minus_lambda * further : vec<T>{};
-      const vec<T> e = counts ? exponential<T>(x) : vec<T>{};
+      const integers<T> too_far = further > beyond;  // not so where the norm is NaN: it makes all of them NaN
+      const vec<T> x = too_far ? vec<T>{} : minus_lambda * further;
+      const vec<T> e = too_far ? vec<T>{} : exponential<T>(x);
       store<T>(pi + j * stride, e);
-      sum += e + T(0) * further;  // a norm that is NaN makes all of them NaN
+      sum += e;
     }
     const vec<T> scale = T(1) / sum;
     for (index_t j = 0; j < k; ++j) store<T>(pi + j * stride, load(pi + j * stride) * scale);
