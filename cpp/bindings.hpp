@@ -131,27 +131,30 @@ T* mutable_data(py::array& array) {
 inline py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
 
 template <class Engine>
-py::object build_network(const py::object& into, const py::object& from, const py::object& etas, index_t n_layers,
-                         double lam, bool given, bool keep, const py::object& on_layer, int n_threads) {
+py::object build_network(const py::object& into, const py::object& from, const py::object& asked, int n_threads) {
   const Problem problem = problem_of(from);
   const Numbers V = Engine::writable(into);
+  const auto n_layers = asked.attr("n_layers").cast<index_t>();
+  const auto lam = asked.attr("lam").cast<double>();
+  const bool keep = asked.attr("keep").cast<bool>();
+  const py::object etas = asked.attr("etas"), on_layer = asked.attr("on_layer");
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::object {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout(sizes, problem.ranks);
     const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
     py::array dense(V.dtype, dense_shape(layout, kept)), factors(V.dtype, factors_shape(layout, kept));
     Doubles rates({n_layers + 1, k1}), taken(n_layers);
-    BuildRequest<T> request{n_layers,
-                            data_of<double>(etas, "etas"),
-                            lam,
-                            given,
-                            keep,
-                            mutable_data<T>(dense),
-                            mutable_data<T>(factors),
-                            rates.mutable_data(),
-                            taken.mutable_data(),
-                            {},
-                            shortcuts};
+    BuildRequest<T> request{.n_layers = n_layers,
+                            .etas = data_of<double>(etas, "etas"),
+                            .lam = lam,
+                            .given = asked.attr("given").cast<bool>(),
+                            .keep = keep,
+                            .dense = mutable_data<T>(dense),
+                            .factors = mutable_data<T>(factors),
+                            .rates = rates.mutable_data(),
+                            .taken = taken.mutable_data(),
+                            .on_layer = {},
+                            .shortcuts = shortcuts};
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
         const WithGil gil;
@@ -190,17 +193,22 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
     if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
       throw py::value_error("the operators do not fit V");
     const Doubles alphas = doubles("alphas"), gammas = doubles("gammas"), freq_weights = doubles("freq_weights");
-    const auto lam = operators.attr("lam").cast<double>();
     Doubles assignments({sizes.m, gammas.shape(0)});
     std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
+    const ApplyRequest<T> request{.n_layers = n_layers,
+                                  .dense = static_cast<const T*>(dense.data()),
+                                  .factors = static_cast<const T*>(factors.data()),
+                                  .alphas = alphas.data(),
+                                  .gammas = gammas.data(),
+                                  .etas = etas.data(),
+                                  .lam = operators.attr("lam").cast<double>(),
+                                  .freq_weights = freq_weights.data(),
+                                  .assignments = assignments.mutable_data(),
+                                  .shortcuts = shortcuts};
     T* features = static_cast<T*>(V.data);
-    double* pi = assignments.mutable_data();
-    const Shortcuts with = shortcuts;
     {
       const WithoutGil without;
-      Engine(n_threads).template apply<T>(layout, n_layers, static_cast<const T*>(dense.data()),
-                                          static_cast<const T*>(factors.data()), alphas.data(), gammas.data(),
-                                          etas.data(), lam, freq_weights.data(), features, pi, with);
+      Engine(n_threads).template apply<T>(layout, features, request);
     }
     return assignments;
   });
@@ -285,8 +293,7 @@ void define_backend(py::module_& m) {
       py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
     }
   });
-  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("etas"),
-        py::arg("n_layers"), py::arg("lam"), py::arg("given"), py::arg("keep"), py::arg("on_layer"),
+  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::kw_only(),
         py::arg("n_threads"));
   m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
   m.def(

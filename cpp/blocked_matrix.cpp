@@ -138,8 +138,17 @@ template <class T>
 void BlockedMatrix<T>::update(index_t block) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
-  kernels_.substitute({small_.get(), 1, planes_ * B, B, true, B, planes_, R_.get() + (block + 1) * size, 1, size,
-                       n_blocks_ - block - 1});
+  kernels_.substitute({.L = small_.get(),
+                       .row_stride = 1,
+                       .col_stride = planes_ * B,
+                       .imag_offset = B,
+                       .conj = true,
+                       .n = B,
+                       .planes = planes_,
+                       .x = R_.get() + (block + 1) * size,
+                       .row_step = 1,
+                       .x_stride = size,
+                       .n_panels = n_blocks_ - block - 1});
   Product<T> q = minus_product();
   q.x = R_.get() + (block + 1) * size, q.x_stride = size, q.n_in = B;
   index_t since_checkpoint = 0;
@@ -220,8 +229,17 @@ void BlockedMatrix<T>::invert_factor(T* V) {
       q.x = V + t * column + (block + 1) * size, q.out = V + t * column + block * size;
       kernels_.product(q);
     }
-    kernels_.substitute({at(block * B, block * B) + last, -1, -planes_ * B, B, true, B, planes_,
-                         own + (B - 1) * planes_ * B, -1, column, n_blocks_ - block});
+    kernels_.substitute({.L = at(block * B, block * B) + last,
+                         .row_stride = -1,
+                         .col_stride = -planes_ * B,
+                         .imag_offset = B,
+                         .conj = true,
+                         .n = B,
+                         .planes = planes_,
+                         .x = own + (B - 1) * planes_ * B,
+                         .row_step = -1,
+                         .x_stride = column,
+                         .n_panels = n_blocks_ - block});
   }
 }
 
@@ -272,7 +290,17 @@ void BlockedMatrix<T>::solve(T* b, index_t n_rhs) {
         f(b[(e / planes_ * n_rhs + r) * planes_ + e % planes_], x_[r / B * panel + e * B + r % B]);
   };
   each([](T from, T& to) { to = from; });
-  substitute_in_parts<T>(kernels_, {dense_.get(), row, planes_, 1, false, n_, planes_, x_.get(), 1, panel, n_panels});
+  substitute_in_parts<T>(kernels_, {.L = dense_.get(),
+                                    .row_stride = row,
+                                    .col_stride = planes_,
+                                    .imag_offset = 1,
+                                    .conj = false,
+                                    .n = n_,
+                                    .planes = planes_,
+                                    .x = x_.get(),
+                                    .row_step = 1,
+                                    .x_stride = panel,
+                                    .n_panels = n_panels});
   substitute_in_parts<T>(kernels_, {dense_.get() + (n_ * n_ - 1) * planes_, -planes_, -row, 1, true, n_, planes_,
                                     x_.get() + (n_ - 1) * planes_ * B, -1, panel, n_panels});
   each([](T& to, T from) { to = from; });

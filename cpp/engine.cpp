@@ -70,7 +70,11 @@ index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, 
   if (search) last_tile = Buffer<T>(features.tile_stride());
   std::vector<T> membership;
   if (request.given) membership = membership_in_lanes(problem, features);
-  Step<T> step{0, request.lam, problem.gammas.data(), request.given ? membership.data() : nullptr, request.shortcuts};
+  Step<T> step{.eta = 0,
+               .lam = request.lam,
+               .gammas = problem.gammas.data(),
+               .membership = request.given ? membership.data() : nullptr,
+               .shortcuts = request.shortcuts};
 
   const index_t k1 = problem.n_classes() + 1;
   // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
@@ -129,23 +133,24 @@ index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, 
 }
 
 template <class T>
-void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, index_t n_layers, const T* dense,
-           const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
-           const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts) {
+void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, T* V,
+           const ApplyRequest<T>& request) {
+  const index_t n_layers = request.n_layers;
   const Kernels<T>& kernels = kernels_of<T>(set);
   Features<T> features(layout.sizes, {});
   features.read(V, parallel);
   const auto through = [&](auto& sweep, index_t layer) {
-    const LayerOperators<T> ops{const_cast<T*>(dense) + layer * layout.dense_size(),
-                                const_cast<T*>(factors) + layer * layout.factors_size()};
-    sweep.move(features, ops, {etas[layer], lam, gammas, nullptr, shortcuts},
-               layer + 1 == n_layers ? assignments : nullptr);
+    const LayerOperators<T> ops{.dense = const_cast<T*>(request.dense) + layer * layout.dense_size(),
+                                .factors = const_cast<T*>(request.factors) + layer * layout.factors_size()};
+    const Step<T> step{
+        .eta = request.etas[layer], .lam = request.lam, .gammas = request.gammas, .shortcuts = request.shortcuts};
+    sweep.move(features, ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
   };
-  if (shortcuts.one_sweep && OneSweep<T>::fits(layout)) {
-    OneSweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features, nullptr);
+  if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout)) {
+    OneSweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
     for (index_t layer = 0; layer < n_layers; ++layer) through(sweep, layer);
   } else {
-    Sweep<T> sweep(kernels, parallel, layout, alphas, freq_weights, features, nullptr);
+    Sweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
     for (index_t layer = 0; layer < n_layers; ++layer) {
       through(sweep, layer);
       if (layer == 0 && n_layers > 2 && layout.ranks.size() > 3 && features.n_tiles() > 1) sweep.regroup(features);
@@ -180,15 +185,14 @@ void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& prob
     factor[static_cast<std::size_t>(position)] = static_cast<T>(weight * problem.inner / problem.n_points);
   }
   Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
-  sweep.gradient(features, ops, {0, 0, problem.gammas.data(), membership.data()}, factor);
+  const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};
+  sweep.gradient(features, ops, step, factor);
   features.write(gradient, parallel);
 }
 
 #define REDUNET_INSTANTIATE(T)                                                                                      \
   template index_t build<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, T*, const BuildRequest<T>&); \
-  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, index_t, const T*, const T*,           \
-                         const double*, const double*, const double*, double, const double*, T*, double*,           \
-                         const Shortcuts&);                                                                         \
+  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, T*, const ApplyRequest<T>&);           \
   template void layer_operators<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*,             \
                                    const std::optional<LayerOperators<T>>&, double*);                               \
   template void rate_gradient<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*, T*);

@@ -133,11 +133,10 @@ template <class T>
 index_t build(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
               const BuildRequest<T>& request);
 
-// Maps V through layers. assignments: (m, k) of the last layer.
+// Maps V through layers.
 template <class T>
-void apply(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, index_t n_layers, const T* dense,
-           const T* factors, const double* alphas, const double* gammas, const double* etas, double lam,
-           const double* freq_weights, T* V, double* assignments, const Shortcuts& shortcuts = {});
+void apply(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, T* V,
+           const ApplyRequest<T>& request);
 
 // Operators of one layer (null: none) and the row of rates at V.
 template <class T>

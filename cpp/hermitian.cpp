@@ -85,7 +85,7 @@ void batched(Task task, const KernelSet& set, Parallel& parallel, const T* A, in
     const index_t together = static_cast<index_t>(std::clamp(kTaskWork / cost * double(groups), 1.0, double(groups)));
     std::vector<Buffer<T>> work(threads);
     const auto run_group = [&](index_t group, T* memory) {
-      const Lanes<T> lanes{memory, n, planes, memory + matrix * B};
+      const Lanes<T> lanes{.M = memory, .n = n, .planes = planes, .pivots = memory + matrix * B};
       T* x = lanes.pivots + n * B;
       const index_t used = std::min(B, count - group * B);
       kernels.read_lanes(A + group * B * matrix, used, lanes);

@@ -19,12 +19,9 @@ class CpuEngine : public bindings::HostFeatures {
     return redunet::build(selected_kernels(), parallel, problem, sizes, V, request);
   }
   template <class T>
-  void apply(const OperatorLayout& layout, index_t n_layers, const T* dense, const T* factors, const double* alphas,
-             const double* gammas, const double* etas, double lam, const double* freq_weights, T* V,
-             double* assignments, const Shortcuts& shortcuts) const {
+  void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request) const {
     Parallel parallel = layers();
-    redunet::apply(selected_kernels(), parallel, layout, n_layers, dense, factors, alphas, gammas, etas, lam,
-                   freq_weights, V, assignments, shortcuts);
+    redunet::apply(selected_kernels(), parallel, layout, V, request);
   }
   template <class T>
   void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,

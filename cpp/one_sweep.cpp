@@ -161,8 +161,15 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
     for (index_t j = 0; j < k_; ++j)
       if (squares[j * stride] < squares[nearest * stride]) nearest = j;
   }
-  kernels_.softmax(
-      {squares, own.pi.get(), stride, k_, lanes, m - first_lane, static_cast<T>(step.lam), beyond, own.live.data()});
+  kernels_.softmax({.squares = squares,
+                    .pi = own.pi.get(),
+                    .stride = stride,
+                    .k = k_,
+                    .lanes = lanes,
+                    .n_samples = m - first_lane,
+                    .lambda = static_cast<T>(step.lam),
+                    .beyond = beyond,
+                    .live = own.live.data()});
 }
 
 // Projection to the sphere, and the Gram matrices of the chunk.
@@ -226,9 +233,21 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
       own.classes.clear();
       for (index_t j = 0; j < k_; ++j)
         if (own.live[static_cast<std::size_t>(j)]) own.classes.push_back(j);
-      kernels_.tile_move({C, P, F, features.panel(chunk.tile, 0), features.tile_stride(), chunk.n_tiles, merged_.get(),
-                          F * C * C * P, own.classes.data(), static_cast<index_t>(own.classes.size()), own.pi.get(),
-                          stride, freq_weights_.data(), static_cast<T>(kSmallestNorm), own.scale.get()});
+      kernels_.tile_move({.C = C,
+                          .planes = P,
+                          .F = F,
+                          .v = features.panel(chunk.tile, 0),
+                          .tile_stride = features.tile_stride(),
+                          .n_tiles = chunk.n_tiles,
+                          .operators = merged_.get(),
+                          .class_stride = F * C * C * P,
+                          .classes = own.classes.data(),
+                          .n_classes = static_cast<index_t>(own.classes.size()),
+                          .pi = own.pi.get(),
+                          .stride = stride,
+                          .freq_weights = freq_weights_.data(),
+                          .smallest_norm = static_cast<T>(kSmallestNorm),
+                          .scale = own.scale.get()});
       finish(features, task, chunk, own);
     }
   });

@@ -290,7 +290,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   // The diagonal of a G; with that of the inverse, what an error of G does to the log dets.
   T* const diagonal = scratch.diagonal.get();
   for (index_t i = 0; i < C; ++i) std::copy_n(M + (i * C + i) * P * B<T>, B<T>, diagonal + i * B<T>);
-  const Lanes<T> lanes{M, C, P, scratch.pivots.get(), 1};
+  const Lanes<T> lanes{.M = M, .n = C, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
   kernels_.cholesky_lanes(lanes);
   if (out) kernels_.invert_lanes(lanes);
   T sensitivity[B<T>] = {};
@@ -392,7 +392,17 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   };
   const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // transposed Q = L^-1 rows
     T* x = scratch.rows.get() + f * rows;
-    substitute_in_parts<T>(kernels_, {L, row_stride, col_stride, imag, false, r, P, x, 1, panel, n_panels});
+    substitute_in_parts<T>(kernels_, {.L = L,
+                                      .row_stride = row_stride,
+                                      .col_stride = col_stride,
+                                      .imag_offset = imag,
+                                      .conj = false,
+                                      .n = r,
+                                      .planes = P,
+                                      .x = x,
+                                      .row_step = 1,
+                                      .x_stride = panel,
+                                      .n_panels = n_panels});
     T* Q = layout_.factor(*out, number, first + f);
     const index_t stride = layout_.n_columns * P;
     for (index_t c = 0; c < C; c += B<T>)
@@ -403,7 +413,7 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     T trace[B<T>] = {};
     for (index_t i = 0; i < r; ++i)
       for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
-    const Lanes<T> lanes{scratch.lanes.get(), r, P, scratch.pivots.get(), 1};
+    const Lanes<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
     kernels_.cholesky_lanes(lanes);
     for (index_t f = 0; f < n_freqs; ++f) {
       set_logdet(number, first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);

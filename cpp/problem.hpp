@@ -125,6 +125,19 @@ struct BuildRequest {
   Shortcuts shortcuts = {};
 };
 
+// What `apply` is asked for: the operators of layers, as BuildRequest left them.
+template <class T>
+struct ApplyRequest {
+  index_t n_layers;
+  const T *dense, *factors;
+  const double *alphas, *gammas;  // (k + 1), (k)
+  const double* etas;             // (n_layers)
+  double lam;
+  const double* freq_weights;  // (F)
+  double* assignments;         // (m, k), of the last layer
+  Shortcuts shortcuts = {};
+};
+
 // The batches of redunet.linalg.
 enum class Task { kCholesky, kInverse, kSolve, kLogdet };
 

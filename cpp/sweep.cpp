@@ -255,8 +255,15 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
   respond(features, ops, slab, runs, step.shortcuts.early_stop, own);
 
   std::fill(own.any_live.begin(), own.any_live.end(), char{0});
-  kernels_.softmax({squares, own.pi.get(), stride, k_, lanes, m - slab.tile * B<T>, static_cast<T>(step.lam), beyond,
-                    own.any_live.data()});
+  kernels_.softmax({.squares = squares,
+                    .pi = own.pi.get(),
+                    .stride = stride,
+                    .k = k_,
+                    .lanes = lanes,
+                    .n_samples = m - slab.tile * B<T>,
+                    .lambda = static_cast<T>(step.lam),
+                    .beyond = beyond,
+                    .live = own.any_live.data()});
   for (index_t i = 0; i < lanes && slab.tile * B<T> + i < m; ++i) {
     index_t& best = nearest_[static_cast<std::size_t>(slab.tile * B<T> + i)] = 0;
     for (index_t j = 1; j < k_; ++j)

@@ -168,7 +168,8 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
     if (few)
       sweep.move_few(features, kept.dense(), progress.get(), etas.get(), request.lam, membership.get(), nullptr);
     else
-      sweep.move(features, kept.of(layer), {etas.get() + layer, request.lam, membership.get()}, nullptr);
+      sweep.move(features, kept.of(layer), {.eta = etas.get() + layer, .lam = request.lam, .given = membership.get()},
+                 nullptr);
   };
   // Operators and rates at the features as they are, the input of `layer`.
   const auto look = [&](index_t layer) {
@@ -250,21 +251,20 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
 }
 
 template <class N>
-void apply_network(const OperatorLayout& layout, index_t n_layers, const N* dense, const N* factors,
-                   const double* alphas, const double* gammas, const double* etas, double lam,
-                   const double* freq_weights, N* V, double* assignments, const Poll& poll,
-                   const Shortcuts& shortcuts) {
+void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N>>& request, const Poll& poll) {
+  const index_t n_layers = request.n_layers;
+  const N *dense = reinterpret_cast<const N*>(request.dense), *factors = reinterpret_cast<const N*>(request.factors);
   if (n_layers == 0 || layout.sizes.m == 0) return;
   const index_t m = layout.sizes.m, k = static_cast<index_t>(layout.ranks.size()) - 1;
   std::vector<int> order(position(m));
   std::iota(order.begin(), order.end(), 0);
   Spectrum<N> features(layout.sizes, order);
   features.read(V);
-  Sweep<N> sweep(layout, alphas, gammas, freq_weights);
+  Sweep<N> sweep(layout, request.alphas, request.gammas, request.freq_weights);
   const KeptOperators<N> kept(layout, n_layers, true);
-  const bool few = shortcuts.one_sweep && Sweep<N>::few_channels_fit(layout);
+  const bool few = request.shortcuts.one_sweep && Sweep<N>::few_channels_fit(layout);
   const DeviceArray<Progress> progress(1);
-  const DeviceArray<double> steps(std::vector<double>(etas, etas + n_layers));
+  const DeviceArray<double> steps(std::vector<double>(request.etas, request.etas + n_layers));
   const DeviceArray<Real<N>> pi(k * m);
   if (kept.all()) kept.upload(0, n_layers, dense, factors);
   for (index_t layer = 0; layer < n_layers; ++layer) {
@@ -272,9 +272,9 @@ void apply_network(const OperatorLayout& layout, index_t n_layers, const N* dens
     Real<N>* out = layer + 1 == n_layers ? pi.get() : nullptr;
     if (few) {
       set_progress(progress, layer, kept.slot(layer), nullptr, 0);
-      sweep.move_few(features, kept.dense(), progress.get(), steps.get(), lam, nullptr, out);
+      sweep.move_few(features, kept.dense(), progress.get(), steps.get(), request.lam, nullptr, out);
     } else {
-      sweep.move(features, kept.of(layer), {steps.get() + layer, lam, nullptr}, out);
+      sweep.move(features, kept.of(layer), {.eta = steps.get() + layer, .lam = request.lam, .given = nullptr}, out);
     }
     if ((layer + 1) % kLayersBetweenPolls == 0) {
       Device::get().synchronise();
@@ -285,7 +285,7 @@ void apply_network(const OperatorLayout& layout, index_t n_layers, const N* dens
   pi.download(found.data());
   features.write(V);
   for (index_t i = 0; i < m; ++i)
-    for (index_t j = 0; j < k; ++j) assignments[i * k + j] = double(found[position(j * m + i)]);
+    for (index_t j = 0; j < k; ++j) request.assignments[i * k + j] = double(found[position(j * m + i)]);
 }
 
 template <class N>
@@ -406,13 +406,8 @@ index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildReque
 }
 
 template <class T>
-void apply(const OperatorLayout& layout, index_t n_layers, const T* dense, const T* factors, const double* alphas,
-           const double* gammas, const double* etas, double lam, const double* freq_weights, T* V, double* assignments,
-           const Poll& poll, const Shortcuts& shortcuts) {
-  with_numbers<T>(layout.sizes.planes, [&]<class N>(N) {
-    apply_network<N>(layout, n_layers, as<N>(dense), as<N>(factors), alphas, gammas, etas, lam, freq_weights, as<N>(V),
-                     assignments, poll, shortcuts);
-  });
+void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request, const Poll& poll) {
+  with_numbers<T>(layout.sizes.planes, [&]<class N>(N) { apply_network<N>(layout, as<N>(V), request, poll); });
 }
 
 template <class T>
@@ -440,8 +435,7 @@ void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, 
 
 #define REDUNET_INSTANTIATE(T)                                                                                      \
   template index_t build<T>(const Problem&, const Sizes&, T*, const BuildRequest<T>&, const Poll&);                 \
-  template void apply<T>(const OperatorLayout&, index_t, const T*, const T*, const double*, const double*,          \
-                         const double*, double, const double*, T*, double*, const Poll&, const Shortcuts&);         \
+  template void apply<T>(const OperatorLayout&, T*, const ApplyRequest<T>&, const Poll&);                           \
   template void layer_operators<T>(const Problem&, const Sizes&, const T*, const std::optional<LayerOperators<T>>&, \
                                    double*);                                                                        \
   template void rate_gradient<T>(const Problem&, const Sizes&, const T*, T*);                                       \

@@ -18,9 +18,7 @@ template <class T>
 index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll);
 
 template <class T>
-void apply(const OperatorLayout& layout, index_t n_layers, const T* dense, const T* factors, const double* alphas,
-           const double* gammas, const double* etas, double lam, const double* freq_weights, T* V, double* assignments,
-           const Poll& poll, const Shortcuts& shortcuts);
+void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request, const Poll& poll);
 
 template <class T>
 void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,

@@ -50,11 +50,8 @@ class CudaEngine {
     return cuda::build(problem, sizes, V, request, bindings::check_signals);
   }
   template <class T>
-  void apply(const OperatorLayout& layout, index_t n_layers, const T* dense, const T* factors, const double* alphas,
-             const double* gammas, const double* etas, double lam, const double* freq_weights, T* V,
-             double* assignments, const Shortcuts& shortcuts) const {
-    cuda::apply(layout, n_layers, dense, factors, alphas, gammas, etas, lam, freq_weights, V, assignments,
-                bindings::check_signals, shortcuts);
+  void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request) const {
+    cuda::apply(layout, V, request, bindings::check_signals);
   }
   template <class T>
   void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,

@@ -46,7 +46,6 @@ class TestScale:
             np.testing.assert_allclose(features, Z, atol=1e-9)
             np.testing.assert_allclose(weighted.assign(X), net.assign(X), atol=1e-9)
 
-
     @pytest.mark.parametrize(("dtype", "weight"), [(np.float32, 2.0**60), (np.float64, 2.0**510)])
     def test_weights_that_make_residual_norms_vanish_are_refused(self, backend, dtype, weight):
         X, y = three_classes()

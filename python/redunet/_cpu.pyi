@@ -5,20 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildResult, OnLayer, Operators, Problem
+from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem
 
-def build(
-    V: npt.NDArray[Any],
-    problem: Problem,
-    *,
-    etas: npt.NDArray[np.float64] | None,
-    n_layers: int,
-    lam: float,
-    given: bool,
-    keep: bool,
-    on_layer: OnLayer | None,
-    n_threads: int,
-) -> BuildResult: ...
+def build(V: npt.NDArray[Any], problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult: ...
 def apply(V: npt.NDArray[Any], operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]: ...
 def layer_operators(
     V: npt.NDArray[Any], problem: Problem, *, n_threads: int

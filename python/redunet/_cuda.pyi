@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildResult, OnLayer, Operators, Problem
+from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem
 
 class Array:
     def __init__(self, host: npt.NDArray[Any]) -> None: ...
@@ -29,18 +29,7 @@ _Features: TypeAlias = npt.NDArray[Any] | Array
 def view(object: Any, name: str) -> Array: ...
 def forward(X: _Features, *, normalize: bool) -> tuple[Array, int]: ...
 def inverse(V: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array: ...
-def build(
-    V: _Features,
-    problem: Problem,
-    *,
-    etas: npt.NDArray[np.float64] | None,
-    n_layers: int,
-    lam: float,
-    given: bool,
-    keep: bool,
-    on_layer: OnLayer | None,
-    n_threads: int,
-) -> BuildResult: ...
+def build(V: _Features, problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult: ...
 def apply(V: _Features, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]: ...
 def layer_operators(
     V: _Features, problem: Problem, *, n_threads: int

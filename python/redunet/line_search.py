@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import NATURAL_STEP, Array, Backend, Problem
+from redunet._backends.contract import NATURAL_STEP, Array, Backend, BuildRequest, Problem
 from redunet.progress import RateProgress
 from redunet.rates import RateReduction
 
@@ -49,10 +49,8 @@ def search_steps(
 
     def trial(eta: float) -> tuple[float, Array, npt.NDArray[np.float64]]:
         moved = features.copy()
-        result = module.build(
-            moved, problem, etas=np.array([eta]), n_layers=1, lam=lam, given=given, keep=False, on_layer=None,
-            n_threads=n_threads,
-        )  # fmt: skip
+        request = BuildRequest(n_layers=1, etas=np.array([eta]), lam=lam, given=given, keep=False)
+        result = module.build(moved, problem, request, n_threads=n_threads)
         return reduction(result.rates[1], problem).delta, moved, result.rates
 
     with RateProgress(n_layers, progress) as bar:

@@ -10,6 +10,7 @@ New samples take the same path, with the same beta_l.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from redunet._backends.contract import (
     SMALLEST_NORM,
     Array,
     Backend,
+    BuildRequest,
     BuildResult,
     DeviceBackend,
-    OnLayer,
     Operators,
     Problem,
 )
@@ -36,21 +37,17 @@ def build_with_momentum(
     V: Array,
     problem: Problem,
     module: Backend,
+    request: BuildRequest,
     *,
-    etas: Floats | None,
     search: bool,
-    n_layers: int,
-    lam: float,
-    given: bool,
-    keep: bool,
-    on_layer: OnLayer | None,
     n_threads: int,
 ) -> tuple[Array, BuildResult, Floats]:
     """Features after the last layer, what `Backend.build` returns, and beta of every layer, (n_layers,).
 
-    ``etas`` is None for natural steps, or for a line search on each with ``search``. Rates are those at the points
-    where layers are built, and after the last.
+    With ``search`` and without ``request.etas``, every step is looked for. Rates are those at the points where layers
+    are built, and after the last.
     """
+    etas, n_layers, on_layer = request.etas, request.n_layers, request.on_layer
     now = before = np.array(V)  # also from a device
     natural = NATURAL_STEP / float(problem.alphas[0])
     last, t, reached, after = natural, 1.0, -np.inf, np.empty(0)
@@ -58,9 +55,8 @@ def build_with_momentum(
 
     def layer_at(point: Array, eta: Floats | None) -> tuple[float, Array, BuildResult]:
         moved = point.copy()
-        result = module.build(
-            moved, problem, etas=eta, n_layers=1, lam=lam, given=given, keep=keep, on_layer=None, n_threads=n_threads
-        )
+        one = replace(request, n_layers=1, etas=eta, on_layer=None)
+        result = module.build(moved, problem, one, n_threads=n_threads)
         return reduction(result.rates[1], problem).delta, moved, result
 
     def step(point: Array, index: int) -> tuple[float, Array, BuildResult]:
@@ -100,10 +96,10 @@ def build_with_momentum(
             on_layer(n_layers, after)
     taken = np.array(steps)
     operators = None
-    if keep:
+    if request.keep:
         dense, factors = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         operators = Operators(
-            dense, factors, problem.ranks, problem.alphas, problem.gammas, taken, lam, problem.freq_weights
+            dense, factors, problem.ranks, problem.alphas, problem.gammas, taken, request.lam, problem.freq_weights
         )
     return _given_back(now, module), BuildResult(operators, taken, np.array([*rows, after])), np.array(betas)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from redunet import checks
 from redunet._backends import select_for
-from redunet._backends.contract import Operators, Problem, ReadOnlyCopies
+from redunet._backends.contract import BuildRequest, Operators, Problem, ReadOnlyCopies
 from redunet.fourier import Fourier
 from redunet.layers import Layers, Rates
 from redunet.problem import largest_square_root, make_problem
@@ -378,21 +378,20 @@ def build(
             rates = RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)
             return any([bool(watch(index, rates)) for watch in watchers])
 
-        settings: dict[str, Any] = {
-            "etas": etas,
-            "n_layers": n_layers,
-            "lam": lam,
-            "given": assignment == "given",
-            "keep": keep == "operators",
-            "on_layer": report if watched else None,
-            "n_threads": cores,
-        }
+        request = BuildRequest(
+            n_layers=n_layers,
+            etas=etas,
+            lam=lam,
+            given=assignment == "given",
+            keep=keep == "operators",
+            on_layer=report if watched else None,
+        )
         if momentum:
             from redunet.momentum import build_with_momentum
 
-            V, result, betas = build_with_momentum(V, problem, module, search=search, **settings)
+            V, result, betas = build_with_momentum(V, problem, module, request, search=search, n_threads=cores)
         else:
-            result = module.build(V, problem, **settings)
+            result = module.build(V, problem, request, n_threads=cores)
             betas = np.zeros(len(result.etas))
     Z = fourier.inverse(V, kind, module, like=X, n_threads=cores)
     net = ReduNet(
@@ -457,6 +456,6 @@ def _check_range(
         raise ValueError(f"eta reaches {longest!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")
     if (1 + largest_gram) / largest > float(problem.alphas.min()):
         raise ValueError(
-            f"sample_weight makes alpha_j = C / (m_j epsilon_sq) as small as {problem.alphas.min():.3g}: residual norms "
-            f"vanish in {kind}; expected smaller weights"
+            f"sample_weight makes alpha_j = C / (m_j epsilon_sq) as small as {problem.alphas.min():.3g}: residual "
+            f"norms vanish in {kind}; expected smaller weights"
         )

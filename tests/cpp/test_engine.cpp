@@ -108,16 +108,16 @@ Built<T> run_build(const Construction<T>& from, const KernelSet& set, int n_thre
                  std::vector<double>(check::size((kLayers + 1) * k1)),
                  std::vector<double>(kLayers),
                  0};
-  const BuildRequest<T> request{kLayers,
-                                from.c.natural_step ? nullptr : from.etas.data(),
-                                from.c.lam,
-                                from.c.given,
-                                keep,
-                                built.dense.data(),
-                                built.factors.data(),
-                                built.rates.data(),
-                                built.taken.data(),
-                                std::move(on_layer)};
+  const BuildRequest<T> request{.n_layers = kLayers,
+                                .etas = from.c.natural_step ? nullptr : from.etas.data(),
+                                .lam = from.c.lam,
+                                .given = from.c.given,
+                                .keep = keep,
+                                .dense = built.dense.data(),
+                                .factors = built.factors.data(),
+                                .rates = built.rates.data(),
+                                .taken = built.taken.data(),
+                                .on_layer = std::move(on_layer)};
   Parallel parallel(n_threads);
   built.n_layers = build(set, parallel, from.problem, from.c.sizes, built.features.data(), request);
   return built;
@@ -166,9 +166,16 @@ TEST(apply_takes_the_training_samples_the_same_way) {
       std::vector<T> V = from.V;
       std::vector<double> assignments(check::size(from.c.sizes.m * from.c.k), -1);
       Parallel parallel(2);
-      apply(*set, parallel, OperatorLayout(from.c.sizes, from.problem.ranks), kLayers, built.dense.data(),
-            built.factors.data(), from.problem.alphas.data(), from.problem.gammas.data(), built.taken.data(),
-            from.c.lam, from.freq_weights.data(), V.data(), assignments.data());
+      const ApplyRequest<T> request{.n_layers = kLayers,
+                                    .dense = built.dense.data(),
+                                    .factors = built.factors.data(),
+                                    .alphas = from.problem.alphas.data(),
+                                    .gammas = from.problem.gammas.data(),
+                                    .etas = built.taken.data(),
+                                    .lam = from.c.lam,
+                                    .freq_weights = from.freq_weights.data(),
+                                    .assignments = assignments.data()};
+      apply(*set, parallel, OperatorLayout(from.c.sizes, from.problem.ranks), V.data(), request);
       // Samples are in another order, which changes no operation on any of them but the class tried first: features
       // of unit norm agree to some units per layer.
       CHECK(distance(V, built.features) <= 64 * kLayers * check::kUnit<T>);

@@ -148,6 +148,35 @@ class Operators(ReadOnlyCopies):
 
 
 @dataclass(frozen=True)
+class BuildRequest:
+    """What `Backend.build` is asked for.
+
+    Attributes
+    ----------
+    n_layers : int
+        Layers, at most.
+    etas : (n_layers,) float64 array, or None
+        Step size of every layer; None means the natural step.
+    lam : float
+        Sharpness of the soft assignment.
+    given : bool
+        Whether samples move by the given labels or membership, not by the estimated assignment.
+    keep : bool
+        Whether the operators are kept.
+    on_layer : callable, or None
+        Called as ``on_layer(l, rates)`` with a row of `BuildResult.rates` before layer l is applied and once after the
+        last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
+    """
+
+    n_layers: int
+    etas: npt.NDArray[np.float64] | None
+    lam: float
+    given: bool
+    keep: bool
+    on_layer: OnLayer | None = None
+
+
+@dataclass(frozen=True)
 class BuildResult:
     """What `build` returns beside the features, which replace ``V``.
 
@@ -163,28 +192,13 @@ class BuildResult:
 class Backend(Protocol):
     """The functions that every backend module has. ``n_threads`` is at least 1.
 
-    ``on_layer(l, rates)`` is called with a row of `BuildResult.rates` before layer l is applied and once after the
-    last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
-
     A pivot that is not a positive finite number raises `numpy.linalg.LinAlgError`: "matrix 4 of 6 is not positive
     definite" from linear algebra; "layer 2, class 1, frequency 5: I + alpha G is not positive definite; ..." from
     `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and `rate_gradient`.
     """
 
-    def build(
-        self,
-        V: Array,
-        problem: Problem,
-        *,
-        etas: npt.NDArray[np.float64] | None,
-        n_layers: int,
-        lam: float,
-        given: bool,
-        keep: bool,
-        on_layer: OnLayer | None,
-        n_threads: int,
-    ) -> BuildResult:
-        """Construct the layers; ``V`` is overwritten by the features. ``etas`` None means the natural step."""
+    def build(self, V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult:
+        """Construct the layers; ``V`` is overwritten by the features."""
 
     def apply(self, V: Array, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]:
         """Map samples through all layers; ``V`` is overwritten. Returns the (m, k) assignments of the last layer."""

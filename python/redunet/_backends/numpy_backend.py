@@ -19,8 +19,8 @@ from redunet._backends.contract import (
     NATURAL_STEP,
     SMALLEST_NORM,
     Array,
+    BuildRequest,
     BuildResult,
-    OnLayer,
     Operators,
     Problem,
 )
@@ -32,29 +32,19 @@ Rates = npt.NDArray[np.float64]
 SMALL_TRACE = 1e-2
 
 
-def build(
-    V: Array,
-    problem: Problem,
-    *,
-    etas: Rates | None,
-    n_layers: int,
-    lam: float,
-    given: bool,
-    keep: bool,
-    on_layer: OnLayer | None,
-    n_threads: int,
-) -> BuildResult:
+def build(V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult:
     columns = _to_columns(V)
-    membership = _membership(problem) if given else None
+    etas, on_layer = request.etas, request.on_layer
+    membership = _membership(problem) if request.given else None
     steps, rows, kept = [], [], []
     settled = False  # no step raised the rate reduction: every later layer is the same
     layer = _operators(columns, problem, 0)
-    for index in range(n_layers):
+    for index in range(request.n_layers):
         dense, factors, rates = layer
         rows.append(rates)
         if on_layer is not None and on_layer(index, rates) and index > 0:
             break
-        ops = _single_layer(dense, factors, problem, 0.0, lam)
+        ops = _single_layer(dense, factors, problem, 0.0, request.lam)
         first = NATURAL_STEP / float(problem.alphas[0]) if etas is None else float(etas[index])
         for halvings in range(MAX_HALVINGS if settled else 0, MAX_HALVINGS + 1):
             eta = first / 2**halvings if etas is not None or halvings < MAX_HALVINGS else 0.0
@@ -65,16 +55,16 @@ def build(
         settled = etas is None and eta == 0.0
         columns = moved
         steps.append(eta)
-        if keep:
+        if request.keep:
             kept.append((dense, factors))
     else:
         rows.append(layer[2])
         if on_layer is not None:
-            on_layer(n_layers, layer[2])
+            on_layer(request.n_layers, layer[2])
     V[...] = columns.transpose(2, 1, 0)
     taken = np.array(steps)
     operators = None
-    if keep:
+    if request.keep:
         operators = Operators(
             np.stack([dense for dense, _ in kept]),
             np.stack([factors for _, factors in kept]),
@@ -82,7 +72,7 @@ def build(
             problem.alphas,
             problem.gammas,
             taken,
-            lam,
+            request.lam,
             problem.freq_weights,
         )
     return BuildResult(operators, taken, np.array(rows))
