@@ -170,9 +170,8 @@ py::object build_network(const py::object& into, const py::object& from, const p
     const py::object steps = taken[layers];
     py::object operators = py::none();
     if (keep)
-      operators = call(contract("Operators"),
-                       py::make_tuple(py::object(dense[layers]), py::object(factors[layers]), from.attr("ranks"),
-                                      from.attr("alphas"), from.attr("gammas"), steps, lam, from.attr("freq_weights")));
+      operators = call(contract("Operators").attr("of"),
+                       py::make_tuple(from, py::object(dense[layers]), py::object(factors[layers]), steps, lam));
     return call(contract("BuildResult"), py::make_tuple(operators, steps, py::object(rates[rows])));
   });
 }

@@ -122,7 +122,7 @@ index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, 
         move(halvings < kMaxHalvings ? eta : 0.0);
         settled = halvings == kMaxHalvings;
         if (settled) break;
-        if (!(rate_reduction(rates, problem) - rate_reduction(next, problem) > allowed)) break;
+        if (!(problem.reduction(rates) - problem.reduction(next) > allowed)) break;
       }
     }
     request.taken[layer] = step.eta;

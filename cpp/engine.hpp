@@ -97,13 +97,6 @@ class OperatorBuilder {
   std::vector<Scratch> scratch_;
 };
 
-// R - sum_j gamma_j R_j of a row of rates.
-inline double rate_reduction(const double* rates, const Problem& problem) {
-  double delta = rates[0];
-  for (std::size_t j = 0; j < problem.gammas.size(); ++j) delta -= problem.gammas[j] * rates[j + 1];
-  return delta;
-}
-
 // How the training samples are moved: by their estimated assignment, or by the given membership.
 template <class T>
 struct Step {

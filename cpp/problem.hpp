@@ -33,6 +33,13 @@ struct Problem {
   std::vector<index_t> counts, ranks;  // (k + 1)
 
   index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
+
+  // R - sum_j gamma_j R_j of a row of rates.
+  double reduction(const double* rates) const {
+    double delta = rates[0];
+    for (std::size_t j = 0; j < gammas.size(); ++j) delta -= gammas[j] * rates[j + 1];
+    return delta;
+  }
 };
 
 // Ways to do less that leave the result the same to rounding. Tests turn them off.

@@ -77,7 +77,7 @@ void OperatorBuilder<T>::set_rates(const Features<T>& features, const std::optio
     double allowed = 0;
     do {
       const double squares = sum_rates(rates), error = std::sqrt(squares);
-      allowed = std::max(kReductionError * (rate_reduction(rates, problem_) - error), kRateError * rates[0]);
+      allowed = std::max(kReductionError * (problem_.reduction(rates) - error), kRateError * rates[0]);
       if (squares <= allowed * allowed) break;
     } while (do_in_double(features, out, allowed));
   } else {

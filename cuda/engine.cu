@@ -42,12 +42,6 @@ std::vector<T> membership_of(const Problem& problem, const std::vector<int>& ord
   return membership;
 }
 
-double rate_reduction(const double* rates, const Problem& problem) {
-  double delta = rates[0];
-  for (std::size_t j = 0; j < problem.gammas.size(); ++j) delta -= problem.gammas[j] * rates[j + 1];
-  return delta;
-}
-
 // A layer, captured once and launched again and again.
 class Graph {
  public:
@@ -238,7 +232,7 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
         read_rates(layer + 1, layer + 2);
         if (settled) break;
         const double* next = request.rates + (layer + 1) * k1;
-        if (!(rate_reduction(rates, problem) - rate_reduction(next, problem) > allowed)) break;
+        if (!(problem.reduction(rates) - problem.reduction(next) > allowed)) break;
       }
       request.taken[layer] = eta;
     }

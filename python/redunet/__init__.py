@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from redunet._backends import use_backend
-from redunet._backends.contract import CudaError
+from redunet._backends.contract import CudaError, RateReduction
 from redunet.network import ReduNet, build
-from redunet.rates import RateReduction, coding_length, coding_rate, rate_reduction, rate_reduction_gradient
+from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
     from redunet import datasets, linalg, plot, sklearn

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import NATURAL_STEP, Array, Backend, BuildRequest, Problem
+from redunet._backends.contract import NATURAL_STEP, Array, Backend, BuildRequest, Problem, RateReduction
 from redunet.progress import RateProgress
-from redunet.rates import RateReduction
 
 #: The rate reduction that a step reaches, and whatever belongs to it.
 Trial = TypeVar("Trial", bound=tuple[Any, ...])
@@ -51,12 +50,12 @@ def search_steps(
         moved = features.copy()
         request = BuildRequest(n_layers=1, etas=np.array([eta]), lam=lam, given=given, keep=False)
         result = module.build(moved, problem, request, n_threads=n_threads)
-        return reduction(result.rates[1], problem).delta, moved, result.rates
+        return RateReduction.of(result.rates[1], problem.gammas).delta, moved, result.rates
 
     with RateProgress(n_layers, progress) as bar:
         for layer in range(n_layers):
             first = trial(last)
-            here = reduction(first[2][0], problem)
+            here = RateReduction.of(first[2][0], problem.gammas)
             bar.update(layer, here)
             if stop is not None and stop(layer, here) and layer > 0:
                 break
@@ -90,9 +89,3 @@ def best_step(
         if step != last:
             break
     return step, best
-
-
-def reduction(row: npt.NDArray[np.float64], problem: Problem) -> RateReduction:
-    """Of a row of `BuildResult.rates`."""
-    class_rate = float(row[1:] @ problem.gammas)
-    return RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from redunet._backends.contract import (
     NATURAL_STEP,
-    SMALLEST_NORM,
     Array,
     Backend,
     BuildRequest,
@@ -26,8 +25,10 @@ from redunet._backends.contract import (
     DeviceBackend,
     Operators,
     Problem,
+    RateReduction,
 )
-from redunet.line_search import LONGEST, SHORTEST, best_step, reduction
+from redunet.line_search import LONGEST, SHORTEST, best_step
+from redunet.norms import unit_sphere
 from redunet.tasks import interruptible
 
 Floats = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ def build_with_momentum(
         moved = point.copy()
         one = replace(request, n_layers=1, etas=eta, on_layer=None)
         result = module.build(moved, problem, one, n_threads=n_threads)
-        return reduction(result.rates[1], problem).delta, moved, result
+        return RateReduction.of(result.rates[1], problem.gammas).delta, moved, result
 
     def step(point: Array, index: int) -> tuple[float, Array, BuildResult]:
         nonlocal last
@@ -68,7 +69,7 @@ def build_with_momentum(
             return layer_at(point, np.array([eta]))
 
         first = trial(last)
-        here = reduction(first[2].rates[0], problem).delta
+        here = RateReduction.of(first[2].rates[0], problem.gammas).delta
         eta, best = best_step(trial, last, first, here, (SHORTEST * natural, LONGEST * natural))
         if not best[0] > here:
             return trial(0.0)
@@ -98,9 +99,7 @@ def build_with_momentum(
     operators = None
     if request.keep:
         dense, factors = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        operators = Operators(
-            dense, factors, problem.ranks, problem.alphas, problem.gammas, taken, request.lam, problem.freq_weights
-        )
+        operators = Operators.of(problem, dense, factors, taken, request.lam)
     return _given_back(now, module), BuildResult(operators, taken, np.array([*rows, after])), np.array(betas)
 
 
@@ -112,12 +111,7 @@ def apply_with_momentum(
     pi = np.empty(0)
     for index, beta in enumerate(betas):
         moved = extrapolated(now, before, beta, operators.freq_weights)
-        chosen = slice(index, index + 1)
-        layer = Operators(
-            operators.dense[chosen], operators.factors[chosen], operators.ranks, operators.alphas, operators.gammas,
-            operators.etas[chosen], operators.lam, operators.freq_weights,
-        )  # fmt: skip
-        pi = module.apply(moved, layer, n_threads=n_threads)
+        pi = module.apply(moved, operators.layer(index), n_threads=n_threads)
         before, now = now, moved
     return _given_back(now, module), pi
 
@@ -127,12 +121,8 @@ def extrapolated(now: Array, before: Array, beta: float, freq_weights: Floats) -
     """normalise(now + beta (now - before)), a new array."""
     if beta == 0:
         return now.copy()
-    real = np.empty(0, now.dtype).real.dtype
-    beyond = now + real.type(beta) * (now - before)
-    squares = (beyond.real**2 + beyond.imag**2) if beyond.dtype.kind == "c" else beyond**2
-    norms = np.sqrt(np.einsum("mcp,p->m", squares, freq_weights.astype(real)))
-    beyond /= np.maximum(norms, real.type(SMALLEST_NORM))[:, None, None]
-    return np.ascontiguousarray(beyond)
+    beyond = now + now.real.dtype.type(beta) * (now - before)
+    return np.ascontiguousarray(unit_sphere(beyond, freq_weights))
 
 
 def _given_back(V: Array, module: Backend) -> Any:

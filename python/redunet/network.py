@@ -20,12 +20,11 @@ import numpy.typing as npt
 
 from redunet import checks
 from redunet._backends import select_for
-from redunet._backends.contract import BuildRequest, Operators, Problem, ReadOnlyCopies
+from redunet._backends.contract import BuildRequest, Operators, Problem, RateReduction, ReadOnlyCopies
 from redunet.fourier import Fourier
 from redunet.layers import Layers, Rates
 from redunet.problem import largest_square_root, make_problem
 from redunet.progress import RateProgress
-from redunet.rates import RateReduction
 
 Array = npt.NDArray[Any]
 ASSIGNMENTS = ("estimated", "given")
@@ -374,8 +373,7 @@ def build(
         watched = progress or tol is not None or on_layer is not None
 
         def report(index: int, row: npt.NDArray[np.float64]) -> bool:
-            class_rate = float(row[1:] @ problem.gammas)
-            rates = RateReduction(float(row[0]) - class_rate, float(row[0]), class_rate)
+            rates = RateReduction.of(row, problem.gammas)
             return any([bool(watch(index, rates)) for watch in watchers])
 
         request = BuildRequest(

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from redunet.rates import RateReduction
+    from redunet._backends.contract import RateReduction
 
 
 class RateProgress:

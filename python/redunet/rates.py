@@ -11,37 +11,19 @@ frequencies, C in place of d. Nats unless bits are asked for. Features are taken
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet import checks
 from redunet._backends import select_for
-from redunet._backends.contract import Backend, Problem
+from redunet._backends.contract import Backend, Problem, RateReduction
 from redunet.fourier import Fourier
 from redunet.problem import make_problem
 
 Array = npt.NDArray[Any]
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2.0)}
-
-
-class RateReduction(NamedTuple):
-    """Delta R = R - R_c and its two terms.
-
-    Attributes
-    ----------
-    delta : float
-        The rate reduction R - R_c.
-    rate : float
-        R, the rate of all features together.
-    class_rate : float, or (k,) array if asked per class
-        R_c, or each class's contribution gamma_j R_j to it.
-    """
-
-    delta: float
-    rate: float
-    class_rate: Any
 
 
 def coding_length(
@@ -197,9 +179,8 @@ def rate_reduction(
     per_class = checks.flag(per_class, "per_class")
     V, problem, module, cores, _ = _spectrum(Z, y, epsilon_sq, sample_weight, dft_norm, backend, n_threads)
     row = module.rates(V, problem, n_threads=cores) * scale
-    parts = row[1:] * problem.gammas
-    rate, class_rate = float(row[0]), float(parts.sum())
-    return RateReduction(rate - class_rate, rate, parts if per_class else class_rate)
+    reduction = RateReduction.of(row, problem.gammas)
+    return reduction._replace(class_rate=row[1:] * problem.gammas) if per_class else reduction
 
 
 def rate_reduction_gradient(

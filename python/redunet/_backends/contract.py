@@ -11,9 +11,9 @@ when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -117,9 +117,25 @@ class Operators(ReadOnlyCopies):
     lam: float
     freq_weights: npt.NDArray[np.float64]
 
+    @classmethod
+    def of(cls, problem: Problem, dense: Array, factors: Array, etas: npt.NDArray[np.float64], lam: float) -> Operators:
+        """Of layers that were built for this problem."""
+        ranks, alphas, gammas = problem.ranks, problem.alphas, problem.gammas
+        return cls(dense, factors, ranks, alphas, gammas, etas, lam, problem.freq_weights)
+
+    @classmethod
+    def single(cls, problem: Problem, dense: Array, factors: Array, *, eta: float = 0.0, lam: float = 0.0) -> Operators:
+        """Of one layer, as `Backend.layer_operators` returns it."""
+        return cls.of(problem, dense[None], factors[None], np.array([eta]), lam)
+
     @property
     def n_layers(self) -> int:
         return len(self.etas)
+
+    def layer(self, index: int) -> Operators:
+        """Of one of the layers: views."""
+        at = slice(index, index + 1)
+        return replace(self, dense=self.dense[at], factors=self.factors[at], etas=self.etas[at])
 
     @cached_property
     def finite(self) -> bool:
@@ -145,6 +161,30 @@ class Operators(ReadOnlyCopies):
         identity = np.eye(Q.shape[1], dtype=Q.dtype)
         operator: Array = float(self.alphas[number]) * (identity - Q @ Q.conj().swapaxes(-1, -2))
         return operator
+
+
+class RateReduction(NamedTuple):
+    """Delta R = R - R_c and its two terms.
+
+    Attributes
+    ----------
+    delta : float
+        The rate reduction R - R_c.
+    rate : float
+        R, the rate of all features together.
+    class_rate : float, or (k,) array if asked per class
+        R_c, or each class's contribution gamma_j R_j to it.
+    """
+
+    delta: float
+    rate: float
+    class_rate: Any
+
+    @classmethod
+    def of(cls, row: npt.NDArray[np.float64], gammas: npt.NDArray[np.float64]) -> RateReduction:
+        """Of a row of `BuildResult.rates`: R, then R_j of every class."""
+        rate, class_rate = float(row[0]), float((row[1:] * gammas).sum())
+        return cls(rate - class_rate, rate, class_rate)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from redunet._backends.contract import (
     BuildResult,
     Operators,
     Problem,
+    RateReduction,
 )
 from redunet.tasks import interruptible
 
@@ -44,7 +45,7 @@ def build(V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) 
         rows.append(rates)
         if on_layer is not None and on_layer(index, rates) and index > 0:
             break
-        ops = _single_layer(dense, factors, problem, 0.0, request.lam)
+        ops = Operators.single(problem, dense, factors, lam=request.lam)
         first = NATURAL_STEP / float(problem.alphas[0]) if etas is None else float(etas[index])
         for halvings in range(MAX_HALVINGS if settled else 0, MAX_HALVINGS + 1):
             eta = first / 2**halvings if etas is not None or halvings < MAX_HALVINGS else 0.0
@@ -65,16 +66,8 @@ def build(V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) 
     taken = np.array(steps)
     operators = None
     if request.keep:
-        operators = Operators(
-            np.stack([dense for dense, _ in kept]),
-            np.stack([factors for _, factors in kept]),
-            problem.ranks,
-            problem.alphas,
-            problem.gammas,
-            taken,
-            request.lam,
-            problem.freq_weights,
-        )
+        dense, factors = (np.stack(parts) for parts in zip(*kept, strict=True))
+        operators = Operators.of(problem, dense, factors, taken, request.lam)
     return BuildResult(operators, taken, np.array(rows))
 
 
@@ -99,7 +92,7 @@ def rates(V: Array, problem: Problem, *, n_threads: int) -> Rates:
 def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
     columns = _to_columns(V)
     dense, factors, _ = _operators(columns, problem)
-    ops = _single_layer(dense, factors, problem, 0.0, 0.0)
+    ops = Operators.single(problem, dense, factors)
     pi = _membership(problem).astype(columns.real.dtype)
     gradient = _product(ops, 0, 0, columns)
     for j, gamma in enumerate(problem.gammas.tolist()):
@@ -264,12 +257,6 @@ def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tu
     return stacked, np.concatenate(factors, axis=2), row
 
 
-def _single_layer(dense: Array, factors: Array, problem: Problem, eta: float, lam: float) -> Operators:
-    etas = np.array([eta])
-    ranks, alphas, gammas = problem.ranks, problem.alphas, problem.gammas
-    return Operators(dense[None], factors[None], ranks, alphas, gammas, etas, lam, problem.freq_weights)
-
-
 def _product(ops: Operators, layer: int, number: int, columns: Array) -> Array:
     """Operator ``number`` of a layer times every sample."""
     if ops.ranks[number] == 0:
@@ -314,5 +301,4 @@ def _softmax(scores: Array) -> Array:
 def _falls(before: Rates, after: Rates, problem: Problem, dtype: np.dtype[Any]) -> bool:
     """Whether the rate reduction fell by more than rounding."""
     allowed = FALL_ROUNDING_UNITS * float(np.finfo(dtype).eps) * float(before[0])
-    fall = (before[0] - before[1:] @ problem.gammas) - (after[0] - after[1:] @ problem.gammas)
-    return bool(fall > allowed)
+    return RateReduction.of(before, problem.gammas).delta - RateReduction.of(after, problem.gammas).delta > allowed

@@ -15,6 +15,7 @@ from redunet.experiments.common import Options, held_out_digits, mnist, timed_bu
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import polar
 from redunet.fourier import Fourier
+from redunet.norms import unit_sphere
 from redunet.problem import make_problem
 from redunet.rates import rate_reduction
 
@@ -111,16 +112,7 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
     spectra = [fourier.forward(some, kind, module, name="X", normalize=True, n_threads=cores) for some in (X, X_test)]
     for _ in range(n_layers):
         dense, factors, _ = module.layer_operators(spectra[0], problem, n_threads=cores)
-        ops = Operators(
-            dense[None],
-            factors[None],
-            problem.ranks,
-            problem.alphas,
-            problem.gammas,
-            np.zeros(1),
-            0.0,
-            problem.freq_weights,
-        )
+        ops = Operators.single(problem, dense, factors)
         E, *Cs = (ops.to_dense(0, number) / problem.alphas[number] for number in range(problem.n_classes + 1))
         for i, V in enumerate(spectra):
             explained = np.zeros((len(V), *X.shape[1:]), kind)
@@ -129,8 +121,7 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
                 explained += np.maximum(np.fft.irfftn(projected, s=X.shape[2:], axes=(2,), norm="ortho"), 0)
             rest = V - np.fft.rfftn(explained, axes=(2,), norm="ortho")
             moved = V + NATURAL * (np.matmul(E, V.transpose(2, 1, 0)).transpose(2, 1, 0) - rest)
-            norms = np.sqrt((np.abs(moved) ** 2 * problem.freq_weights).sum(axis=(1, 2), keepdims=True))
-            spectra[i] = np.ascontiguousarray(moved / np.maximum(norms, 1e-8), dtype=V.dtype)
+            spectra[i] = np.ascontiguousarray(unit_sphere(moved, problem.freq_weights), dtype=V.dtype)
     seconds = time.perf_counter() - start
     Z, Z_test = (fourier.inverse(V, kind, module, like=X, n_threads=cores) for V in spectra)
     return Z, Z_test, seconds

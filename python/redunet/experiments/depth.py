@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from redunet import checks, datasets, plot
 from redunet._backends import select
-from redunet._backends.contract import Operators
+from redunet._backends.contract import Operators, RateReduction
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.common import Options, held_out_digits, mnist, training_digits
 from redunet.experiments.report import Report, spread
@@ -25,9 +25,9 @@ from redunet.experiments.translations import pixels
 from redunet.fourier import Fourier
 from redunet.lift import RandomLift
 from redunet.line_search import best_step
+from redunet.norms import unit_sphere
 from redunet.problem import make_problem
 from redunet.progress import RateProgress
-from redunet.rates import RateReduction
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, LAMBDA = 0.1, 500.0
@@ -76,16 +76,12 @@ class Ascent:
         self.evaluations += 1
         operators = self.module.layer_operators(V, self.problem, n_threads=self.threads)
         rates = operators[2]
-        return Point(V, V_test, operators, float(rates[0] - rates[1:] @ self.problem.gammas))
+        return Point(V, V_test, operators, RateReduction.of(rates, self.problem.gammas).delta)
 
     def step(self, point: Point, multiple: float) -> Point:
         """One layer with the step multiple / alpha."""
         dense, factors, _ = point.operators
-        p = self.problem
-        layer = Operators(
-            dense[None], factors[None], p.ranks, p.alphas, p.gammas, np.array([multiple / self.alpha]), LAMBDA,
-            p.freq_weights,
-        )  # fmt: skip
+        layer = Operators.single(self.problem, dense, factors, eta=multiple / self.alpha, lam=LAMBDA)
         moved = [V.copy() for V in (point.V, point.V_test)]
         for V in moved:
             self.module.apply(V, layer, n_threads=self.threads)
@@ -93,13 +89,9 @@ class Ascent:
 
     def extrapolated(self, now: Point, before: Point, beta: float) -> Point:
         """The point beyond, on the sphere: normalise(z + beta (z - z_before))."""
-        weights = self.problem.freq_weights.astype(self.kind)
 
         def beyond(V: Array, old: Array) -> Array:
-            further = V + self.kind.type(beta) * (V - old)
-            norms = np.sqrt((np.abs(further) ** 2 * weights).sum(axis=(1, 2), keepdims=True))
-            scaled: Array = (further / np.maximum(norms, 1e-8)).astype(V.dtype)
-            return scaled
+            return unit_sphere(V + self.kind.type(beta) * (V - old), self.problem.freq_weights)
 
         return self.at(beyond(now.V, before.V), beyond(now.V_test, before.V_test))
 
