@@ -8,14 +8,21 @@ import sys
 import textwrap
 from typing import Any
 
+#: Ctrl-C is heard also where the tests run in the background of a shell, which ignores it; and a deadline.
+PREAMBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+getattr(signal, "alarm", int)(300)
+"""
+
 
 def python(code: str, **options: Any) -> subprocess.Popen[str]:
-    """An interpreter that runs ``code`` with warnings as errors and the SIMD level in use here."""
+    """An interpreter that runs ``code`` for five minutes at most: warnings are errors, the SIMD level is that in use here."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     if "redunet._cpu" in sys.modules:
         environment["REDUNET_SIMD"] = sys.modules["redunet._cpu"].simd_level()
     environment.update(options.pop("env", {}))
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )

@@ -387,7 +387,9 @@ class TestSimd:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         for level in (*cpu.simd_levels(), "sse9"):
             environment = {**os.environ, "PYTHONPATH": path, "REDUNET_SIMD": level}
-            done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+            )
             if level == "sse9":
                 assert done.returncode != 0
                 assert "sse9" in done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from interpreters import PREAMBLE
 
 import redunet as rn
 from redunet import _backends, checks, terminal
@@ -217,7 +218,8 @@ def test_interrupted_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_interrupt(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    command = [sys.executable, "-u", "-m", "redunet", "demo", "--out", str(tmp_path), "--layers", "1000"]
+    code = f"{PREAMBLE}\nfrom redunet.cli import main\nraise SystemExit(main())"
+    command = [sys.executable, "-u", "-c", code, "demo", "--out", str(tmp_path), "--layers", "1000"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment

@@ -24,6 +24,7 @@ def run(name: str, *arguments: str, folder: Path) -> str:
         text=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

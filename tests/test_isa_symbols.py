@@ -27,9 +27,11 @@ float f(float x) { return twice(x); }
 
 def check(folder: Path, source: str, level: str = "avx2") -> subprocess.CompletedProcess[str]:
     (folder / "kernels.cpp").write_text(source)
-    subprocess.run(["g++", "-std=c++20", "-O0", "-c", "kernels.cpp", "-o", "kernels.o"], cwd=folder, check=True)
+    subprocess.run(
+        ["g++", "-std=c++20", "-O0", "-c", "kernels.cpp", "-o", "kernels.o"], cwd=folder, check=True, timeout=300
+    )
     command = [sys.executable, str(CHECK), f"{level}={folder / 'kernels.o'}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_symbols_of_the_levels_namespace_pass(tmp_path):
@@ -65,5 +67,7 @@ def test_baseline_may_share(tmp_path):
 
 
 def test_nothing_to_look_at_is_no_success(tmp_path):
-    done = subprocess.run([sys.executable, str(CHECK), str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(CHECK), str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 2

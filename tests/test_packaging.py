@@ -39,6 +39,7 @@ def run_python(code: str, folder: str = PACKAGE.anchor, **environment: str) -> s
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -225,11 +225,11 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "redunet.sklearn needs scikit-learn: pip install 'redunet[sklearn]'"
 
 
 def test_importing_redunet_does_not_import_scikit_learn() -> None:
     script = "import sys, redunet; print('sklearn' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "False"
