@@ -292,6 +292,9 @@ void define_backend(py::module_& m) {
       py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
     }
   });
+  m.attr("constants") =
+      py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
+               py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits, py::arg("SMALLEST_NORM") = kSmallestNorm);
   m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::kw_only(),
         py::arg("n_threads"));
   m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
@@ -329,7 +332,7 @@ void define_backend(py::module_& m) {
       [](const py::array& A, const py::array& B, int n_threads) {
         if (!is_plain(B) || !B.dtype().equal(A.dtype())) throw py::type_error("B is not plain numbers of A's dtype");
         py::array X = like(B);
-        std::memcpy(X.mutable_data(), B.data(), static_cast<std::size_t>(B.nbytes()));
+        std::memcpy(X.mutable_data(), B.data(), as_size(B.nbytes()));
         hermitian<Engine>(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
         return X;
       },

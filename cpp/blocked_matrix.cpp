@@ -179,7 +179,7 @@ double BlockedMatrix<T>::factor(index_t block) {
   constexpr index_t B = kPanel<T>;
   const index_t size = B * planes_ * B;
   T pivots[B];
-  std::memcpy(small_.get(), R_.get() + block * size, static_cast<std::size_t>(size) * sizeof(T));
+  std::memcpy(small_.get(), R_.get() + block * size, as_size(size) * sizeof(T));
   (planes_ == 1 ? kernels_.factor_block : kernels_.factor_complex_block)(small_.get(), pivots, shift_);
   return log_of_product(pivots, B, 1, shift_);
 }

@@ -21,8 +21,8 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(index_t size) {
     constexpr std::size_t kHuge = std::size_t{1} << 21;
-    std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
-    const std::size_t alignment = bytes >= 4 * kHuge ? kHuge : static_cast<std::size_t>(kCacheLine);
+    std::size_t bytes = as_size(size) * sizeof(T);
+    const std::size_t alignment = bytes >= 4 * kHuge ? kHuge : as_size(kCacheLine);
     bytes = (bytes + alignment - 1) / alignment * alignment;
     if (bytes == 0) return;
     data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));

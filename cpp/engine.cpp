@@ -17,7 +17,7 @@ namespace {
 std::vector<index_t> class_order(const Problem& problem, index_t m) {
   std::vector<index_t> order;
   if (problem.labels == nullptr) return order;
-  order.resize(static_cast<std::size_t>(m));
+  order.resize(as_size(m));
   std::iota(order.begin(), order.end(), index_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](index_t a, index_t b) { return problem.labels[a] < problem.labels[b]; });
@@ -28,11 +28,11 @@ std::vector<index_t> class_order(const Problem& problem, index_t m) {
 template <class T>
 std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features) {
   const index_t k = problem.n_classes(), lanes = features.n_tiles() * kPanel<T>;
-  std::vector<T> membership(static_cast<std::size_t>(k * lanes), T(0));
+  std::vector<T> membership(as_size(k * lanes), T(0));
   for (index_t position = 0; position < features.sizes().m; ++position)
     for (index_t j = 0; j < k; ++j) {
       const index_t i = features.sample(position);
-      membership[static_cast<std::size_t>(j * lanes + position)] =
+      at(membership, j * lanes + position) =
           problem.labels != nullptr ? T(problem.labels[i] == j) : static_cast<T>(problem.membership[i * k + j]);
     }
   return membership;
@@ -115,14 +115,14 @@ index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, 
       move(settled ? 0.0 : request.etas[layer]);
     } else {
       features.save(V, last_tile.get(), parallel);
-      const double allowed = kFallRoundingUnits * static_cast<double>(std::numeric_limits<T>::epsilon()) * rates[0];
       double eta = kNaturalStep / problem.alphas[0];
       for (int halvings = 0;; ++halvings, eta /= 2) {
         if (halvings > 0) features.restore(V, last_tile.get(), parallel);
         move(halvings < kMaxHalvings ? eta : 0.0);
         settled = halvings == kMaxHalvings;
         if (settled) break;
-        if (!(problem.reduction(rates) - problem.reduction(next) > allowed)) break;
+        if (!falls(problem.reduction(rates), problem.reduction(next), rates[0], std::numeric_limits<T>::epsilon()))
+          break;
       }
     }
     request.taken[layer] = step.eta;
@@ -179,10 +179,10 @@ void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& prob
   const LayerOperators<T> ops{dense.get(), factors.get()};
   builder.run(features, ops, rates.data());
   const std::vector<T> membership = membership_in_lanes(problem, features);
-  std::vector<T> factor(static_cast<std::size_t>(features.n_tiles() * kPanel<T>), T(0));
+  std::vector<T> factor(as_size(features.n_tiles() * kPanel<T>), T(0));
   for (index_t position = 0; position < sizes.m; ++position) {
     const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
-    factor[static_cast<std::size_t>(position)] = static_cast<T>(weight * problem.inner / problem.n_points);
+    at(factor, position) = static_cast<T>(weight * problem.inner / problem.n_points);
   }
   Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
   const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};

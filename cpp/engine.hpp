@@ -48,7 +48,7 @@ class OperatorBuilder {
   void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
   double logdet(index_t number, index_t p) const { return logdets_[number * layout_.sizes.F + p]; }
   const std::vector<index_t>& summed_numbers() const { return summed_numbers_; }
-  const Members<T>& members(index_t number) const { return members_[static_cast<std::size_t>(number)]; }
+  const Members<T>& members(index_t number) const { return at(members_, number); }
 
  private:
   struct Scratch {
@@ -74,7 +74,7 @@ class OperatorBuilder {
                     const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void check(double logdet, index_t number, index_t p) const;
   T* gram_at(index_t q);
-  double scale(index_t number) const { return problem_.alphas[static_cast<std::size_t>(number)] * problem_.inner; }
+  double scale(index_t number) const { return at(problem_.alphas, number) * problem_.inner; }
 
   const KernelSet& set_;
   const Kernels<T>& kernels_;

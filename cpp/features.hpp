@@ -27,9 +27,7 @@ class Features {
   index_t tile_stride() const { return sizes_.F * panel_size_; }
   T* panel(index_t tile, index_t p) { return data_.get() + tile * tile_stride() + p * panel_size_; }
   const T* panel(index_t tile, index_t p) const { return data_.get() + tile * tile_stride() + p * panel_size_; }
-  index_t sample(index_t position) const {
-    return order_.empty() ? position : order_[static_cast<std::size_t>(position)];
-  }
+  index_t sample(index_t position) const { return order_.empty() ? position : at(order_, position); }
 
   // From and to V (m, C, F), interleaved.
   void read(const T* V, Parallel& parallel) { move<true>(V, nullptr, parallel); }
@@ -44,9 +42,9 @@ class Features {
       const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, sizes_.m - first);
       const T* from[kPanel<T>];
       for (index_t lane = 0; lane < lanes; ++lane) {
-        const index_t old = old_position[static_cast<std::size_t>(first + lane)];
+        const index_t old = at(old_position, first + lane);
         from[lane] = panel(old / kPanel<T>, 0) + old % kPanel<T>;
-        other.order_[static_cast<std::size_t>(first + lane)] = sample(old);
+        at(other.order_, first + lane) = sample(old);
       }
       T* to = other.panel(tile, 0);
       for (index_t row = 0; row < tile_stride(); row += kPanel<T>)
@@ -66,9 +64,7 @@ class Features {
   }
 
  private:
-  void copy_tile(T* to, const T* from) const {
-    std::memcpy(to, from, static_cast<std::size_t>(tile_stride()) * sizeof(T));
-  }
+  void copy_tile(T* to, const T* from) const { std::memcpy(to, from, as_size(tile_stride()) * sizeof(T)); }
   template <class F>
   void each_tile(T* room, T* rest, Parallel& parallel, const F& f) const {
     const index_t whole = sizes_.m / kPanel<T>;

@@ -50,7 +50,7 @@ void in_double(Task task, const KernelSet& kernels, Parallel& parallel, std::vec
   const index_t matrix = n * n * planes, rhs = n * n_rhs * planes;
   const index_t size = task == Task::kLogdet ? 1 : task == Task::kSolve ? rhs : matrix;
   BlockedMatrix<double> M(kernels_of<double>(kernels), n, planes);
-  std::vector<double> given(static_cast<std::size_t>(matrix)), result(static_cast<std::size_t>(size));
+  std::vector<double> given(as_size(matrix)), result(as_size(size));
   parallel.run(1, 0, [&](index_t, int) {
     for (const Refused<float>& one : refused) {
       std::copy_n(A + one.index * matrix, matrix, given.begin());
@@ -78,7 +78,7 @@ void batched(Task task, const KernelSet& set, Parallel& parallel, const T* A, in
     const std::lock_guard lock(refusing);
     refused.push_back({index, task == Task::kSolve ? std::vector<T>(b, b + rhs) : std::vector<T>()});
   };
-  const auto threads = static_cast<std::size_t>(parallel.n_threads());
+  const auto threads = as_size(parallel.n_threads());
   const double cost = double(count * n) * double(n * planes) * double(n + n_rhs);
   if (in_lanes<T>(count, n, planes)) {
     const index_t groups = divide_up(count, B), work_space = (matrix + n + (task == Task::kSolve ? rhs : 1)) * B;
@@ -106,7 +106,7 @@ void batched(Task task, const KernelSet& set, Parallel& parallel, const T* A, in
       }
     };
     parallel.run(divide_up(groups, together), cost, [&](index_t run, int thread) {
-      Buffer<T>& mine = work[static_cast<std::size_t>(thread)];
+      Buffer<T>& mine = at(work, thread);
       if (mine.get() == nullptr) mine = Buffer<T>(work_space);
       for (index_t group = run * together; group < std::min(groups, (run + 1) * together); ++group)
         run_group(group, mine.get());
@@ -114,7 +114,7 @@ void batched(Task task, const KernelSet& set, Parallel& parallel, const T* A, in
   } else {
     std::vector<std::unique_ptr<BlockedMatrix<T>>> work(threads);
     parallel.run(count, cost, [&](index_t index, int thread) {
-      auto& M = work[static_cast<std::size_t>(thread)];
+      auto& M = at(work, thread);
       if (!M) M = std::make_unique<BlockedMatrix<T>>(kernels, n, planes);
       const index_t size = task == Task::kLogdet ? 1 : task == Task::kSolve ? rhs : matrix;
       if (!in_blocks(task, *M, A + index * matrix, n, planes, out + index * size, n_rhs)) refuse(index);

@@ -35,13 +35,12 @@ std::vector<double> weights_of(const Problem& problem, const Features<float>& fe
 // whatever is kept: the small matrix has no part that is the identity but for rounding.
 Problem problem_of(const Problem& problem, index_t number, index_t C, const std::vector<double>& weights,
                    const std::vector<double>& freq_weights) {
-  const auto at = static_cast<std::size_t>(number);
-  const index_t count = problem.counts[at];
+  const index_t count = at(problem.counts, number);
   return {.weights = weights.empty() ? nullptr : weights.data(),
           .freq_weights = freq_weights.data(),
           .n_points = problem.n_points,
           .inner = problem.inner,
-          .alphas = {problem.alphas[at]},
+          .alphas = {at(problem.alphas, number)},
           .gammas = {},
           .counts = {count},
           .ranks = {count < C ? count : 0}};
@@ -55,11 +54,11 @@ InDouble::InDouble(const KernelSet& kernels, Parallel& parallel, const Problem& 
       number_(number),
       positions_(positions_of(problem, features, number)),
       weights_(weights_of(problem, features, number, positions_)),
-      freq_weights_(static_cast<std::size_t>(n_freqs), 1.0),
+      freq_weights_(as_size(n_freqs), 1.0),
       problem_(problem_of(problem, number, features.sizes().C, weights_, freq_weights_)),
       features_({static_cast<index_t>(positions_.size()), features.sizes().C, n_freqs, features.sizes().planes}, {}),
       builder_(kernels, parallel, problem_, features_),
-      dense_(problem.ranks[static_cast<std::size_t>(number)] > 0
+      dense_(at(problem.ranks, number) > 0
                  ? 0
                  : n_freqs * features.sizes().C * features.sizes().C * features.sizes().planes),
       factors_(builder_.layout().factors_size()) {}
@@ -72,9 +71,8 @@ void InDouble::read(const Features<float>& features, const std::vector<index_t>&
     for (index_t f = 0; f < used; ++f) {
       double* to = features_.panel(tile, f);
       for (index_t lane = 0; lane < lanes; ++lane) {
-        const index_t i = positions_[static_cast<std::size_t>(first + lane)];
-        const float* from =
-            features.panel(i / kPanel<float>, frequencies[static_cast<std::size_t>(f)]) + i % kPanel<float>;
+        const index_t i = at(positions_, first + lane);
+        const float* from = features.panel(i / kPanel<float>, at(frequencies, f)) + i % kPanel<float>;
         for (index_t row = 0; row < C * P; ++row) to[row * kPanel<double> + lane] = from[row * kPanel<float>];
       }
     }
@@ -89,7 +87,7 @@ void InDouble::run(const Features<float>& features, const std::vector<index_t>& 
   builder_.run(features_, doubles);
   const auto [m, C, F, P] = features_.sizes();
   const index_t rank = problem_.ranks[0], matrix = C * C * P, row = rank * P;
-  const bool kept_dense = layout.ranks[static_cast<std::size_t>(number_)] == 0;
+  const bool kept_dense = at(layout.ranks, number_) == 0;
   if (out && kept_dense && rank > 0) builder_.layout().expand(*doubles, 0, problem_.alphas[0], dense_.get());
   for (std::size_t f = 0; f < frequencies.size(); ++f) {
     const index_t p = frequencies[f], from = static_cast<index_t>(f);

@@ -5,12 +5,11 @@
 // 2 (real row, imaginary row). Kernels take raw pointers and sizes; they do not allocate, throw or lock.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
-namespace redunet {
+#include "index.hpp"
 
-using index_t = std::ptrdiff_t;
+namespace redunet {
 
 constexpr index_t kCacheLine = 64;
 template <class T>

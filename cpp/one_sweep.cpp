@@ -40,7 +40,7 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
       layout_(layout),
       alphas_(alphas),
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
-      scratch_(static_cast<std::size_t>(parallel.n_threads())) {
+      scratch_(as_size(parallel.n_threads())) {
   const auto [m, C, F, P] = layout.sizes;
   for (index_t p = 0; p < F; ++p) freq_weights_.push_back(static_cast<T>(freq_weights[p]));
   // Chunks and tasks depend on the problem alone: results must not depend on the number of threads.
@@ -50,7 +50,7 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
   chunk_tiles_ = std::min(chunk_tiles_, divide_up(n_tiles, n_tasks_));
   n_chunks_ = divide_up(n_tiles, chunk_tiles_);
   n_tasks_ = std::min(n_tasks_, n_chunks_);
-  nearest_.assign(static_cast<std::size_t>(n_chunks_), 0);
+  nearest_.assign(as_size(n_chunks_), 0);
   const index_t operators = k_ * F * C * C * P, lanes = chunk_tiles_ * B<T>;
   merged_ = Buffer<T>(operators);
   if (layout.n_columns > 0) expanded_ = Buffer<T>(operators), total_ = Buffer<T>(F * C * C * P);
@@ -59,8 +59,8 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
     own.pi = Buffer<T>(k_ * lanes);
     own.limits = Buffer<T>(lanes);
     own.scale = Buffer<T>(lanes);
-    own.live.assign(static_cast<std::size_t>(k_), 0);
-    own.classes.reserve(static_cast<std::size_t>(k_));
+    own.live.assign(as_size(k_), 0);
+    own.classes.reserve(as_size(k_));
   }
   if (builder == nullptr) return;
   const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
@@ -137,7 +137,7 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
     for (index_t j = 0; j < k_; ++j) classes.push_back(j);
     respond(0, F);
   } else {
-    index_t& nearest = nearest_[static_cast<std::size_t>(chunk.tile / chunk_tiles_)];
+    index_t& nearest = at(nearest_, chunk.tile / chunk_tiles_);
     const index_t first = nearest;
     classes.push_back(first);
     respond(0, F);
@@ -180,8 +180,8 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
   q.C = C, q.planes = P, q.F = F;
   q.v = features.panel(chunk.tile, 0), q.tile_stride = features.tile_stride(), q.n_tiles = chunk.n_tiles;
   q.scale = own.scale.get();
-  const auto sum_begin = sums_.begin() + (sums_.empty() ? 0 : first_sum_[static_cast<std::size_t>(task)]),
-             sum_end = sums_.begin() + (sums_.empty() ? 0 : first_sum_[static_cast<std::size_t>(task + 1)]);
+  const auto sum_begin = sums_.begin() + (sums_.empty() ? 0 : at(first_sum_, task)),
+             sum_end = sums_.begin() + (sums_.empty() ? 0 : at(first_sum_, task + 1));
   for (auto sum = sum_begin; sum != sum_end; ++sum) {
     const Members<T>& members = *sum->members;
     const index_t begin = std::max(chunk.tile, members.first), end = std::min(chunk.tile + chunk.n_tiles, members.last);
@@ -206,12 +206,11 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
   const index_t stride = chunk_tiles_ * B<T>, n_tiles = features.n_tiles();
   merge(ops, step);
   parallel_.run(n_tasks_, work(), [&, m = m, C = C, F = F, P = P](index_t task, int thread) {
-    Scratch& own = scratch_[static_cast<std::size_t>(thread)];
+    Scratch& own = at(scratch_, thread);
     if (!sums_.empty()) {
       T* begin = sums_data_.get();
       const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
-      std::fill(begin + first_sum_[static_cast<std::size_t>(task)] * sum_size,
-                begin + first_sum_[static_cast<std::size_t>(task + 1)] * sum_size, T(0));
+      std::fill(begin + at(first_sum_, task) * sum_size, begin + at(first_sum_, task + 1) * sum_size, T(0));
     }
     for (index_t index = n_chunks_ * task / n_tasks_; index < n_chunks_ * (task + 1) / n_tasks_; ++index) {
       const Chunk chunk{index * chunk_tiles_, std::min(chunk_tiles_, n_tiles - index * chunk_tiles_)};
@@ -223,7 +222,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
         for (index_t j = 0; j < k_; ++j) {
           const T* given = step.membership + j * n_tiles * B<T> + first_lane;
           std::copy_n(given, lanes, own.pi.get() + j * stride);
-          own.live[static_cast<std::size_t>(j)] = std::any_of(given, given + lanes, [](T pi) { return pi != 0; });
+          at(own.live, j) = std::any_of(given, given + lanes, [](T pi) { return pi != 0; });
         }
       }
       if (assignments != nullptr)
@@ -232,7 +231,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
             assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
       own.classes.clear();
       for (index_t j = 0; j < k_; ++j)
-        if (own.live[static_cast<std::size_t>(j)]) own.classes.push_back(j);
+        if (at(own.live, j)) own.classes.push_back(j);
       kernels_.tile_move({.C = C,
                           .planes = P,
                           .F = F,

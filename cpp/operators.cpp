@@ -68,13 +68,13 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
       parallel_(parallel),
       problem_(problem),
       layout_(features.sizes(), problem.ranks),
-      scratch_(static_cast<std::size_t>(parallel.n_threads())) {
+      scratch_(as_size(parallel.n_threads())) {
   const auto [m, C, F, P] = features.sizes();
   const index_t k = problem.n_classes();
   members_.push_back(all_members(problem, features));
   for (index_t j = 0; j < k; ++j) members_.push_back(class_members(problem, features, j));
   for (index_t number = 0; number <= k; ++number)
-    (problem.ranks[static_cast<std::size_t>(number)] == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
+    (at(problem.ranks, number) == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   total_is_sum_ = k > 1 && factored_numbers_.empty();
   lanes_ = in_lanes<T>(n_dense * F, C, P);
@@ -84,10 +84,10 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
   logdets_ = Buffer<double>((k + 1) * F);
   if (sizeof(T) == 4) {
     errors_ = Buffer<double>((k + 1) * F);
-    gram_errors_.resize(static_cast<std::size_t>(k + 1));
-    in_double_.resize(static_cast<std::size_t>(k + 1));
+    gram_errors_.resize(as_size(k + 1));
+    in_double_.resize(as_size(k + 1));
   }
-  for (auto& own : scratch_) own.factored.resize(static_cast<std::size_t>(k + 1));
+  for (auto& own : scratch_) own.factored.resize(as_size(k + 1));
   summed_numbers_.assign(dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end());
 }
 
@@ -116,12 +116,12 @@ template <class T>
 void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index_t p, index_t row_begin,
                               index_t row_end) {
   const auto [m, C, F, P] = layout_.sizes;
-  const Members<T>& members = members_[static_cast<std::size_t>(number)];
+  const Members<T>& members = at(members_, number);
   const index_t element = lanes_ ? P * B<T> : P;
   Gram<T> g{};
   g.panel_stride = features.tile_stride();
   g.row_begin = row_begin, g.row_end = row_end, g.planes = P;
-  g.G = gram_at(layout_.slot[static_cast<std::size_t>(number)] * slot_stride_ + p);
+  g.G = gram_at(at(layout_.slot, number) * slot_stride_ + p);
   g.row_stride = C * element, g.col_stride = element, g.imag_offset = lanes_ ? B<T> : 1;
   const auto part = [&](index_t first, index_t last, bool plain) {
     if (first >= last) return;
@@ -160,17 +160,15 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
     parallel_.run(groups, gram_work() + invert_work(), [&, C = C, F = F](index_t group, int thread) {
       for (index_t q = group * B<T>; q < std::min((group + 1) * B<T>, n_dense * slot_stride_); ++q)
-        if (q % slot_stride_ < F)
-          gram(features, dense_numbers_[static_cast<std::size_t>(q / slot_stride_)], q % slot_stride_, 0, C);
-      invert_group(group, out, scratch_[static_cast<std::size_t>(thread)]);
+        if (q % slot_stride_ < F) gram(features, at(dense_numbers_, q / slot_stride_), q % slot_stride_, 0, C);
+      invert_group(group, out, at(scratch_, thread));
     });
   } else {
     const index_t n_blocks = divide_up(C, kGramTaskRows);
     const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
     parallel_.run((n_dense - first) * F * n_blocks, gram_work(), [&, C = C, F = F](index_t task, int) {
       const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
-      gram(features, dense_numbers_[static_cast<std::size_t>(slot)], p, block * kGramTaskRows,
-           std::min((block + 1) * kGramTaskRows, C));
+      gram(features, at(dense_numbers_, slot), p, block * kGramTaskRows, std::min((block + 1) * kGramTaskRows, C));
     });
     invert(out);
   }
@@ -186,8 +184,8 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longes
   const std::vector<index_t>& numbers = summed_numbers_;
   const double work = double(sums.size()) * double(F * n_entries);
   parallel_.run(static_cast<index_t>(numbers.size()) * n_groups, work, [&, C = C, F = F, P = P](index_t task, int) {
-    const index_t number = numbers[static_cast<std::size_t>(task / n_groups)], first = task % n_groups * B<T>,
-                  n_freqs = std::min(B<T>, F - first), slot = layout_.slot[static_cast<std::size_t>(number)];
+    const index_t number = at(numbers, task / n_groups), first = task % n_groups * B<T>,
+                  n_freqs = std::min(B<T>, F - first), slot = at(layout_.slot, number);
     T total[B<T> * gram_entries<T>(kFewChannels, 2)] = {};
     for (const GramSum<T>& sum : sums)
       if (sum.number == number)
@@ -214,7 +212,7 @@ template <class T>
 void OperatorBuilder<T>::invert(const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  const auto scratch = [&](int thread) -> Scratch& { return scratch_[static_cast<std::size_t>(thread)]; };
+  const auto scratch = [&](int thread) -> Scratch& { return at(scratch_, thread); };
   if (lanes_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
     if (total_is_sum_)  // before the class Grams are inverted in place
@@ -237,8 +235,7 @@ void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional
   const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
   parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
     for (index_t part = task * together; part < (task + 1) * together; ++part)
-      factor_group(features, factored_numbers_[static_cast<std::size_t>(part % n_factored)], part / n_factored, out,
-                   scratch_[static_cast<std::size_t>(thread)]);
+      factor_group(features, at(factored_numbers_, part % n_factored), part / n_factored, out, at(scratch_, thread));
   });
 }
 
@@ -259,7 +256,7 @@ void OperatorBuilder<T>::add_up_total(index_t part) {
   }
   const index_t size = lanes_ ? matrix * B<T> : matrix, step = slot_stride_ * matrix;
   T* total = grams_.get() + part * size;
-  std::memcpy(total, total + step, static_cast<std::size_t>(size) * sizeof(T));
+  std::memcpy(total, total + step, as_size(size) * sizeof(T));
   for (index_t slot = 2; slot < n_dense; ++slot) {
     const T* G = total + slot * step;
     for (index_t e = 0; e < size; ++e) total[e] += G[e];
@@ -278,7 +275,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   for (index_t lane = 0; lane < B<T>; ++lane) {
     const index_t q = group * B<T> + lane, slot = q / slot_stride_;
     frequency[lane] = q % slot_stride_;
-    number[lane] = slot < n_dense && frequency[lane] < F ? dense_numbers_[static_cast<std::size_t>(slot)] : -1;
+    number[lane] = slot < n_dense && frequency[lane] < F ? at(dense_numbers_, slot) : -1;
     a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(scale(number[lane]));
   }
   for (index_t i = 0; i < C; ++i)
@@ -303,7 +300,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   if (!out) return;
   index_t n_used = 0;  // the first lanes, and neighbours in the operators too
   for (index_t lane = 0; lane < B<T>; ++lane) {
-    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(problem_.alphas[static_cast<std::size_t>(number[lane])]);
+    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(at(problem_.alphas, number[lane]));
     n_used += number[lane] >= 0;
   }
   for (index_t i = 0; i < C; ++i)
@@ -315,7 +312,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
 template <class T>
 void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t number = dense_numbers_[static_cast<std::size_t>(q / F)], p = q % F;
+  const index_t number = at(dense_numbers_, q / F), p = q % F;
   if (!scratch.matrix) scratch.matrix = std::make_unique<BlockedMatrix<T>>(kernels_, C, P);
   BlockedMatrix<T>& M = *scratch.matrix;
   const T* G = gram_at(q);
@@ -325,17 +322,14 @@ void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOpera
   for (index_t i = 0; i < C; ++i)
     sensitivity += scale(number) * static_cast<double>(G[i * (C + 1) * P]) * (out ? double(M.at(i, i)[0]) : 1.0);
   set_logdet(number, p, logdet, sensitivity);
-  if (out)
-    M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(problem_.alphas[static_cast<std::size_t>(number)]),
-            true);
+  if (out) M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(at(problem_.alphas, number)), true);
 }
 
 template <class T>
 void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t number, index_t group,
                                       const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t r = problem_.ranks[static_cast<std::size_t>(number)], first = group * B<T>,
-                n_freqs = std::min(B<T>, F - first);
+  const index_t r = at(problem_.ranks, number), first = group * B<T>, n_freqs = std::min(B<T>, F - first);
   const index_t n_panels = divide_up(C, B<T>), panel = r * P * B<T>, rows = n_panels * panel;
   const bool side_by_side = in_lanes<T>(n_freqs, r, P);
   const auto most = *std::max_element(problem_.ranks.begin(), problem_.ranks.end());
@@ -345,11 +339,11 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
   }
   // rows <- sqrt(a weight_i) v_i(p), channels in lanes.
-  const Members<T>& members = members_[static_cast<std::size_t>(number)];
+  const Members<T>& members = at(members_, number);
   const double a = scale(number);
   const index_t k = problem_.n_classes();
   if (C % B<T> != 0)  // lanes past the last channel
-    std::memset(scratch.rows.get(), 0, static_cast<std::size_t>(n_freqs * rows) * sizeof(T));
+    std::memset(scratch.rows.get(), 0, as_size(n_freqs * rows) * sizeof(T));
   index_t n_rows = 0;
   alignas(kCacheLine) T samples[B<T> * B<T>];
   for (index_t tile = members.first; tile < members.last; ++tile) {
@@ -380,7 +374,7 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
   }
   const index_t element = side_by_side ? P * B<T> : P;
   const index_t imag = side_by_side ? B<T> : 1;
-  if (side_by_side) std::memset(scratch.lanes.get(), 0, static_cast<std::size_t>(r * r * P * B<T>) * sizeof(T));
+  if (side_by_side) std::memset(scratch.lanes.get(), 0, as_size(r * r * P * B<T>) * sizeof(T));
   const auto k_matrix = [&](index_t f) {  // conj(K - I): row i, column j is rows_i . conj(rows_j)
     Gram<T> g{};
     g.v = scratch.rows.get() + f * rows;
@@ -421,7 +415,7 @@ void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t numbe
     }
     return;
   }
-  auto& own_k = scratch.factored[static_cast<std::size_t>(number)];
+  auto& own_k = at(scratch.factored, number);
   if (!own_k) own_k = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
   BlockedMatrix<T>& K = *own_k;
   for (index_t f = 0; f < n_freqs; ++f) {

@@ -9,14 +9,10 @@
 #include <vector>
 
 #include "kernels.hpp"
+#include "step_rule.hpp"
 
 namespace redunet {
 
-// The step rules of contract.py.
-constexpr double kNaturalStep = 2.0;
-constexpr int kMaxHalvings = 20;
-constexpr double kFallRoundingUnits = 8.0;
-constexpr double kSmallestNorm = 1e-8;
 // How far the rate reduction of features in single precision may be from that of the same features in double: this part
 // of it, or, where that is more, of the rate.
 constexpr double kReductionError = 1e-4;
@@ -83,18 +79,18 @@ struct OperatorLayout {
 
   template <class T>
   T* dense(const LayerOperators<T>& ops, index_t number, index_t p) const {
-    return ops.dense + (slot[static_cast<std::size_t>(number)] * sizes.F + p) * sizes.C * sizes.C * sizes.planes;
+    return ops.dense + (at(slot, number) * sizes.F + p) * sizes.C * sizes.C * sizes.planes;
   }
   template <class T>
   T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
-    return ops.factors + (p * sizes.C * n_columns + column[static_cast<std::size_t>(number)]) * sizes.planes;
+    return ops.factors + (p * sizes.C * n_columns + at(column, number)) * sizes.planes;
   }
 
   // out (F, C, C) <- the operator: a copy, or alpha (I - Q Q*).
   template <class T>
   void expand(const LayerOperators<T>& ops, index_t number, double alpha, T* out) const {
     const auto [m, C, F, P] = sizes;
-    const index_t rank = ranks[static_cast<std::size_t>(number)], stride = n_columns * P;
+    const index_t rank = at(ranks, number), stride = n_columns * P;
     if (rank == 0) {
       std::copy_n(dense(ops, number, 0), F * C * C * P, out);
       return;

@@ -41,11 +41,11 @@ void OperatorBuilder<T>::set_gram_errors(index_t longest) {
 // Of one log det; `sensitivity` is what the head of this file calls s.
 template <class T>
 void OperatorBuilder<T>::set_logdet(index_t number, index_t p, double logdet, double sensitivity) {
-  const index_t at = number * layout_.sizes.F + p;
-  logdets_[at] = logdet;
+  const index_t entry = number * layout_.sizes.F + p;
+  logdets_[entry] = logdet;
   if constexpr (sizeof(T) == 4) {
-    const double error = kSingleUnit * gram_errors_[static_cast<std::size_t>(number)] * sensitivity;
-    errors_[at] = std::isfinite(logdet) ? error * error : std::numeric_limits<double>::infinity();
+    const double error = kSingleUnit * at(gram_errors_, number) * sensitivity;
+    errors_[entry] = std::isfinite(logdet) ? error * error : std::numeric_limits<double>::infinity();
   }
 }
 
@@ -94,26 +94,25 @@ bool OperatorBuilder<T>::do_in_double(const Features<T>& features, const std::op
                                       double allowed) {
   if constexpr (sizeof(T) == 4) {
     const index_t F = layout_.sizes.F, k1 = problem_.n_classes() + 1;
-    const auto failed = [&](index_t at) { return std::isinf(errors_[at]); };
+    const auto failed = [&](index_t entry) { return std::isinf(errors_[entry]); };
     bool any_failed = false, any = false;
-    for (index_t at = 0; at < k1 * F; ++at) any_failed = any_failed || failed(at);
+    for (index_t entry = 0; entry < k1 * F; ++entry) any_failed = any_failed || failed(entry);
     const double small = allowed * allowed / (2.0 * static_cast<double>(k1 * F));
     for (index_t number = 0; number < k1; ++number) {
-      const double share =
-          (number == 0 ? 1.0 : problem_.gammas[static_cast<std::size_t>(number - 1)]) / (2 * problem_.n_points);
+      const double share = (number == 0 ? 1.0 : at(problem_.gammas, number - 1)) / (2 * problem_.n_points);
       std::vector<index_t> frequencies;
       for (index_t p = 0; p < F; ++p) {
-        const index_t at = number * F + p;
+        const index_t entry = number * F + p;
         const double part = share * problem_.freq_weights[p];
-        if (any_failed ? failed(at) : part * part * errors_[at] > small) frequencies.push_back(p);
+        if (any_failed ? failed(entry) : part * part * errors_[entry] > small) frequencies.push_back(p);
       }
       if (frequencies.empty()) continue;
       any = true;
-      auto& double_precision = in_double_[static_cast<std::size_t>(number)];
+      auto& double_precision = at(in_double_, number);
       const index_t together = std::min(kMostInDouble, static_cast<index_t>(frequencies.size()));
       if (!double_precision || double_precision->n_freqs() != together)
         double_precision = std::make_unique<InDouble>(set_, parallel_, problem_, features, number, together);
-      for (std::size_t begin = 0; begin < frequencies.size(); begin += static_cast<std::size_t>(together)) {
+      for (std::size_t begin = 0; begin < frequencies.size(); begin += as_size(together)) {
         const auto first = frequencies.begin() + static_cast<std::ptrdiff_t>(begin);
         const std::vector<index_t> part(first, std::min(first + together, frequencies.end()));
         double_precision->run(features, part, layout_, out, logdets_.get() + number * F);

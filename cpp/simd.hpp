@@ -86,7 +86,7 @@ inline vec<T> halves(vec<T> a, vec<T> b, std::index_sequence<l...>) {
 // Lane l of the result is the sum of the lanes of v[l]; v is overwritten.
 template <class T, index_t Width = kLanes<T>>
 inline vec<T> sum_lanes(vec<T>* v) {
-  constexpr auto all = std::make_index_sequence<static_cast<std::size_t>(kLanes<T>)>{};
+  constexpr auto all = std::make_index_sequence<as_size(kLanes<T>)>{};
 #pragma GCC unroll 8
   for (index_t i = 0; i < Width / 2; ++i)
     v[i] = halves<T, Width, 0>(v[i], v[i + Width / 2], all) + halves<T, Width, 1>(v[i], v[i + Width / 2], all);
@@ -99,7 +99,7 @@ inline vec<T> sum_lanes(vec<T>* v) {
 // v[i][l] <-> v[l][i]
 template <class T, index_t Width = kLanes<T>>
 [[gnu::always_inline]] inline void transpose(vec<T>* v) {
-  constexpr auto all = std::make_index_sequence<static_cast<std::size_t>(kLanes<T>)>{};
+  constexpr auto all = std::make_index_sequence<as_size(kLanes<T>)>{};
 #pragma GCC unroll 16
   for (index_t pair = 0; pair < kLanes<T> / 2; ++pair) {
     const index_t i = pair / (Width / 2) * Width + pair % (Width / 2), j = i + Width / 2;

@@ -50,7 +50,7 @@ Sketch<T>::Sketch(const Kernels<T>& kernels, Parallel& parallel, const OperatorL
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
       rank_(rows_for<T>(layout)),
       n_panels_(rank_ / B<T>),
-      scratch_(static_cast<std::size_t>(parallel.n_threads())) {
+      scratch_(as_size(parallel.n_threads())) {
   const auto [m, C, F, P] = layout.sizes;
   // Equal shares of the samples as they lie, or of each class; one share of every class comes before any second one.
   const index_t n_sets = labels == nullptr ? 1 : k_;
@@ -88,7 +88,7 @@ void Sketch<T>::span(const Features<T>& features, index_t p, Scratch& own) {
   T* rows = own.rows.get();
   std::fill_n(rows, n_channel_panels * panel, T(0));
   for (index_t g = 0; g < rank_; ++g) {
-    const auto [share, begin, group_end] = groups_[static_cast<std::size_t>(g)];
+    const auto [share, begin, group_end] = at(groups_, g);
     const index_t end = std::min(group_end, begin + kTilesPerGroup * B<T>);
     T* sum = own.sum.get();
     std::fill_n(sum, C * P * B<T>, T(0));
@@ -137,10 +137,10 @@ template <class T>
 void Sketch<T>::prepare(const Features<T>& features, const LayerOperators<T>& ops) {
   const auto [m, C, F, P] = layout_.sizes;
   const double work = double(F * rank_) * double(C * P) * double(rank_ * P);
-  parallel_.run(F, work, [&](index_t p, int thread) { span(features, p, scratch_[static_cast<std::size_t>(thread)]); });
+  parallel_.run(F, work, [&](index_t p, int thread) { span(features, p, at(scratch_, thread)); });
   parallel_.run(F * k_, work, [&, C = C, P = P](index_t task, int) {
     const index_t p = task / k_, j = task % k_;
-    if (layout_.ranks[static_cast<std::size_t>(j + 1)] != 0) return;
+    if (at(layout_.ranks, j + 1) != 0) return;
     Product<T> q{};
     q.A = layout_.dense(ops, j + 1, p);
     q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;

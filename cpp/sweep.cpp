@@ -45,9 +45,9 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
       layout_(layout),
       alphas_(alphas),
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
-      nearest_(static_cast<std::size_t>(features.sizes().m), 0),
-      candidates_(static_cast<std::size_t>(features.n_tiles() * k_), 0),
-      scratch_(static_cast<std::size_t>(parallel.n_threads())) {
+      nearest_(as_size(features.sizes().m), 0),
+      candidates_(as_size(features.n_tiles() * k_), 0),
+      scratch_(as_size(parallel.n_threads())) {
   const auto [m, C, F, P] = layout.sizes;
   for (index_t p = 0; p < F; ++p) freq_weights_.push_back(static_cast<T>(freq_weights[p]));
   const index_t tile_bytes = features.tile_stride() * static_cast<index_t>(sizeof(T));
@@ -71,12 +71,12 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
     own.coefficients = Buffer<T>((k_ + 2) * slab_tiles_ * B<T>);
     own.limits = Buffer<T>(slab_tiles_ * B<T>);
     own.responses = Buffer<T>(n_slots_ * response_size_);
-    own.slot_class.assign(static_cast<std::size_t>(n_slots_ * slab_tiles_), -1);
-    own.live.assign(static_cast<std::size_t>(k_ * slab_tiles_), 0);
-    own.any_live.assign(static_cast<std::size_t>(k_), 0);
+    own.slot_class.assign(as_size(n_slots_ * slab_tiles_), -1);
+    own.live.assign(as_size(k_ * slab_tiles_), 0);
+    own.any_live.assign(as_size(k_), 0);
   }
   if (labels != nullptr)
-    for (index_t i = 0; i < m; ++i) nearest_[static_cast<std::size_t>(i)] = labels[features.sample(i)];
+    for (index_t i = 0; i < m; ++i) at(nearest_, i) = labels[features.sample(i)];
   for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
 }
 
@@ -84,15 +84,14 @@ template <class T>
 void Sweep<T>::set_candidates(index_t tile) {
   char* mine = candidates_.data() + tile * k_;
   std::fill_n(mine, k_, char{0});
-  for (index_t i = tile * B<T>; i < std::min(layout_.sizes.m, (tile + 1) * B<T>); ++i)
-    mine[nearest_[static_cast<std::size_t>(i)]] = 1;
+  for (index_t i = tile * B<T>; i < std::min(layout_.sizes.m, (tile + 1) * B<T>); ++i) mine[at(nearest_, i)] = 1;
 }
 
 template <class T>
 void Sweep<T>::regroup(Features<T>& features) {
   std::vector<index_t> order(nearest_.size());
   std::iota(order.begin(), order.end(), index_t{0});
-  const auto nearest = [&](index_t i) { return nearest_[static_cast<std::size_t>(i)]; };
+  const auto nearest = [&](index_t i) { return at(nearest_, i); };
   std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return nearest(a) < nearest(b); });
   features.permute(order, parallel_);
   std::sort(nearest_.begin(), nearest_.end());
@@ -137,14 +136,14 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
   const index_t panel = C * P * B<T>;
   for (index_t p = 0; p < F && !runs.empty(); ++p) {
     for (Run& run : runs) {
-      const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)], first = run.begin;
+      const index_t number = run.j + 1, rank = at(layout_.ranks, number), first = run.begin;
       if (rank != 0) reduce(features, ops, number, p, slab, run, own);
       for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
         Product<T> q{};
         q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
         q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
         q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
-        q.weight = freq_weights_[static_cast<std::size_t>(p)];
+        q.weight = at(freq_weights_, p);
         q.row_begin = row, q.row_end = std::min(C, row + rows_per_look), q.n_in = C;
         if (rank == 0) {
           q.A = layout_.dense(ops, number, p);
@@ -184,7 +183,7 @@ template <class T>
 void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
                       const Run& run, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t rank = layout_.ranks[static_cast<std::size_t>(number)];
+  const index_t rank = at(layout_.ranks, number);
   Product<T> q{};
   q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
@@ -213,10 +212,10 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
       if (!candidates[tile * k_ + j]) continue;
       index_t slot = -1;
-      if (layout_.ranks[static_cast<std::size_t>(j + 1)] == 0)
+      if (at(layout_.ranks, j + 1) == 0)
         for (index_t s = n_slots_ - 1; s >= 0; --s)
-          if (own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] < 0) slot = s;
-      if (slot >= 0) own.slot_class[static_cast<std::size_t>(slot * slab_tiles_ + tile)] = j;
+          if (at(own.slot_class, s * slab_tiles_ + tile) < 0) slot = s;
+      if (slot >= 0) at(own.slot_class, slot * slab_tiles_ + tile) = j;
       if (!runs.empty() && runs.back().j == j && runs.back().end == tile && runs.back().slot == slot)
         ++runs.back().end;
       else
@@ -234,7 +233,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
     for (index_t j = 0; j < k_; ++j)
       for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
         const T* mine = squares + j * stride + tile * B<T>;
-        const bool is_dense = layout_.ranks[static_cast<std::size_t>(j + 1)] == 0;
+        const bool is_dense = at(layout_.ranks, j + 1) == 0;
         if (candidates[tile * k_ + j] || std::isinf(mine[0]) || !(is_dense ? dense : factored)) continue;
         if (!runs.empty() && runs.back().j == j && runs.back().end == tile)
           ++runs.back().end;
@@ -265,7 +264,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
                     .beyond = beyond,
                     .live = own.any_live.data()});
   for (index_t i = 0; i < lanes && slab.tile * B<T> + i < m; ++i) {
-    index_t& best = nearest_[static_cast<std::size_t>(slab.tile * B<T> + i)] = 0;
+    index_t& best = at(nearest_, slab.tile * B<T> + i) = 0;
     for (index_t j = 1; j < k_; ++j)
       if (squares[j * stride + i] < squares[best * stride + i]) best = j;
   }
@@ -278,7 +277,7 @@ template <class T>
 void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
                             const Run& run, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t number = run.j + 1, rank = layout_.ranks[static_cast<std::size_t>(number)];
+  const index_t number = run.j + 1, rank = at(layout_.ranks, number);
   Product<T> q{};
   q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
@@ -309,7 +308,7 @@ void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
   T* identity = own.coefficients.get();
   std::fill_n(identity, lanes, base);
   for (index_t number = 0; number <= k_; ++number) {
-    if (layout_.ranks[static_cast<std::size_t>(number)] == 0) continue;
+    if (at(layout_.ranks, number) == 0) continue;
     T* coefficient = identity + (number + 1) * slab_tiles_ * B<T>;
     const auto alpha = static_cast<T>(alphas_[number]);
     for (index_t i = 0; i < lanes; ++i) {
@@ -329,9 +328,8 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
   for (index_t j = 0; j < k_; ++j)
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
       bool kept = false;
-      for (index_t s = 0; s < n_slots_; ++s)
-        kept |= own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)] == j;
-      if (kept || !own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)]) continue;
+      for (index_t s = 0; s < n_slots_; ++s) kept |= at(own.slot_class, s * slab_tiles_ + tile) == j;
+      if (kept || !at(own.live, j * slab_tiles_ + tile)) continue;
       if (runs.back().j == j && runs.back().end == tile)
         ++runs.back().end;
       else
@@ -347,7 +345,7 @@ void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, inde
   for (const Run& run : own.runs) add_operator(features, ops, p, slab, run, own);
   Settle<T> q{};
   q.moved_stride = panel, q.v_stride = features.tile_stride(), q.n_rows = C * P;
-  q.weight = freq_weights_[static_cast<std::size_t>(p)];
+  q.weight = at(freq_weights_, p);
   const auto settle = [&](index_t tile, index_t n_tiles) {
     q.moved = own.moved.get() + tile * panel;
     q.v = features.panel(slab.tile + tile, p);
@@ -361,8 +359,8 @@ void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, inde
   for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
     q.n_terms = 0;
     for (index_t s = 0; s < n_slots_; ++s) {
-      const index_t j = own.slot_class[static_cast<std::size_t>(s * slab_tiles_ + tile)];
-      if (j < 0 || !own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)]) continue;
+      const index_t j = at(own.slot_class, s * slab_tiles_ + tile);
+      if (j < 0 || !at(own.live, j * slab_tiles_ + tile)) continue;
       terms[q.n_terms] = own.responses.get() + s * response_size_ + (p * slab_tiles_ + tile) * panel;
       coefficients[q.n_terms++] = own.coefficients.get() + ((j + 2) * slab_tiles_ + tile) * B<T>;
     }
@@ -376,7 +374,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
   if (sketching(step)) sketch_->prepare(features, ops);
   parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
-    Scratch& own = scratch_[static_cast<std::size_t>(thread)];
+    Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
     if (step.membership == nullptr) {
@@ -390,8 +388,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
       for (index_t tile = 0; tile < part.n_tiles; ++tile) {
         const index_t n = std::min(B<T>, m - (part.tile + tile) * B<T>);
         const T* pi = own.pi.get() + j * stride + tile * B<T>;
-        own.live[static_cast<std::size_t>(j * slab_tiles_ + tile)] =
-            std::any_of(pi, pi + n, [](T x) { return x != 0; });
+        at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
       }
     if (assignments != nullptr)
       for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
@@ -418,7 +415,7 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
   const index_t F = layout_.sizes.F, stride = slab_tiles_ * B<T>;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
-    Scratch& own = scratch_[static_cast<std::size_t>(thread)];
+    Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
     std::fill(own.live.begin(), own.live.end(), char{1});

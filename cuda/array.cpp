@@ -24,13 +24,13 @@ Array::Array(char type, std::vector<index_t> shape) : type_(type), shape_(std::m
 Array::Array(char type, std::vector<index_t> shape, void* data, std::shared_ptr<void> owner)
     : type_(type), shape_(std::move(shape)), data_(data), owner_(std::move(owner)) {}
 
-Array::index_t Array::size() const {
+index_t Array::size() const {
   index_t numbers = 1;
   for (const index_t n : shape_) numbers *= n;
   return numbers;
 }
 
-std::size_t Array::bytes() const { return static_cast<std::size_t>(size()) * bytes_of(type_); }
+std::size_t Array::bytes() const { return as_size(size()) * bytes_of(type_); }
 
 void Array::upload(const void* from) const {
   if (bytes() == 0) return;

@@ -7,12 +7,12 @@
 #include <memory>
 #include <vector>
 
+#include "index.hpp"
+
 namespace redunet::cuda {
 
 class Array {
  public:
-  using index_t = std::int64_t;
-
   // New memory, of undefined content. `type` is a character code of NumPy: f, d, F or D.
   Array(char type, std::vector<index_t> shape);
   // Somebody's memory, which `owner` keeps.

@@ -58,7 +58,7 @@ class DeviceArray {
   explicit DeviceArray(index_t size) : size_(size) {
     if (size == 0) return;
     void* p = nullptr;
-    const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
+    const std::size_t bytes = as_size(size) * sizeof(T);
     if (const cudaError_t error = cudaMalloc(&p, bytes); error == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // it would be reported again
       throw CudaError("no room for " + in_gib(bytes) + " of device memory; " + in_gib(Device::get().free_bytes()) +
@@ -95,7 +95,7 @@ class DeviceArray {
  private:
   void copy(T* to, const T* from, cudaMemcpyKind kind) const {
     if (size_ == 0) return;
-    REDUNET_CHECK(cudaMemcpyAsync(to, from, static_cast<std::size_t>(size_) * sizeof(T), kind, Device::get().stream()));
+    REDUNET_CHECK(cudaMemcpyAsync(to, from, as_size(size_) * sizeof(T), kind, Device::get().stream()));
   }
 
   T* data_ = nullptr;

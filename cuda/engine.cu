@@ -12,8 +12,6 @@
 namespace redunet::cuda {
 namespace {
 
-std::size_t position(index_t i) { return static_cast<std::size_t>(i); }
-
 // Of what is free, kept operators take no more than this part; else they leave layer by layer.
 constexpr double kShareOfOperators = 0.5;
 // Layers between two looks at whether the work shall go on.
@@ -21,7 +19,7 @@ constexpr index_t kLayersBetweenPolls = 64;
 
 // Samples sorted by class, as they come within one; as they come where classes are soft.
 std::vector<int> class_order(const Problem& problem, index_t m) {
-  std::vector<int> order(position(m));
+  std::vector<int> order(as_size(m));
   std::iota(order.begin(), order.end(), 0);
   if (problem.labels != nullptr)
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return problem.labels[a] < problem.labels[b]; });
@@ -32,11 +30,11 @@ template <class T>
 std::vector<T> membership_of(const Problem& problem, const std::vector<int>& order) {
   const index_t k = problem.n_classes();
   const auto m = static_cast<index_t>(order.size());
-  std::vector<T> membership(position(k * m));
-  for (index_t at = 0; at < m; ++at)
+  std::vector<T> membership(as_size(k * m));
+  for (index_t position = 0; position < m; ++position)
     for (index_t j = 0; j < k; ++j) {
-      const index_t i = order[position(at)];
-      membership[position(j * m + at)] =
+      const index_t i = at(order, position);
+      at(membership, j * m + position) =
           problem.labels != nullptr ? T(problem.labels[i] == j) : static_cast<T>(problem.membership[i * k + j]);
     }
   return membership;
@@ -78,7 +76,7 @@ class KeptOperators {
   KeptOperators(const OperatorLayout& layout, index_t n_layers, bool keep)
       : dense_size_(layout.dense_size() / layout.sizes.planes),
         factors_size_(layout.factors_size() / layout.sizes.planes) {
-    const std::size_t layer = position(dense_size_ + factors_size_) * sizeof(N);
+    const std::size_t layer = as_size(dense_size_ + factors_size_) * sizeof(N);
     const auto room = static_cast<index_t>(kShareOfOperators * static_cast<double>(Device::get().free_bytes()) /
                                            static_cast<double>(std::max<std::size_t>(1, layer)));
     all_ = keep && n_layers <= room;
@@ -109,7 +107,7 @@ class KeptOperators {
     if (size == 0 || begin == end) return;
     N *there = device + slot(begin) * size, *here = host + begin * size;
     const bool down = kind == cudaMemcpyDeviceToHost;
-    REDUNET_CHECK(cudaMemcpyAsync(down ? here : there, down ? there : here, position((end - begin) * size) * sizeof(N),
+    REDUNET_CHECK(cudaMemcpyAsync(down ? here : there, down ? there : here, as_size((end - begin) * size) * sizeof(N),
                                   kind, Device::get().stream()));
   }
 
@@ -121,8 +119,8 @@ class KeptOperators {
 template <class N>
 void check_room(const Problem& problem, const OperatorLayout& layout, int n_spectra) {
   const auto [m, C, F, P] = layout.sizes;
-  const std::size_t need = position(n_spectra * m * C * F) * sizeof(N) + OperatorBuilder<N>::bytes(problem, layout) +
-                           2 * position((layout.dense_size() + layout.factors_size()) / P) * sizeof(N);
+  const std::size_t need = as_size(n_spectra * m * C * F) * sizeof(N) + OperatorBuilder<N>::bytes(problem, layout) +
+                           2 * as_size((layout.dense_size() + layout.factors_size()) / P) * sizeof(N);
   const std::size_t free = Device::get().free_bytes();
   if (need > free)
     throw CudaError("a network on " + std::to_string(m) + " samples of " + std::to_string(C) + " x " +
@@ -220,7 +218,7 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
         request.taken[layer] = request.etas[layer];
         continue;
       }
-      const double allowed = kFallRoundingUnits * double(std::numeric_limits<Real<N>>::epsilon()) * rates[0];
+      constexpr double kUnit = std::numeric_limits<Real<N>>::epsilon();
       double eta = kNaturalStep / problem.alphas[0];
       features.save();
       for (int halvings = settled ? kMaxHalvings : 0;; ++halvings, eta /= 2) {
@@ -232,7 +230,7 @@ index_t build_network(const Problem& problem, const Sizes& sizes, N* V, const Bu
         read_rates(layer + 1, layer + 2);
         if (settled) break;
         const double* next = request.rates + (layer + 1) * k1;
-        if (!(problem.reduction(rates) - problem.reduction(next) > allowed)) break;
+        if (!falls(problem.reduction(rates), problem.reduction(next), rates[0], kUnit)) break;
       }
       request.taken[layer] = eta;
     }
@@ -250,7 +248,7 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
   const N *dense = reinterpret_cast<const N*>(request.dense), *factors = reinterpret_cast<const N*>(request.factors);
   if (n_layers == 0 || layout.sizes.m == 0) return;
   const index_t m = layout.sizes.m, k = static_cast<index_t>(layout.ranks.size()) - 1;
-  std::vector<int> order(position(m));
+  std::vector<int> order(as_size(m));
   std::iota(order.begin(), order.end(), 0);
   Spectrum<N> features(layout.sizes, order);
   features.read(V);
@@ -275,11 +273,11 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
       poll();
     }
   }
-  std::vector<Real<N>> found(position(k * m));
+  std::vector<Real<N>> found(as_size(k * m));
   pi.download(found.data());
   features.write(V);
   for (index_t i = 0; i < m; ++i)
-    for (index_t j = 0; j < k; ++j) request.assignments[i * k + j] = double(found[position(j * m + i)]);
+    for (index_t j = 0; j < k; ++j) request.assignments[i * k + j] = double(at(found, j * m + i));
 }
 
 template <class N>
@@ -324,7 +322,7 @@ template <class N>
 void hermitian_batch(Task task, const N* A, index_t count, index_t n, Real<N>* logdets, N* out, index_t n_rhs) {
   const index_t size = n * n, rhs = n * n_rhs;
   const std::size_t per_matrix =
-      position(4 * size + 2 * rhs) * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(n)) + sizeof(double);
+      as_size(4 * size + 2 * rhs) * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(n)) + sizeof(double);
   const std::size_t free = Device::get().free_bytes();
   const index_t most = static_cast<index_t>(0.8 * double(free) / double(per_matrix));
   if (most == 0)
@@ -335,10 +333,10 @@ void hermitian_batch(Task task, const N* A, index_t count, index_t n, Real<N>* l
   const index_t room = std::min({count, most, kMostAtOnce});
   const DeviceArray<N> M(room * size), result(room * size), B(room * rhs), X(room * rhs);
   const DeviceArray<double> logs(room);
-  std::vector<double> found(position(room));
+  std::vector<double> found(as_size(room));
   const cudaStream_t stream = Device::get().stream();
   const auto copy = [&](void* to, const void* from, index_t numbers, cudaMemcpyKind kind) {
-    if (numbers > 0) REDUNET_CHECK(cudaMemcpyAsync(to, from, position(numbers) * sizeof(N), kind, stream));
+    if (numbers > 0) REDUNET_CHECK(cudaMemcpyAsync(to, from, as_size(numbers) * sizeof(N), kind, stream));
   };
   for (index_t begin = 0; begin < count; begin += room) {
     const index_t some = std::min(room, count - begin);
@@ -360,13 +358,13 @@ void hermitian_batch(Task task, const N* A, index_t count, index_t n, Real<N>* l
       copy(out + begin * size, result.get(), some * size, cudaMemcpyDeviceToHost);
     }
     REDUNET_CHECK(
-        cudaMemcpyAsync(found.data(), logs.get(), position(some) * sizeof(double), cudaMemcpyDeviceToHost, stream));
+        cudaMemcpyAsync(found.data(), logs.get(), as_size(some) * sizeof(double), cudaMemcpyDeviceToHost, stream));
     Device::get().synchronise();
     for (index_t i = 0; i < some; ++i) {
-      if (!std::isfinite(found[position(i)]))
+      if (!std::isfinite(at(found, i)))
         throw NotPositiveDefinite("matrix " + std::to_string(begin + i) + " of " + std::to_string(count) +
                                   " is not positive definite");
-      if (task == Task::kLogdet) logdets[begin + i] = static_cast<Real<N>>(found[position(i)]);
+      if (task == Task::kLogdet) logdets[begin + i] = static_cast<Real<N>>(at(found, i));
     }
   }
 }

@@ -8,8 +8,6 @@
 namespace redunet::cuda {
 namespace {
 
-using index_t = Array::index_t;
-
 // The character code of numbers of this kind ('f' or 'c') and size, where there is one.
 std::optional<char> type_of(char kind, std::size_t bytes) {
   if (kind == 'f' && bytes == 4) return 'f';
@@ -65,7 +63,7 @@ Array from_interface(const py::object& object, const std::string& name) {
   const py::dict interface = object.attr("__cuda_array_interface__");
   const auto typestr = interface["typestr"].cast<std::string>();
   const py::dtype dtype(typestr);
-  const std::optional<char> type = type_of(dtype.kind(), static_cast<std::size_t>(dtype.itemsize()));
+  const std::optional<char> type = type_of(dtype.kind(), as_size(dtype.itemsize()));
   if (!type || typestr[0] == '>') refuse_dtype(name, py::str(dtype));
   const auto shape = interface["shape"].cast<std::vector<index_t>>();
   if (interface.contains("strides") && !interface["strides"].is_none())

@@ -57,12 +57,12 @@ void gemm(Op op_a, Op op_b, index_t rows, index_t columns, index_t inner, Real<N
 
 template <class N>
 bool Factoriser<N>::fits(int n) {
-  return n <= kLargest && factorise_shared<N>(n) <= static_cast<std::size_t>(Device::get().shared_limit());
+  return n <= kLargest && factorise_shared<N>(n) <= as_size(Device::get().shared_limit());
 }
 
 template <class N>
 std::size_t Factoriser<N>::bytes_per_matrix(int n) {
-  return fits(n) ? 0 : (3 * static_cast<std::size_t>(n) + kBlock) * static_cast<std::size_t>(n) * sizeof(N);
+  return fits(n) ? 0 : (3 * as_size(n) + kBlock) * as_size(n) * sizeof(N);
 }
 
 template <class N>
@@ -90,7 +90,7 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
   N* S = room(rest_, count * size);
   N* L = request.L != nullptr ? request.L : room(factor_, count * size);
   N* W = request.W != nullptr ? request.W : room(inverse_factor_, count * size);
-  const std::size_t bytes = static_cast<std::size_t>(count * size) * sizeof(N);
+  const std::size_t bytes = as_size(count * size) * sizeof(N);
   REDUNET_CHECK(cudaMemsetAsync(L, 0, bytes, stream));
   REDUNET_CHECK(cudaMemsetAsync(W, 0, bytes, stream));
   launch(prepare_kernel<N>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream, request.M,

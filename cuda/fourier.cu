@@ -12,8 +12,6 @@
 namespace redunet::cuda {
 namespace {
 
-std::size_t position(index_t i) { return static_cast<std::size_t>(i); }
-
 bool is_real(char type) { return type == 'f' || type == 'd'; }
 bool is_single(char type) { return type == 'f' || type == 'F'; }
 
@@ -110,8 +108,8 @@ void with_reals(char type, void* data, const F& f) {
 
 // Samples and their spectrum, which is their own memory where there is no transform.
 void check_room(const Signal& signal, std::size_t of_sample, std::size_t of_spectrum) {
-  std::size_t need = position(signal.batch * signal.points) * of_sample;
-  if (!signal.axes.empty()) need += position(signal.batch * signal.kept) * of_spectrum;
+  std::size_t need = as_size(signal.batch * signal.points) * of_sample;
+  if (!signal.axes.empty()) need += as_size(signal.batch * signal.kept) * of_spectrum;
   const std::size_t free = Device::get().free_bytes();
   if (need > free)
     throw CudaError("the spectra of " + std::to_string(signal.batch) + " channels of " + std::to_string(signal.points) +
@@ -134,7 +132,7 @@ Array forward(char type, const std::vector<index_t>& shape, const void* X, bool 
            stream, x, reals, normalize, static_cast<T>(1 / std::sqrt(double(signal.points))), flags.get());
   });
   REDUNET_CHECK(cudaGetLastError());
-  std::vector<int> found(position(m));
+  std::vector<int> found(as_size(m));
   flags.download(found.data());
   const auto first = std::find(found.begin(), found.end(), 1);
   bad = first == found.end() ? -1 : first - found.begin();

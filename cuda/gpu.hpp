@@ -10,10 +10,9 @@
 #include <cstdint>
 
 #include "api.hpp"
+#include "index.hpp"
 
 namespace redunet::cuda {
-
-using index_t = std::int64_t;
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffU;
@@ -42,7 +41,7 @@ namespace redunet::cuda {
 
 template <class T>
 __host__ __device__ constexpr std::size_t shared_bytes(index_t n) {
-  return (static_cast<std::size_t>(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
+  return (as_size(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
 }
 
 #ifdef __CUDACC__

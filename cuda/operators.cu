@@ -8,11 +8,7 @@
 #include "operators.hpp"
 
 namespace redunet::cuda {
-namespace {
-
-std::size_t position(index_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
+namespace {}  // namespace
 
 // --- Features
 // -----------------------------------------------------------------------------------------------------------
@@ -75,8 +71,8 @@ Members<N> members_of(const Problem& problem, const std::vector<int>& order, ind
   std::vector<int> index;
   std::vector<Real<N>> roots;
   bool plain = problem.weights == nullptr;
-  for (index_t at = 0; at < m; ++at) {
-    const index_t i = order[position(at)];
+  for (index_t position = 0; position < m; ++position) {
+    const index_t i = at(order, position);
     double belongs = 1;
     if (number > 0)
       belongs =
@@ -84,7 +80,7 @@ Members<N> members_of(const Problem& problem, const std::vector<int>& order, ind
     if (belongs == 0) continue;
     const double weight = belongs * (problem.weights == nullptr ? 1.0 : problem.weights[i]);
     plain = plain && weight == 1;
-    index.push_back(static_cast<int>(at));
+    index.push_back(static_cast<int>(position));
     roots.push_back(static_cast<Real<N>>(std::sqrt(weight)));
   }
   const auto count = static_cast<index_t>(index.size());
@@ -106,21 +102,20 @@ OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout
   for (index_t number = 0; number <= k; ++number) {
     members_.push_back(members_of<N>(problem, order, number));
     if (members_.back().index.size() > 0) gathered = std::max(gathered, members_.back().count);
-    const double alpha = problem.alphas[position(number)];
+    const double alpha = at(problem.alphas, number);
     scales.push_back(alpha * problem.inner);
-    if (layout.ranks[position(number)] == 0) {
+    if (at(layout.ranks, number) == 0) {
       dense_numbers_.push_back(number);
       dense_scales.push_back(alpha * problem.inner);
       dense_alphas.push_back(alpha);
     } else {
-      most = std::max(most, layout.ranks[position(number)]);
+      most = std::max(most, at(layout.ranks, number));
     }
   }
-  std::vector<int> place(position(k + 1));
+  std::vector<int> place(as_size(k + 1));
   int factored = static_cast<int>(dense_numbers_.size());
   for (index_t number = 0; number <= k; ++number)
-    place[position(number)] =
-        layout.ranks[position(number)] == 0 ? static_cast<int>(layout.slot[position(number)]) : factored++;
+    at(place, number) = at(layout.ranks, number) == 0 ? static_cast<int>(at(layout.slot, number)) : factored++;
   total_is_sum_ = k > 1 && layout.n_dense == k + 1;
   dense_scales_ = DeviceArray<double>(dense_scales);
   dense_alphas_ = DeviceArray<double>(dense_alphas);
@@ -135,10 +130,10 @@ OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout
   small_grams_ = DeviceArray<N>(F * most * most);
   small_inverses_ = DeviceArray<N>(F * most * most);
   if (problem.labels == nullptr) return;
-  std::vector<int> begins(position(k + 1), 0);
+  std::vector<int> begins(as_size(k + 1), 0);
   std::vector<Real<N>> weights;
   for (const int i : order) {
-    ++begins[position(problem.labels[i] + 1)];
+    ++at(begins, problem.labels[i] + 1);
     if (problem.weights != nullptr) weights.push_back(static_cast<Real<N>>(problem.weights[i]));
   }
   std::partial_sum(begins.begin(), begins.end(), begins.begin());
@@ -149,11 +144,11 @@ OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout
 template <class N>
 std::size_t OperatorBuilder<N>::bytes(const Problem& problem, const OperatorLayout& layout) {
   const auto [m, C, F, P] = layout.sizes;
-  const auto most = position(*std::max_element(layout.ranks.begin(), layout.ranks.end()));
-  const std::size_t per_matrix = position(C * C) * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(C));
-  std::size_t sum = position(layout.n_dense * F) * per_matrix;
-  sum += position(F) * (2 * most * most * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(most)));
-  if (problem.weights != nullptr || problem.labels == nullptr) sum += position(m * C * F) * sizeof(N);
+  const auto most = as_size(*std::max_element(layout.ranks.begin(), layout.ranks.end()));
+  const std::size_t per_matrix = as_size(C * C) * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(C));
+  std::size_t sum = as_size(layout.n_dense * F) * per_matrix;
+  sum += as_size(F) * (2 * most * most * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(most)));
+  if (problem.weights != nullptr || problem.labels == nullptr) sum += as_size(m * C * F) * sizeof(N);
   return sum;
 }
 
@@ -181,9 +176,9 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
   const int channels = static_cast<int>(C), group = static_cast<int>(F);
   index_t ld, stride;
   for (const index_t number : dense_numbers_) {
-    const index_t slot = layout_.slot[position(number)];
+    const index_t slot = at(layout_.slot, number);
     if (total_is_sum_ && slot == 0) continue;
-    const Members<N>& members = members_[position(number)];
+    const Members<N>& members = at(members_, number);
     const N* V = samples(features, members, ld, stride);
     gemm<N>(Op::kNone, kFault<5> ? Op::kTranspose : Op::kAdjoint, C, C, members.count, 1, {V, ld, stride},
             {V, ld, stride}, 0, {grams_.get() + slot * F * C * C, C, C * C}, F);
@@ -255,7 +250,7 @@ void OperatorBuilder<N>::rates(int begin, int end, double* to, bool name_layer) 
   const index_t k1 = problem_.n_classes() + 1;
   int noted[3] = {0, 0, 0};
   noted_.download(noted);
-  REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, position((end - begin) * k1) * sizeof(double),
+  REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, as_size((end - begin) * k1) * sizeof(double),
                                 cudaMemcpyDeviceToHost, Device::get().stream()));
   Device::get().synchronise();
   if (noted[0] < 0) return;

@@ -8,8 +8,6 @@
 namespace redunet::cuda {
 namespace {
 
-std::size_t position(index_t i) { return static_cast<std::size_t>(i); }
-
 // Rows that one block sums, at least; and sums per sample, at most.
 constexpr index_t kFewestRows = 64, kMostChunks = 64;
 // Of what is free when a network begins, responses take no more than this part.
@@ -23,9 +21,9 @@ Sweep<N>::Sweep(const OperatorLayout& layout, const double* alphas, const double
   const index_t F = layout.sizes.F, rows = F * layout.sizes.C;
   rows_per_chunk_ = std::max(kFewestRows, divide_up(rows, kMostChunks));
   chunks_ = divide_up(rows, rows_per_chunk_);
-  std::vector<double> factored(position(k_ + 1), 0.0);
+  std::vector<double> factored(as_size(k_ + 1), 0.0);
   for (index_t number = 0; number <= k_; ++number)
-    if (layout.ranks[position(number)] != 0) factored[position(number)] = alphas[number];
+    if (at(layout.ranks, number) != 0) at(factored, number) = alphas[number];
   factored_ = DeviceArray<double>(factored);
   gammas_ = DeviceArray<double>(std::vector<double>(gammas, gammas + k_));
   one_ = DeviceArray<double>(std::vector<double>{1.0});
@@ -39,12 +37,12 @@ void Sweep<N>::plan() {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t most = *std::max_element(layout_.ranks.begin(), layout_.ranks.end());
   const std::size_t per_sample =
-      position((k_ + 1) * F * C + F * most) * sizeof(N) + position((chunks_ + 1) * k_) * sizeof(Real<N>);
+      as_size((k_ + 1) * F * C + F * most) * sizeof(N) + as_size((chunks_ + 1) * k_) * sizeof(Real<N>);
   const std::size_t free = Device::get().free_bytes();
   const auto room = static_cast<index_t>(kShare * static_cast<double>(free) / static_cast<double>(per_sample));
   if (room < std::min<index_t>(m, kWarp))
     throw CudaError("the responses to " + std::to_string(std::min<index_t>(m, kWarp)) + " samples need " +
-                    in_gib(position(std::min<index_t>(m, kWarp)) * per_sample) + " of device memory, and " +
+                    in_gib(as_size(std::min<index_t>(m, kWarp)) * per_sample) + " of device memory, and " +
                     in_gib(free) + " are free");
   tile_ = room >= m ? m : room / kWarp * kWarp;
   responses_ = DeviceArray<N>((k_ + 1) * F * C * tile_);
@@ -60,13 +58,13 @@ Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, 
   const Matrices<const N> v{V + tile.begin, ld, C * ld};
   for (index_t number = 0; number <= k_; ++number) {
     const Matrices<N> y{responses_.get() + number * stride, w + kFault<4>, C * w};
-    const index_t r = layout_.ranks[position(number)];
+    const index_t r = at(layout_.ranks, number);
     if (r == 0) {
-      const N* A = ops.dense + layout_.slot[position(number)] * F * C * C;
+      const N* A = ops.dense + at(layout_.slot, number) * F * C * C;
       gemm<N>(Op::kNone, Op::kNone, C, w, C, 1, {A, C, C * C}, v, 0, y, F);
     } else {
       const index_t R = layout_.n_columns;
-      const Matrices<const N> Q{ops.factors + layout_.column[position(number)], R, C * R};
+      const Matrices<const N> Q{ops.factors + at(layout_.column, number), R, C * R};
       gemm<N>(Op::kAdjoint, Op::kNone, r, w, C, 1, Q, v, 0, {reduced_.get(), w, r * w}, F);
       gemm<N>(Op::kNone, Op::kNone, C, w, r, 1, Q, {reduced_.get(), w, r * w}, 0, y, F);
     }

@@ -17,7 +17,7 @@ getattr(signal, "alarm", int)(300)
 
 
 def python(code: str, **options: Any) -> subprocess.Popen[str]:
-    """An interpreter that runs ``code`` for five minutes at most: warnings are errors, the SIMD level is that in use here."""
+    """An interpreter that runs ``code`` for at most five minutes; warnings are errors, the SIMD level is this one's."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     if "redunet._cpu" in sys.modules:
         environment["REDUNET_SIMD"] = sys.modules["redunet._cpu"].simd_level()

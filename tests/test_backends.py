@@ -361,6 +361,15 @@ class TestShortcuts:
         assert with_them < 0.8 * without
 
 
+def test_engines_have_the_step_rule_of_the_contract(backend):
+    """C++ and Python each have the constants, for loops of their own."""
+    if backend == "numpy":
+        pytest.skip("it takes them from the contract")
+    constants = _backends.select(backend)[1].constants
+    assert {"NATURAL_STEP", "MAX_HALVINGS", "FALL_ROUNDING_UNITS", "SMALLEST_NORM"} <= set(constants)
+    assert constants == {name: getattr(contract, name) for name in constants}
+
+
 def test_every_backend_has_the_functions_of_the_contract(backend):
     module = _backends.select()[1]
     for name, value in vars(contract.Backend).items():

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem
 
+constants: dict[str, float]
+
 def build(V: npt.NDArray[Any], problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult: ...
 def apply(V: npt.NDArray[Any], operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]: ...
 def layer_operators(
