@@ -1,5 +1,5 @@
-// Samples to spectra and back, as redunet/fourier.py does on the host: unit norm, then the unitary DFT along the signal
-// axes, half of it where samples are real.
+// Samples to spectra and back, as redunet/transforms/cyclic.py does on the host: unit norm, then the unitary DFT along
+// the signal axes, half of it where samples are real.
 #pragma once
 
 #include "array.hpp"

@@ -238,17 +238,14 @@ class TestAgreement:
 
     def test_of_one_layer_of_the_contract(self, backend, shape, complex_valued, dtype):
         """`layer_operators` and a network of one layer hold the same."""
-        from redunet.fourier import Fourier
-        from redunet.problem import make_problem
+        from redunet._inputs import prepare
 
         _, given, y = self.prepare(shape, complex_valued, dtype)
-        module = _backends.select()[1]
-        fourier = Fourier(shape[2:], not complex_valued)
-        sizes = {"n_samples": len(y), "n_channels": shape[1], "fourier": fourier, "dtype": given.dtype}
-        problem, _ = make_problem(y, None, epsilon_sq=0.5, dft_norm="ortho", **sizes)
-        V = fourier.forward(given, given.dtype, module, name="X", normalize=True, n_threads=1)
+        entered = prepare.samples(given)
+        problem, _ = prepare.problem(entered, y, sample_weight=None, epsilon_sq=0.5, dft_norm="ortho")
+        V = entered.spectra(normalize=True)
         before = np.array(V)
-        dense, factors, row = module.layer_operators(V, problem, n_threads=2)
+        dense, factors, row = entered.module.layer_operators(V, problem, n_threads=2)
         np.testing.assert_array_equal(np.asarray(V), before)
         net, _ = rn.build(given, y, n_layers=1, epsilon_sq=0.5, lam=20.0)
         assert relative(dense, net.operators.dense[0]) < PROMISED[dtype][0]

@@ -13,6 +13,7 @@ from test_classifiers import bound, clouds, rolled
 
 import redunet as rn
 from redunet import NearestSubspace
+from redunet.classifiers import base
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 7)) | st.tuples(*[st.integers(1, 4)] * 3)
@@ -61,7 +62,7 @@ def test_in_pieces(monkeypatch):
     Z, y = clouds((2, 3, 4), "float64")
     classifier = NearestSubspace(2).fit(Z, y)
     whole = classifier.scores(Z, shifts="best")
-    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 1)
     np.testing.assert_allclose(classifier.scores(Z, shifts="best"), whole, rtol=0, atol=bound((2, 3, 4), 2, "float64"))
 
 

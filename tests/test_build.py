@@ -349,7 +349,7 @@ def test_a_memory_mapped_array_is_read_as_it_is(backend, tmp_path, monkeypatch):
     np.save(file, X)
     mapped = np.load(file, mmap_mode="r")
     net, Z = rn.build(X, y, n_layers=2)
-    monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 500)  # several pieces
+    monkeypatch.setattr("redunet.transforms.cyclic.CHUNK_BYTES", 500)  # several pieces
     other, W = rn.build(mapped, y, n_layers=2)
     np.testing.assert_array_equal(W, Z)
     assert type(W) is np.ndarray

@@ -13,6 +13,7 @@ import pytest
 
 import redunet as rn
 from redunet import CosineNeighbors, NearestSubspace
+from redunet.classifiers import base
 
 SHAPES = [(3, 8), (2, 9), (1, 1), (2, 4, 6), (3, 5, 3), (1, 1, 7)]
 
@@ -65,7 +66,7 @@ def test_all_shifts_in_pieces(monkeypatch):
     Z, y = clouds((2, 9), "float64")
     classifier = NearestSubspace(2).fit(Z, y)
     whole = classifier.scores_all_shifts(Z)
-    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 1)
     np.testing.assert_allclose(classifier.scores_all_shifts(Z), whole, rtol=0, atol=1e-14)
 
 
@@ -171,7 +172,7 @@ def test_all_shifts_follow_the_order_of_shifts(r):
 def test_memory_is_bounded_with_many_channels(monkeypatch):
     Z, y = clouds((64, 32), "float32", m=400, k=2)
     classifier = NearestSubspace(1).fit(Z, y)
-    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1 << 18)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 1 << 18)
     classifier.predict_all_shifts(Z[:2])
     tracemalloc.start()
     classifier.predict_all_shifts(Z)
@@ -237,7 +238,7 @@ def test_equally_similar_neighbours_and_pieces(monkeypatch):
     assert classifier.predict([[1.0, 0.0], [0.0, 0.0]]).tolist() == [2, 2]
     Z, y = clouds((5,), "float64", m=60)
     whole = CosineNeighbors(3).fit(Z, y).predict(Z)
-    monkeypatch.setattr(rn.classifiers, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 1)
     assert (CosineNeighbors(3).fit(Z, y).predict(Z) == whole).all()
 
 

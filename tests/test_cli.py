@@ -16,7 +16,8 @@ import pytest
 from interpreters import PREAMBLE
 
 import redunet as rn
-from redunet import _backends, checks, terminal
+from redunet import _backends, terminal
+from redunet._inputs import checks
 from redunet.cli import main
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redunet import checks, control_groups
+from redunet._inputs import checks, control_groups
 
 GIB = 1 << 30
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import checks, linalg
+from redunet import linalg
+from redunet._inputs import checks
 
 X = np.eye(4)
 Y = [0, 1, 0, 1]
@@ -242,7 +243,7 @@ def test_infinity_is_found_on_the_way_to_a_narrower_precision():
 
 
 def test_infinity_in_a_later_piece_is_found(monkeypatch):
-    monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 64)
+    monkeypatch.setattr("redunet.transforms.cyclic.CHUNK_BYTES", 64)
     for n_threads in (1, 3):
         with pytest.raises(ValueError, match="X holds NaN or infinity in sample 3"):
             build(spoiled(np.inf, (3, 0)), n_threads=n_threads)

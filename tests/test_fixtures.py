@@ -20,7 +20,7 @@ from oracle import half, relative
 import redunet as rn
 from redunet import _backends
 from redunet._backends import numpy_backend
-from redunet.fourier import Fourier
+from redunet.transforms.cyclic import Fourier
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OURS = ["vectors_d6_m30_k3", "signals_c3_t6_m14_k2", "images_c2_h3_w4_m15_k3", "gaussians_d3_m24_l50"]

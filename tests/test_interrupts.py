@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from interpreters import output, python
 
-from redunet import tasks
+from redunet._backends import tasks
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 

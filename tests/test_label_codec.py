@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import redunet as rn
-from redunet import label_codec
+from redunet._inputs import checks
+from redunet.network import label_codec
 
 TEXT = np.dtypes.StringDType
 
@@ -81,7 +82,7 @@ DTYPES = st.one_of(
 def test_any_dtype(data):
     y = data.draw(hnp.arrays(data.draw(DTYPES), 4))
     try:
-        _, _, classes = rn.checks.membership(y, 4)
+        _, _, classes = checks.membership(y, 4)
     except ValueError as error:
         assert "missing" in str(error) or "NaN" in str(error)  # noqa: PT017
         return

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import lift as module
+from redunet.frontends import lift as module
 
 
 def direct(X, kernels):
@@ -230,7 +230,7 @@ def test_sample_errors(monkeypatch):
         X[3, 1, 2] = bad
         with pytest.raises(ValueError, match="X holds a NaN or infinite value in sample 3; expected finite values"):
             lift(X)
-    monkeypatch.setattr("redunet.checks.available_memory", lambda: 10)
+    monkeypatch.setattr("redunet._inputs.checks.available_memory", lambda: 10)
     with pytest.raises(MemoryError, match="the lifted samples need"):
         lift(np.zeros((5, 2, 8)))
 

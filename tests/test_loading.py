@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import storage
+from redunet.network import storage
 
 DEADLINE = 120
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U8": "|u1"}
@@ -339,7 +339,7 @@ def test_holes_of_a_sparse_file_cost_no_memory(tmp_path, sound, options):
     if os.stat(tmp_path / "net").st_blocks * 512 > 1 << 20:
         pytest.skip("this file system has no sparse files")
     code = (
-        "import resource, sys, redunet as rn, redunet.storage\n"
+        "import resource, sys, redunet as rn, redunet.network.storage\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nbefore = peak()\n"
         f"try: print(rn.load(sys.argv[1], {options}).n_layers)\n"
         "except ValueError as error: print('cannot be loaded' in str(error))\n"

@@ -7,7 +7,7 @@ import pytest
 from oracle import relative
 
 import redunet as rn
-from redunet.momentum import extrapolated
+from redunet.network.momentum import extrapolated
 
 SHAPES = [(60, 3), (60, 3, 7), (24, 12, 4, 5)]
 

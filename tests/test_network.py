@@ -58,7 +58,7 @@ class TestRepr:
         ("size", "text"), [(24, "24 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")]
     )
     def test_sizes_are_readable(self, size, text):
-        from redunet.network import _bytes
+        from redunet.network.redunet import _bytes
 
         assert _bytes(size) == text
 
@@ -245,7 +245,7 @@ class TestNewSamples:
         for piece in (slice(0, 1), slice(3, 4), slice(0, 16), slice(2, None), slice(None, None, 2)):
             assert relative(net.transform(X[piece]), Z[piece]) < slack
             assert relative(net.assign(X[piece]), pi[piece]) < slack
-        monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 300)
+        monkeypatch.setattr("redunet.transforms.cyclic.CHUNK_BYTES", 300)
         np.testing.assert_array_equal(net.transform(X), Z)
 
 

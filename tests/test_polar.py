@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import polar as module
+from redunet.frontends import polar as module
 
 
 def bilinear(image, y, x):
@@ -104,6 +104,6 @@ def test_errors(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match="to_polar with compat=True needs SciPy: pip install scipy"):
         rn.to_polar(np.zeros((1, 4, 4), np.uint8), n_channels=1, n_angles=4, compat=True)
-    monkeypatch.setattr("redunet.checks.available_memory", lambda: 10)
+    monkeypatch.setattr("redunet._inputs.checks.available_memory", lambda: 10)
     with pytest.raises(MemoryError, match="the polar samples need"):
         rn.to_polar(np.zeros((1, 4, 4)), n_channels=1, n_angles=4)

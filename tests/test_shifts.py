@@ -36,7 +36,7 @@ def test_result_is_a_copy():
 
 
 def test_the_function_is_not_hidden_by_its_module():
-    importlib.import_module("redunet.cyclic")
+    importlib.import_module("redunet.frontends.shifts")
     assert callable(rn.shifts)
     assert callable(rn.shifts)
 
@@ -52,6 +52,6 @@ def test_errors(monkeypatch):
         ValueError, match=r"stride is \(1, 2\); expected one number, or one for each of the axes \(4,\)"
     ):
         rn.shifts(np.zeros((1, 1, 4)), stride=(1, 2))
-    monkeypatch.setattr("redunet.checks.available_memory", lambda: 10)
+    monkeypatch.setattr("redunet._inputs.checks.available_memory", lambda: 10)
     with pytest.raises(MemoryError, match="the shifted samples need"):
         rn.shifts(np.zeros((1, 1, 4)))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import redunet as rn
-from redunet import storage
+from redunet.network import storage
 
 
 def network(shape=(9, 3, 4), dtype=np.float64, labels=None, **options):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import checks, linalg
+from redunet import linalg
+from redunet._inputs import checks
 
 X, Y = np.eye(4), [0, 1, 0, 1]
 NO_COUNTS = ["0", "000", "-1", "+1", " 1", "two", "", "1.5", "1e9", "1_0", "0x2", "\u00b2", "\u0663", "\uff11"]

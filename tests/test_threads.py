@@ -27,7 +27,7 @@ def problem(shape, k=3, dtype=np.float32):
 )
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_results_are_bitwise_equal_for_any_number_of_threads(backend, shape, soft, monkeypatch):
-    monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 4000)  # the transforms have several pieces, too
+    monkeypatch.setattr("redunet.transforms.cyclic.CHUNK_BYTES", 4000)  # the transforms have several pieces, too
     X, y = problem(shape)
     if soft:
         y = np.random.default_rng(0).dirichlet(np.ones(3), len(X))

@@ -113,7 +113,7 @@ def test_mapped_samples_and_pieces(backend, tmp_path, monkeypatch):
     X, y = samples((30, 3, 8), "float64")
     _, Z = rn.build(X, y, n_layers=2)
     np.save(tmp_path / "X.npy", scaled(X, -600))
-    monkeypatch.setattr("redunet.fourier.CHUNK_BYTES", 500)
+    monkeypatch.setattr("redunet.transforms.cyclic.CHUNK_BYTES", 500)
     _, W = rn.build(np.load(tmp_path / "X.npy", mmap_mode="r"), y, n_layers=2)
     np.testing.assert_array_equal(W, Z)
 

@@ -16,27 +16,23 @@ __version__ = "0.1.0"
 
 from redunet._backends import use_backend
 from redunet._backends.contract import CudaError, RateReduction
-from redunet.network import ReduNet, build
+from redunet.network import ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
     from redunet import datasets, linalg, plot, sklearn
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
-    from redunet.cyclic import shifts
-    from redunet.lift import RandomLift
-    from redunet.polar import to_polar
-    from redunet.storage import load
+    from redunet.frontends import RandomLift, shifts, to_polar
 
 # Public names that are imported when they are first used, so that `import redunet` costs little more than NumPy.
 _LAZY = {
     "CosineNeighbors": "redunet.classifiers",
     "NearestSubspace": "redunet.classifiers",
-    "RandomLift": "redunet.lift",
-    "load": "redunet.storage",
-    "shifts": "redunet.cyclic",
+    "RandomLift": "redunet.frontends",
+    "shifts": "redunet.frontends",
     "show_config": "redunet.config",
-    "to_polar": "redunet.polar",
+    "to_polar": "redunet.frontends",
 }
 _SUBMODULES = ("datasets", "linalg", "plot", "sklearn")
 

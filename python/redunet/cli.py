@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from redunet import __version__, checks
+from redunet import __version__
 from redunet._backends import NAMES, select
+from redunet._inputs import checks
 from redunet.terminal import discard, show, tell
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from redunet import __version__, checks
+from redunet import __version__
 from redunet._backends import select, status
+from redunet._inputs import checks
 from redunet.terminal import show
 
 

@@ -16,8 +16,9 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, files
-from redunet.randomness import Seed, generator
+from redunet import files
+from redunet._inputs import checks
+from redunet._inputs.randomness import Seed, generator
 
 __all__ = ["Split", "digits", "first_per_class", "gaussian_mixture", "load_idx", "mnist", "sinusoids"]
 

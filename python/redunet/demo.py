@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, datasets, plot
+from redunet import datasets, plot
 from redunet._backends import select
+from redunet._inputs import checks
 from redunet.classifiers import NearestSubspace
-from redunet.lift import RandomLift
+from redunet.frontends.lift import RandomLift
 from redunet.network import ReduNet, build
 from redunet.terminal import show, tell
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
-from redunet._backends import select
+from redunet._backends import arrays, select
 from redunet._backends.contract import Backend
+from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
 
@@ -124,7 +124,7 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
     if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
         array, rhs = _in_common(array, rhs, np.shape(B))
-    X = module.solve(array, checks.plain(rhs, array.dtype), n_threads=cores)
+    X = module.solve(array, arrays.plain(rhs, array.dtype), n_threads=cores)
     return X[..., 0] if vector else X
 
 

@@ -16,11 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
-from redunet._backends import select_for
-from redunet._backends.contract import Backend, Problem, RateReduction
-from redunet.fourier import Fourier
-from redunet.problem import make_problem
+from redunet._backends.contract import RateReduction
+from redunet._inputs import checks, prepare
 
 Array = npt.NDArray[Any]
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2.0)}
@@ -177,8 +174,9 @@ def rate_reduction(
     """
     scale = UNITS[checks.choice(unit, "unit", tuple(UNITS))]
     per_class = checks.flag(per_class, "per_class")
-    V, problem, module, cores, _ = _spectrum(Z, y, epsilon_sq, sample_weight, dft_norm, backend, n_threads)
-    row = module.rates(V, problem, n_threads=cores) * scale
+    given = prepare.samples(Z, "Z", backend=backend, n_threads=n_threads)
+    problem, _ = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
+    row = given.module.rates(given.spectra(normalize=False), problem, n_threads=given.n_threads) * scale
     reduction = RateReduction.of(row, problem.gammas)
     return reduction._replace(class_rate=row[1:] * problem.gammas) if per_class else reduction
 
@@ -210,35 +208,7 @@ def rate_reduction_gradient(
     array([[0.1667, 0.    ],
            [0.    , 0.1667]])
     """
-    V, problem, module, cores, fourier = _spectrum(Z, y, epsilon_sq, sample_weight, dft_norm, backend, n_threads)
-    gradient = module.rate_gradient(V, problem, n_threads=cores)
-    real = np.empty(0, V.dtype).real.dtype
-    return fourier.inverse(gradient, real if fourier.real else V.dtype, module, like=Z, n_threads=cores)
-
-
-def _spectrum(
-    Z: npt.ArrayLike,
-    y: npt.ArrayLike,
-    epsilon_sq: float,
-    sample_weight: npt.ArrayLike | None,
-    dft_norm: str,
-    backend: str,
-    n_threads: int | None,
-) -> tuple[Array, Problem, Backend, int, Fourier]:
-    array = checks.samples(Z, "Z", on_device=True)
-    kind = checks.floating(None, array)
-    cores = checks.threads(n_threads)
-    fourier = Fourier(array.shape[2:], kind.kind == "f")
-    problem, _ = make_problem(
-        y,
-        sample_weight,
-        n_samples=len(array),
-        n_channels=array.shape[1],
-        fourier=fourier,
-        epsilon_sq=epsilon_sq,
-        dft_norm=dft_norm,
-        dtype=kind,
-    )
-    _, module = select_for(array, backend)
-    V = fourier.forward(array, kind, module, name="Z", normalize=False, n_threads=cores)
-    return V, problem, module, cores, fourier
+    given = prepare.samples(Z, "Z", backend=backend, n_threads=n_threads)
+    problem, _ = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
+    gradient = given.module.rate_gradient(given.spectra(normalize=False), problem, n_threads=given.n_threads)
+    return given.from_spectra(gradient)

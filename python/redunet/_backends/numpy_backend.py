@@ -25,7 +25,7 @@ from redunet._backends.contract import (
     Problem,
     RateReduction,
 )
-from redunet.tasks import interruptible
+from redunet._backends.tasks import interruptible
 
 Rates = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from redunet import checks
+from redunet._inputs import checks
 from redunet.experiments.common import DataMissing, Options
 from redunet.experiments.report import Report
 

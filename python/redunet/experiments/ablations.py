@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, plot
-from redunet._backends import select
+from redunet import plot
 from redunet._backends.contract import Operators
+from redunet._inputs import prepare
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.common import Options, held_out_digits, mnist, timed_build, training_digits
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import polar
-from redunet.fourier import Fourier
-from redunet.norms import unit_sphere
-from redunet.problem import make_problem
 from redunet.rates import rate_reduction
+from redunet.transforms.norms import unit_sphere
 
 Array = npt.NDArray[Any]
 BASE = {"n_layers": 40, "epsilon_sq": 0.1, "lam": 500.0}
@@ -101,21 +99,17 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
     """
     import time
 
-    kind = np.dtype(np.float32)
-    fourier, cores = Fourier(X.shape[2:], True), checks.threads(None)
-    _, module = select("numpy")
-    problem, _ = make_problem(
-        y, None, n_samples=len(X), n_channels=X.shape[1], fourier=fourier, epsilon_sq=BASE["epsilon_sq"],
-        dft_norm="ortho", dtype=kind,
-    )  # fmt: skip
+    both = [prepare.samples(some, dtype=np.float32, backend="numpy") for some in (X, X_test)]
+    module, cores = both[0].module, both[0].n_threads
+    problem, _ = prepare.problem(both[0], y, sample_weight=None, epsilon_sq=BASE["epsilon_sq"], dft_norm="ortho")
     start = time.perf_counter()
-    spectra = [fourier.forward(some, kind, module, name="X", normalize=True, n_threads=cores) for some in (X, X_test)]
+    spectra = [some.spectra(normalize=True) for some in both]
     for _ in range(n_layers):
         dense, factors, _ = module.layer_operators(spectra[0], problem, n_threads=cores)
         ops = Operators.single(problem, dense, factors)
         E, *Cs = (ops.to_dense(0, number) / problem.alphas[number] for number in range(problem.n_classes + 1))
         for i, V in enumerate(spectra):
-            explained = np.zeros((len(V), *X.shape[1:]), kind)
+            explained = np.zeros((len(V), *X.shape[1:]), np.float32)
             for C in Cs:  # products by frequency: (F, C, C) with (F, C, m)
                 projected = V - np.matmul(C, V.transpose(2, 1, 0)).transpose(2, 1, 0)
                 explained += np.maximum(np.fft.irfftn(projected, s=X.shape[2:], axes=(2,), norm="ortho"), 0)
@@ -123,7 +117,7 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
             moved = V + NATURAL * (np.matmul(E, V.transpose(2, 1, 0)).transpose(2, 1, 0) - rest)
             spectra[i] = np.ascontiguousarray(unit_sphere(moved, problem.freq_weights), dtype=V.dtype)
     seconds = time.perf_counter() - start
-    Z, Z_test = (fourier.inverse(V, kind, module, like=X, n_threads=cores) for V in spectra)
+    Z, Z_test = (some.from_spectra(V) for some, V in zip(both, spectra, strict=True))
     return Z, Z_test, seconds
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, datasets
+from redunet import datasets
+from redunet._inputs import checks
 from redunet.classifiers import CosineNeighbors, NearestSubspace
 from redunet.network import ReduNet, build
-from redunet.norms import unit
+from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 

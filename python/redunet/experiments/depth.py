@@ -14,20 +14,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, datasets, plot
-from redunet._backends import select
+from redunet import datasets, plot
 from redunet._backends.contract import Operators, RateReduction
+from redunet._inputs import prepare
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.common import Options, held_out_digits, mnist, training_digits
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import polar
 from redunet.experiments.translations import pixels
-from redunet.fourier import Fourier
-from redunet.lift import RandomLift
-from redunet.line_search import best_step
-from redunet.norms import unit_sphere
-from redunet.problem import make_problem
-from redunet.progress import RateProgress
+from redunet.frontends.lift import RandomLift
+from redunet.network.line_search import best_step
+from redunet.network.progress import RateProgress
+from redunet.transforms.norms import unit_sphere
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, LAMBDA = 0.1, 500.0
@@ -49,25 +47,12 @@ class Ascent:
     """One problem, and a step of gradient ascent on it."""
 
     def __init__(self, X: Array, y: Array, X_test: Array) -> None:
-        self.kind = np.dtype(np.float32)
-        self.fourier = Fourier(X.shape[2:], True)
-        self.module = select("cpu" if "cpu" in _usable() else "numpy")[1]
-        self.threads = checks.threads(None)
-        self.problem, _ = make_problem(
-            y,
-            None,
-            n_samples=len(X),
-            n_channels=X.shape[1],
-            fourier=self.fourier,
-            epsilon_sq=EPSILON_SQ,
-            dft_norm="ortho",
-            dtype=self.kind,
-        )
+        backend = "cpu" if "cpu" in _usable() else "numpy"
+        self.samples, test = (prepare.samples(Z, dtype=np.float32, backend=backend) for Z in (X, X_test))
+        self.module, self.threads = self.samples.module, self.samples.n_threads
+        self.problem, _ = prepare.problem(self.samples, y, sample_weight=None, epsilon_sq=EPSILON_SQ, dft_norm="ortho")
         self.alpha = float(self.problem.alphas[0])
-        V, V_test = (
-            self.fourier.forward(Z, self.kind, self.module, name="X", normalize=True, n_threads=self.threads)
-            for Z in (X, X_test)
-        )
+        V, V_test = (given.spectra(normalize=True) for given in (self.samples, test))
         self.evaluations = 0
         self.start = self.at(V, V_test)
 
@@ -91,13 +76,13 @@ class Ascent:
         """The point beyond, on the sphere: normalise(z + beta (z - z_before))."""
 
         def beyond(V: Array, old: Array) -> Array:
-            return unit_sphere(V + self.kind.type(beta) * (V - old), self.problem.freq_weights)
+            return unit_sphere(V + np.float32(beta) * (V - old), self.problem.freq_weights)
 
         return self.at(beyond(now.V, before.V), beyond(now.V_test, before.V_test))
 
     def features(self, V: Array) -> Array:
         """Features as samples."""
-        return self.fourier.inverse(V, self.kind, self.module, like=V, n_threads=self.threads)
+        return self.samples.from_spectra(V)
 
 
 def _usable() -> list[str]:

@@ -23,9 +23,9 @@ from redunet.experiments.common import (
     vectors,
 )
 from redunet.experiments.report import Report, spread
-from redunet.lift import RandomLift
-from redunet.norms import unit
-from redunet.polar import to_polar
+from redunet.frontends.lift import RandomLift
+from redunet.frontends.polar import to_polar
+from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, ETA, ANGLES = 0.1, 0.5, 200

@@ -9,8 +9,8 @@ from redunet.classifiers import NearestSubspace
 from redunet.experiments.common import Options, agreement, timed_build
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
-from redunet.lift import RandomLift
-from redunet.norms import unit
+from redunet.frontends.lift import RandomLift
+from redunet.transforms.norms import unit
 
 
 def sinusoid(options: Options) -> Report:

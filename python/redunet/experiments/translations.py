@@ -23,8 +23,8 @@ from redunet.experiments.common import (
 )
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
-from redunet.lift import RandomLift
-from redunet.norms import unit
+from redunet.frontends.lift import RandomLift
+from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 EPSILON_SQ, ETA = 0.1, 0.5

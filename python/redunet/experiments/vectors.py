@@ -10,7 +10,7 @@ import numpy.typing as npt
 from redunet import plot
 from redunet.experiments.common import Options, accuracies, held_out_digits, mnist, timed_build, training_digits
 from redunet.experiments.report import Report, spread
-from redunet.norms import unit
+from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet import lift
+from redunet.frontends import lift
 from redunet.sklearn.signals import SignalEstimator
 
 Array = npt.NDArray[Any]

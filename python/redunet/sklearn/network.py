@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet import checks
+from redunet._inputs import checks
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
 from redunet.sklearn.signals import SignalEstimator

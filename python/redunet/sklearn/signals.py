@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from redunet import checks
+from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
 

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet import checks, norms
+from redunet._inputs import checks
 from redunet.classifiers import NearestSubspace
 from redunet.sklearn.signals import SignalEstimator
+from redunet.transforms import norms
 
 Array = npt.NDArray[Any]
 

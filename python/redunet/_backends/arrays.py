@@ -1,4 +1,4 @@
-"""Samples that lie on a CUDA device: arrays of CuPy, PyTorch and others come in and go back without leaving it.
+"""Arrays as backends read them; and samples that lie on a CUDA device, which come in and go back without leaving it.
 
 They are read through DLPack, or ``__cuda_array_interface__`` where a library has no DLPack, after all that the library
 has put on its stream. What comes back is an array of the same library, whose numbers are there already.
@@ -10,11 +10,20 @@ import sys
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from redunet._backends import require
 
+Array = npt.NDArray[Any]
+
 # DLPack's numbers of kinds of devices: CUDA's memory, and memory that CUDA manages.
 _CUDA = (2, 13)
+
+
+def plain(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The numbers as backends read them, of this dtype, in C order and aligned; copied only where they aren't."""
+    array = np.asarray(array, dtype, order="C")
+    return array if array.flags.aligned else array.copy()
 
 
 def holds(X: Any) -> bool:

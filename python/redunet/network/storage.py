@@ -8,23 +8,24 @@ is JSON in the header's metadata: "redunet", and "checksum", the CRC-32 of that 
 from __future__ import annotations
 
 import json
-import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, files, label_codec
+from redunet import files
 from redunet._backends import MODULES
 from redunet._backends.contract import NATURAL_STEP, Operators
-from redunet.container import UNSOUND, Container, checksum, write
-from redunet.fourier import Fourier
-from redunet.layers import Rates
-from redunet.line_search import LONGEST
-from redunet.network import ASSIGNMENTS, ReduNet
-from redunet.problem import DFT_NORMS, largest_square_root
+from redunet._inputs import checks
+from redunet._inputs.problem import ASSIGNMENTS, DFT_NORMS, largest_square_root
+from redunet.network import label_codec
+from redunet.network.container import UNSOUND, Container, checksum
+from redunet.network.container import write as write_container
+from redunet.network.layers import Rates
+from redunet.network.line_search import LONGEST
+from redunet.transforms.cyclic import Fourier
 
 Array = npt.NDArray[Any]
 FORMAT_VERSION = 1
@@ -39,11 +40,10 @@ FIELDS = (
 LONGEST_REASON = 400
 
 
-def save(net: ReduNet, path: str | os.PathLike[str]) -> None:
-    """Write a network; see `ReduNet.save`."""
-    name = checks.path(path, "path")
-    operators = net.operators
-    classes, words = label_codec.encode(net.classes_)
+def write(path: str, fields: Mapping[str, Any]) -> None:
+    """Write the fields of a network, as `read` gives them."""
+    operators, rates = fields["operators"], fields["rates"]
+    classes, words = label_codec.encode(fields["classes_"])
     given = {
         "dense": _real_view(operators.dense),
         "factors": _real_view(operators.factors),
@@ -51,93 +51,40 @@ def save(net: ReduNet, path: str | os.PathLike[str]) -> None:
         "alphas": operators.alphas,
         "gammas": operators.gammas,
         "etas": operators.etas,
-        "betas": net.betas,
+        "betas": fields["betas"],
         "freq_weights": operators.freq_weights,
-        "rate": net.rates.rate,
-        "per_class": net.rates.per_class,
+        "rate": rates.rate,
+        "per_class": rates.per_class,
         "classes": classes,
     }
     tensors = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in given.items()}
     header = json.dumps(
         {
             "format_version": FORMAT_VERSION,
-            "n_channels": net.n_channels,
-            "signal_shape": list(net.signal_shape),
-            "epsilon_sq": net.epsilon_sq,
-            "lam": net.lam,
-            "assignment": net.assignment,
-            "dft_norm": net.dft_norm,
-            "dtype": net.dtype.name,
-            "backend": net.backend,
+            "n_channels": fields["n_channels"],
+            "signal_shape": list(fields["signal_shape"]),
+            **{key: fields[key] for key in ("epsilon_sq", "lam", "assignment", "dft_norm")},
+            "dtype": fields["dtype"].name,
+            "backend": fields["backend"],
             "classes": words,
             "checksums": {key: checksum(tensor) for key, tensor in tensors.items()},
         }
     )
-    write(name, tensors, {"redunet": header, "checksum": f"{zlib.crc32(header.encode()):08x}"})
+    write_container(path, tensors, {"redunet": header, "checksum": f"{zlib.crc32(header.encode()):08x}"})
 
 
-def load(path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True) -> ReduNet:
-    """Read a network that `ReduNet.save` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-        A regular file written by `ReduNet.save`.
-    mmap : bool, default True
-        Map the file: operators are read where they lie when they are used, and processes share them. False reads all
-        of it into memory, after which the file may change or go.
-    verify : bool, default True
-        Read the whole file once and compare every checksum. Without, what a header and the numbers of layers and
-        classes say is checked all the same, and operators are not looked at.
-
-    Returns
-    -------
-    ReduNet
-
-    Raises
-    ------
-    ValueError
-        If the file is not such a file or no regular file, is truncated, damaged or inconsistent, holds numbers that no
-        `build` makes, or has an unknown format version: "'<path>' cannot be loaded: ...".
-    TypeError
-        If an argument is of another type.
-    OSError
-        If there is no such file, or it can't be read.
-
-    Warnings
-    --------
-    A mapped file must stay as it is while the network is in use. If it is truncated or written in place (``cp`` onto
-    it, ``rsync --inplace``, a download that is resumed), or the network file system that it lies on loses it, the
-    system ends the process with SIGBUS where memory is no longer there, or operators change in silence. `ReduNet.save`,
-    ``mv`` and ``rm`` are harmless: they leave the mapped file alone. Use ``mmap=False`` where others write.
-
-    Notes
-    -----
-    Checksums are CRC-32: they find what disks and transfers do, and are no protection against somebody who means it.
-    They are compared at about 2 GB/s where the system has the file in memory; resident memory stays as it is meanwhile.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import redunet as rn
-    >>> net, _ = rn.build([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], n_layers=2)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     net.save(os.path.join(folder, "net"))
-    ...     rn.load(os.path.join(folder, "net"), mmap=False).classes_.tolist()
-    ['a', 'b']
-    """
-    name = checks.path(path, "path")
-    mmap, verify = checks.flag(mmap, "mmap"), checks.flag(verify, "verify")
+def read(path: str, *, mmap: bool, verify: bool) -> dict[str, Any]:
+    """The fields of a network: those of `ReduNet`, its operators as ``operators``."""
     try:
-        with files.open_regular(name) as file:
-            return _network(Container(file, mmap=mmap), verify)
+        with files.open_regular(path) as file:
+            return _fields(Container(file, mmap=mmap), verify)
     except UNSOUND as error:
         reason = str(error) if isinstance(error, (TypeError, ValueError)) else f"it is damaged: {error!r}"
         cut = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
-        raise ValueError(f"{name!r} cannot be loaded: {cut}") from error
+        raise ValueError(f"{path!r} cannot be loaded: {cut}") from error
 
 
-def _network(container: Container, verify: bool) -> ReduNet:
+def _fields(container: Container, verify: bool) -> dict[str, Any]:
     text, header = _header(container)
     dtype = _dtype(header["dtype"])
     C = checks.integer(header["n_channels"], "n_channels", 1)
@@ -168,21 +115,21 @@ def _network(container: Container, verify: bool) -> ReduNet:
         lam=lam,
         **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "freq_weights")},
     )
-    return ReduNet(
-        classes_=classes,
-        n_channels=C,
-        signal_shape=signal_shape,
-        rates=Rates(tables["rate"], tables["per_class"]),
-        etas=tables["etas"],
-        betas=tables["betas"],
-        epsilon_sq=epsilon_sq,
-        lam=lam,
-        assignment=header["assignment"],
-        dft_norm=header["dft_norm"],
-        dtype=dtype,
-        backend=header["backend"],
-        _operators=operators.known_finite() if verify else operators,
-    )
+    return {
+        "classes_": classes,
+        "n_channels": C,
+        "signal_shape": signal_shape,
+        "rates": Rates(tables["rate"], tables["per_class"]),
+        "etas": tables["etas"],
+        "betas": tables["betas"],
+        "epsilon_sq": epsilon_sq,
+        "lam": lam,
+        "assignment": header["assignment"],
+        "dft_norm": header["dft_norm"],
+        "dtype": dtype,
+        "backend": header["backend"],
+        "operators": operators.known_finite() if verify else operators,
+    }
 
 
 def _header(container: Container) -> tuple[str, dict[str, Any]]:

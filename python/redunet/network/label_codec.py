@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
+from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
 NUMBERS = {"integer": "iu", "float": "f"}

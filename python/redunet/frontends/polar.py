@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
-from redunet.tasks import interruptible
+from redunet._backends.tasks import interruptible
+from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
-from redunet.randomness import Seed, generator
-from redunet.tasks import interruptible
+from redunet._backends.tasks import interruptible
+from redunet._inputs import checks
+from redunet._inputs.randomness import Seed, generator
 
 Array = npt.NDArray[Any]
 

@@ -16,8 +16,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, device, norms, tasks
+from redunet._backends import arrays, tasks
 from redunet._backends.contract import Backend, DeviceBackend
+from redunet.transforms import norms
 
 Array = npt.NDArray[Any]
 
@@ -109,7 +110,7 @@ class Fourier:
         m, C, _ = V.shape
         if isinstance(module, DeviceBackend):
             Z = module.inverse(V, dtype, (m, C, *self.signal_shape))
-            return cast(Array, device.give_back(Z, like) if device.holds(like) else np.asarray(Z))
+            return cast(Array, arrays.give_back(Z, like) if arrays.holds(like) else np.asarray(Z))
         if not self.signal_shape:
             return np.ascontiguousarray(V[:, :, 0], dtype=dtype)
         X = np.empty((m, C, *self.signal_shape), dtype)
@@ -142,7 +143,7 @@ def _forward_on_device(X: Any, dtype: np.dtype[Any], module: DeviceBackend, name
     if isinstance(X, np.ndarray):
         if normalize and _to_scale_in(X.dtype, dtype) != dtype:
             X = _narrowed(X, dtype)
-        X = checks.plain(X, dtype)
+        X = arrays.plain(X, dtype)
     elif X.dtype != dtype:
         raise TypeError(f"{name} has dtype {X.dtype} on a CUDA device; expected {dtype}, which is computed in")
     V, bad = module.forward(X, normalize=normalize)

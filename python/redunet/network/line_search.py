@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import NATURAL_STEP, Array, Backend, BuildRequest, Problem, RateReduction
-from redunet.progress import RateProgress
+from redunet.network.progress import RateProgress
 
 #: The rate reduction that a step reaches, and whatever belongs to it.
 Trial = TypeVar("Trial", bound=tuple[Any, ...])

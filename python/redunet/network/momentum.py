@@ -27,9 +27,9 @@ from redunet._backends.contract import (
     Problem,
     RateReduction,
 )
-from redunet.line_search import LONGEST, SHORTEST, best_step
-from redunet.norms import unit_sphere
-from redunet.tasks import interruptible
+from redunet._backends.tasks import interruptible
+from redunet.network.line_search import LONGEST, SHORTEST, best_step
+from redunet.transforms.norms import unit_sphere
 
 Floats = npt.NDArray[np.float64]
 

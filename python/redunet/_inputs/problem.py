@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks
 from redunet._backends.contract import Problem
-from redunet.fourier import Fourier
+from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
+#: What the arguments of `build` may be.
+ASSIGNMENTS = ("estimated", "given")
+KEEPS = ("operators", "features")
 DFT_NORMS = ("ortho", "backward")
 
 
@@ -26,7 +28,8 @@ def make_problem(
     *,
     n_samples: int,
     n_channels: int,
-    fourier: Fourier,
+    n_points: int,
+    freq_weights: npt.NDArray[np.float64],
     epsilon_sq: float,
     dft_norm: str,
     dtype: np.dtype[Any],
@@ -58,7 +61,7 @@ def make_problem(
     with np.errstate(over="ignore", divide="ignore"):
         alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)
     largest = largest_square_root(dtype)
-    if not ((alphas * fourier.n_points < largest) & (alphas > 1 / largest)).all():
+    if not ((alphas * n_points < largest) & (alphas > 1 / largest)).all():
         raise ValueError(
             f"epsilon_sq is {epsilon_sq!r} and the samples weigh {total:.6g}: alpha = C / (m epsilon_sq) is out of "
             f"the range of {dtype}; expected numbers nearer to 1"
@@ -69,9 +72,9 @@ def make_problem(
             labels=labels,
             membership=None if Pi is None else np.ascontiguousarray(Pi),
             weights=weights,
-            freq_weights=fourier.freq_weights,
-            n_points=fourier.n_points,
-            inner=float(fourier.n_points) if dft_norm == "backward" else 1.0,
+            freq_weights=freq_weights,
+            n_points=n_points,
+            inner=float(n_points) if dft_norm == "backward" else 1.0,
             alphas=alphas,
             gammas=sizes / total,
             counts=counts,

@@ -1,8 +1,8 @@
 """Checks at the public boundary, done once, before any work.
 
 Every message names the argument, what came, and what was expected. NaN and infinity are found where the samples are
-read anyway (`redunet.fourier`), so that a memory-mapped input is read once. Whatever is array-like comes in through
-`array`.
+read anyway (`redunet.transforms.cyclic`), so that a memory-mapped input is read once. Whatever is array-like comes in
+through `array`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import math
 import numbers
 import operator
 import os
+import sys
 from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet import control_groups, device
+from redunet._backends import arrays
+from redunet._inputs import control_groups
 
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
@@ -26,7 +28,6 @@ FLOATS: dict[str, np.dtype[Any]] = {code: np.dtype(code) for code in "fdFD"}
 SCALARS = (str, bytes, bool, int, float, np.generic)
 #: Bytes of the longest label in an array of any other dtype.
 LONGEST_LABEL = 1 << 20
-_NESTED = (list, tuple, np.ma.MaskedArray)
 SHAPES = "(m, d), (m, C, T) or (m, C, H, W)"
 
 
@@ -72,9 +73,13 @@ def readable(value: Any, name: str, *, on_device: bool = False) -> None:
 
 def _n_masked(value: Any) -> int:
     """Masked entries of an array, or of those in lists, which NumPy would read without their masks."""
-    if isinstance(value, np.ma.MaskedArray):
-        return int(np.count_nonzero(np.ma.getmaskarray(value)))
-    if isinstance(value, (list, tuple)) and any(issubclass(kind, _NESTED) for kind in set(map(type, value))):
+    ma = sys.modules.get("numpy.ma")  # which NumPy imports at its first use: without it, nothing is masked
+    if ma is None:
+        return 0
+    if isinstance(value, ma.MaskedArray):
+        return int(np.count_nonzero(ma.getmaskarray(value)))
+    nested = (list, tuple, ma.MaskedArray)
+    if isinstance(value, (list, tuple)) and any(issubclass(kind, nested) for kind in set(map(type, value))):
         return sum(map(_n_masked, value))
     return 0
 
@@ -96,9 +101,9 @@ def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Ar
     With ``on_device`` it may be an array on a CUDA device, which then comes as one of the CUDA engine.
     """
     given: Any
-    if on_device and device.holds(X):
+    if on_device and arrays.holds(X):
         readable(X, name, on_device=True)
-        given = device.view(X, name)
+        given = arrays.view(X, name)
     else:
         given = array(X, name)
     if given.dtype.kind not in "fciub":
@@ -129,12 +134,6 @@ def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> 
     if array.dtype.kind == "c" and asked.kind != "c":
         asked = np.dtype(np.complex64 if asked == np.float32 else np.complex128)
     return asked
-
-
-def plain(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The numbers as backends read them, of this dtype, in C order and aligned; copied only where they aren't."""
-    array = np.asarray(array, dtype, order="C")
-    return array if array.flags.aligned else array.copy()
 
 
 def positive(value: Any, name: str) -> float:
@@ -240,7 +239,7 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
         raise ValueError(f"sample_weight has shape {omega.shape}; expected ({m},): one weight per sample")
     if not np.isfinite(omega).all() or (omega < 0).any():
         raise ValueError("sample_weight holds a negative or non-finite weight; expected finite weights >= 0")
-    return plain(omega, FLOATS["d"])
+    return arrays.plain(omega, FLOATS["d"])
 
 
 def labels(y: Any, m: int) -> tuple[Array, npt.NDArray[np.int64]]:

@@ -1,9 +1,8 @@
-"""Classifiers on features: nearest subspace, with the scores of all cyclic shifts, and k nearest by cosine.
+"""The nearest subspace, with the scores of all cyclic shifts.
 
-The nearest subspace sees every shift of a sample without a shifted copy: <u, roll(z, s)> for all s is a
-circular cross-correlation, |<u, roll(z, s)>| = |IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s)|. Since a ReduNet of
-signals is shift-equivariant, one forward pass of a sample and this give what its classifier says of all its
-shifts, and with ``shifts="best"`` an answer that is invariant: the nearest class over all of them.
+It sees every shift of a sample without a shifted copy (`transforms.correlate`). Since a ReduNet of signals is
+shift-equivariant, one forward pass of a sample and this give what its classifier says of all its shifts, and with
+``shifts="best"`` an answer that is invariant: the nearest class over all of them.
 Features: (m, d), (m, C, T) or (m, C, H, W), finite, of any norm.
 """
 
@@ -16,72 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import checks, norms
-from redunet.tasks import interruptible
+from redunet._backends.tasks import interruptible
+from redunet._inputs import checks
+from redunet.classifiers.base import Classifier, accuracy, chunks, features, truth
+from redunet.transforms import correlate, norms
 
 Array = npt.NDArray[Any]
-
-# Samples are scored in pieces whose temporary arrays together have about this size.
-CHUNK_BYTES = 1 << 26
 
 # What `shifts` may be, None apart.
 SHIFTS = ("best",)
 
 
-def _features(Z: npt.ArrayLike, name: str = "Z") -> Array:
-    array = checks.samples(Z, name)
-    array = array.astype(checks.floating(None, array), copy=False)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity; expected finite numbers")
-    return array
-
-
-def _truth(y: npt.ArrayLike, m: int) -> Array:
-    """One label per sample; NumPy would broadcast another shape against the predictions."""
-    classes, labels = checks.labels(y, m)
-    truth: Array = classes[labels]
-    return truth
-
-
-def _accuracy(predicted: Array, y: npt.ArrayLike) -> float:
-    return float(np.mean(predicted == _truth(y, len(predicted))))
-
-
-def _chunks(m: int, bytes_per_sample: int) -> Iterator[slice]:
-    step = max(1, CHUNK_BYTES // max(1, bytes_per_sample))
-    return (slice(start, min(start + step, m)) for start in range(0, m, step))
-
-
-class _Classifier:
-    """What both classifiers share: the shape of a sample, and accuracy."""
-
-    classes_: Array
-    _sample_shape: tuple[int, ...]
-
-    def _check(self, Z: npt.ArrayLike) -> Array:
-        if not hasattr(self, "_sample_shape"):
-            raise ValueError(f"this {type(self).__name__} is not fitted; call fit first")
-        array = _features(Z)
-        if array.shape[1:] != self._sample_shape:
-            expected = ", ".join(map(str, ("m", *self._sample_shape)))
-            message = f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to"
-            raise ValueError(message)
-        return array
-
-    def _decode(self, codes: Array) -> Array:
-        labels: Array = self.classes_[codes]
-        return labels
-
-    def predict(self, Z: npt.ArrayLike) -> Array:
-        """Labels of samples, (m,)."""
-        raise NotImplementedError
-
-    def score(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> float:
-        """Accuracy: the share of samples whose label is predicted as in ``y``, (m,)."""
-        return _accuracy(self.predict(Z), y)
-
-
-class NearestSubspace(_Classifier):
+class NearestSubspace(Classifier):
     """Predicts the class whose subspace is nearest: argmin_j ||(I - U_j U_j*) z||.
 
     With ``shifts="best"`` the distance to a class is the smallest over all cyclic shifts of z, so that every shift of
@@ -155,7 +100,7 @@ class NearestSubspace(_Classifier):
 
     def _fit(self, Z: npt.ArrayLike, y: npt.ArrayLike, weights: Array | None = None) -> NearestSubspace:
         """`fit` with weights > 0, (m,): a sample of weight w counts w times."""
-        array = _features(Z)
+        array = features(Z)
         self.classes_, labels = checks.labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
@@ -202,7 +147,7 @@ class NearestSubspace(_Classifier):
             return self._best_distances(array)
         double = np.result_type(array, np.float64)
         distances = np.empty((len(array), len(self.bases_)))
-        for part in _chunks(len(array), 2 * array[0].size * double.itemsize):
+        for part in chunks(len(array), 2 * array[0].size * double.itemsize):
             rows = array[part].reshape(-1, array[0].size).astype(double, copy=False)
             squares = _squared_norms(rows)
             for j, U in enumerate(self.bases_):
@@ -245,7 +190,7 @@ class NearestSubspace(_Classifier):
 
     def score(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, shifts: str | None = None) -> float:
         """Accuracy: the share of samples whose label is predicted as in ``y``, (m,); Z and shifts as in `scores`."""
-        return _accuracy(self.predict(Z, shifts=shifts), y)
+        return accuracy(self.predict(Z, shifts=shifts), y)
 
     def scores_all_shifts(self, Z: npt.ArrayLike, *, stride: int = 1) -> Array:
         """`scores` of every cyclic shift of every sample.
@@ -297,38 +242,28 @@ class NearestSubspace(_Classifier):
     def score_all_shifts(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, stride: int = 1) -> float:
         """Accuracy over all cyclic shifts of all samples, each counted once, with labels ``y``, (m,)."""
         predicted = self.predict_all_shifts(Z, stride=stride)
-        return float(np.mean(predicted == _truth(y, len(predicted))[:, None]))
+        return float(np.mean(predicted == truth(y, len(predicted))[:, None]))
 
     def _shift_scores(self, array: Array, stride: int) -> Iterator[tuple[slice, Array]]:
         """`scores_all_shifts` of samples that can be squared, piece by piece."""
         stride = checks.integer(stride, "stride", 1)
         if array.ndim == 2:
             raise ValueError(f"Z has shape {array.shape}; expected signals (m, C, T) or images (m, C, H, W)")
-        m, C, *signal_shape = array.shape
-        shape = tuple(signal_shape)
-        axes = tuple(range(2, array.ndim))
+        shape = array.shape[1:]
         dtype = np.result_type(array, *self.bases_)
-        forward, inverse = (np.fft.fftn, np.fft.ifftn) if dtype.kind == "c" else (np.fft.rfftn, np.fft.irfftn)
-        # Frequency first and contiguous, (F, C, r_j) here, (F, n, C) below: one BLAS product per frequency.
-        bases = [forward(U.T.reshape(-1, C, *shape), axes=axes) for U in self.bases_]
-        freqs = bases[0].shape[2:]
-        F = math.prod(freqs)
-        spectra = [np.ascontiguousarray(U.reshape(len(U), C, F).transpose(2, 1, 0)) for U in bases]
-        picked = (slice(None), slice(None), *[slice(None, None, stride)] * len(shape))
+        bases = [correlate.spectrum(U.T.reshape(U.shape[1], *shape), dtype) for U in self.bases_]
+        picked = (slice(None), slice(None), *[slice(None, None, stride)] * (len(shape) - 1))
         # Per sample: the spectrum and its copies, products and correlations of one class, the scores.
-        widest = max(U.shape[2] for U in spectra)
-        arrays = 4 * C + 5 * widest + len(spectra)
-        for rows in _chunks(m, arrays * math.prod(shape) * dtype.itemsize):
+        arrays = 4 * shape[0] + 5 * max(U.shape[1] for U in bases) + len(bases)
+        for rows in chunks(len(array), arrays * math.prod(shape[1:]) * dtype.itemsize):
             Z = array[rows].astype(dtype, copy=False)
-            n = len(Z)
-            V = np.ascontiguousarray(forward(Z, axes=axes).reshape(n, C, F).transpose(2, 0, 1))
+            V = correlate.spectrum(Z, dtype)
             np.conj(V, out=V)
-            squares = _squared_norms(Z.reshape(n, -1))[:, None]
+            squares = _squared_norms(Z.reshape(len(Z), -1))[:, None]
             scores = []
-            for U in spectra:
-                product = _products(V, U).transpose(1, 2, 0).reshape(n, U.shape[2], *freqs)
-                correlations = inverse(product, s=shape, axes=axes)[picked]  # (n, r_j, S axes)
-                scores.append(squares - _squares(correlations).sum(axis=1).reshape(n, -1))
+            for U in bases:
+                correlations = correlate.all_shifts(V, U, shape[1:], dtype)[picked]  # (n, r_j, S axes)
+                scores.append(squares - _squares(correlations).sum(axis=1).reshape(len(Z), -1))
             stacked = np.stack(scores, axis=2)
             yield rows, np.maximum(stacked, 0, out=stacked)
 
@@ -336,94 +271,10 @@ class NearestSubspace(_Classifier):
         return f"NearestSubspace(n_components={self.n_components})"
 
 
-class CosineNeighbors(_Classifier):
-    """Predicts the most frequent label among the nearest neighbours by cosine similarity.
-
-    Parameters
-    ----------
-    n_neighbors : int, default 5
-        Neighbours that vote (all samples, if there are fewer). On a tied vote the smallest label wins. Of
-        equally similar samples the earlier are nearer. A zero vector has similarity 0 with everything.
-
-    Attributes
-    ----------
-    classes_ : (k,) array
-        The labels.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If n_neighbors is not an integer >= 1. The methods raise as those of `NearestSubspace` do.
-
-    Notes
-    -----
-    The similarity is Re <z, z'> / (||z|| ||z'||), for real and complex features.
-
-    Examples
-    --------
-    >>> import redunet as rn
-    >>> classifier = rn.CosineNeighbors(n_neighbors=1).fit([[1.0, 0.0], [0.0, 1.0]], [3, 7])
-    >>> classifier.predict([[5.0, 1.0], [1.0, 5.0]]).tolist()
-    [3, 7]
-    """
-
-    def __init__(self, n_neighbors: int = 5) -> None:
-        self.n_neighbors = checks.integer(n_neighbors, "n_neighbors", 1)
-
-    def fit(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> CosineNeighbors:
-        """Keep the features; parameters as in `NearestSubspace.fit`."""
-        array = _features(Z)
-        self.classes_, self._codes = checks.labels(y, len(array))
-        self._sample_shape = array.shape[1:]
-        self._complex = array.dtype.kind == "c"
-        self._directions = _directions(array)
-        return self
-
-    def predict(self, Z: npt.ArrayLike) -> Array:
-        """Labels of samples, (m,)."""
-        array = self._check(Z)
-        if self._complex and array.dtype.kind != "c":
-            array = array + 0j
-        directions = _directions(array)
-        if not self._complex and array.dtype.kind == "c":
-            directions = directions[:, ::2]  # the imaginary parts meet zeros
-        N, k = len(self._codes), len(self.classes_)
-        n = min(self.n_neighbors, N)
-        codes = np.empty(len(directions), np.int64)
-        itemsize = np.result_type(directions, self._directions).itemsize
-        # Per sample: the similarities and their partition, masks, and the positions of crowded rows.
-        for rows in _chunks(len(directions), (2 * itemsize + 12) * N):
-            similarity = directions[rows] @ self._directions.T
-            last = np.partition(similarity, N - n, axis=1)[:, N - n, None]
-            nearest = similarity > last
-            level = similarity == last
-            room = n - nearest.sum(axis=1, keepdims=True)
-            crowded = level.sum(axis=1) > room[:, 0]
-            level[crowded] &= np.cumsum(level[crowded], axis=1) <= room[crowded]
-            voter, voted = np.nonzero(nearest | level)
-            votes = np.bincount(voter * k + self._codes[voted], minlength=len(similarity) * k)
-            codes[rows] = votes.reshape(-1, k).argmax(axis=1)  # the first, hence smallest, on a tie
-        return self._decode(codes)
-
-    def __repr__(self) -> str:
-        return f"CosineNeighbors(n_neighbors={self.n_neighbors})"
-
-
 def _squares(Z: Array) -> Array:
     """|z|^2, entry by entry."""
     result: Array = Z.real**2 + Z.imag**2 if Z.dtype.kind == "c" else Z * Z
     return result
-
-
-def _products(V: Array, U: Array) -> Array:
-    """(F, n, C) times (F, C, r), frequency by frequency."""
-    # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its
-    # threads from a few thousand entries on, which took ten times the CPU time (C = 300, n = 17,
-    # OpenBLAS with 2 threads on two busy cores).
-    if V.shape[1] == 1 or U.shape[2] == 1:
-        product: Array = np.einsum("fnc,fcr->fnr", V, U)
-        return product
-    return V @ U
 
 
 def _squared_norms(rows: Array) -> Array:
@@ -442,12 +293,6 @@ def _rounding(shape: tuple[int, ...], r: int) -> float:
     N, d = math.prod(shape[1:]), math.prod(shape)
     delta = 4 * (3 * math.log2(N + 1) + shape[0])
     return float((2 * math.sqrt(r) * delta + d) * np.finfo(np.float64).eps)  # twice eps / 2: two scores
-
-
-@interruptible
-def _directions(array: Array) -> Array:
-    """Rows of unit norm (zero rows stay zero), real."""
-    return norms.real_rows(norms.unit(array))
 
 
 @interruptible

@@ -1,0 +1,1 @@
+"""Arguments on their way in: checked once, at the public boundary."""

@@ -1,0 +1,138 @@
+"""The way in and out, once: samples that were given become spectra on a backend, and spectra samples again.
+
+`samples` checks what was given and chooses precision, transform, backend and threads; `problem` adds labels and
+hyperparameters. Networks, rates and experiments all enter here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet._backends import select_for
+from redunet._backends.contract import Backend, Problem
+from redunet._inputs import checks
+from redunet._inputs.problem import largest_square_root, make_problem
+from redunet.transforms.cyclic import Fourier
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples, checked, and what takes them through a computation.
+
+    Attributes
+    ----------
+    array : array or array of the CUDA engine, (m, C, *signal_shape)
+        The samples.
+    given : array-like
+        What they came as: what is made of them goes back like it.
+    name : str
+        What messages call them.
+    dtype : numpy dtype
+        To compute in.
+    fourier : Fourier
+        Their transform.
+    backend, module
+        The backend's name, and itself.
+    n_threads : int
+        At least 1.
+    """
+
+    array: Array
+    given: Any
+    name: str
+    dtype: np.dtype[Any]
+    fourier: Fourier
+    backend: str
+    module: Backend
+    n_threads: int
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def n_channels(self) -> int:
+        return int(self.array.shape[1])
+
+    @property
+    def on_host(self) -> bool:
+        return isinstance(self.array, np.ndarray)
+
+    def spectra(self, *, normalize: bool) -> Array:
+        """V, (m, C, F), where the backend works; of samples scaled to unit norm if asked."""
+        return self.fourier.forward(
+            self.array, self.dtype, self.module, name=self.name, normalize=normalize, n_threads=self.n_threads
+        )
+
+    def from_spectra(self, V: Array, dtype: np.dtype[Any] | None = None) -> Array:
+        """Samples of spectra, which are lost, of ``dtype`` (default: the one computed in); like those given."""
+        return self.fourier.inverse(V, dtype or self.dtype, self.module, like=self.given, n_threads=self.n_threads)
+
+
+def samples(
+    X: npt.ArrayLike,
+    name: str = "X",
+    *,
+    dtype: npt.DTypeLike | None = None,
+    backend: str = "auto",
+    n_threads: int | None = None,
+) -> Samples:
+    """Samples on their way in; errors name the argument ``name``."""
+    array = checks.samples(X, name, on_device=True)
+    kind = checks.floating(dtype, array)
+    cores = checks.threads(n_threads)
+    chosen, module = select_for(array, backend)
+    return Samples(array, X, name, kind, Fourier(array.shape[2:], kind.kind == "f"), chosen, module, cores)
+
+
+def problem(
+    given: Samples, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None, epsilon_sq: float, dft_norm: str
+) -> tuple[Problem, Array]:
+    """The constants of a construction on these samples, and the classes."""
+    return make_problem(
+        y,
+        sample_weight,
+        n_samples=len(given),
+        n_channels=given.n_channels,
+        n_points=given.fourier.n_points,
+        freq_weights=given.fourier.freq_weights,
+        epsilon_sq=epsilon_sq,
+        dft_norm=dft_norm,
+        dtype=given.dtype,
+    )
+
+
+def check_memory(given: Samples, of: Problem, *, n_layers: int, keep: bool) -> None:
+    """An error where kept operators, rates and two copies of the spectra have no room."""
+    m, C, F = len(given), given.n_channels, given.fourier.n_freqs
+    item = given.dtype.itemsize * (2 if given.fourier.real and of.n_points > 1 else 1)
+    n_dense = int(np.count_nonzero(of.ranks == 0))
+    operators = (n_layers if keep else 1) * F * C * (n_dense * C + int(of.ranks.sum())) * item
+    rows = n_layers * (2 + of.n_classes) * 8  # step sizes and rates
+    checks.memory(operators + rows + 2 * m * C * F * item, f"{n_layers} layers and the features of {m} samples")
+
+
+def check_range(
+    of: Problem, kind: np.dtype[Any], *, lam: float, etas: npt.NDArray[np.float64] | None, largest_gram: float
+) -> None:
+    """Residual norms and steps may neither overflow nor vanish when squared; alpha_j G_j is at most ``largest_gram``.
+
+    ||C^j v|| lies between alpha_j / (1 + alpha_j G_j) and alpha_j, a step is at most eta alpha_j long.
+    """
+    alpha = float(of.alphas.max())
+    largest = largest_square_root(kind)
+    if lam * alpha > largest:
+        raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {kind}; expected a smaller number")
+    longest = 0.0 if etas is None else float(etas.max())
+    if longest * alpha > largest:
+        raise ValueError(f"eta reaches {longest!r}: eta C / (m_j epsilon_sq) overflows {kind}; expected smaller steps")
+    if (1 + largest_gram) / largest > float(of.alphas.min()):
+        raise ValueError(
+            f"sample_weight makes alpha_j = C / (m_j epsilon_sq) as small as {of.alphas.min():.3g}: residual "
+            f"norms vanish in {kind}; expected smaller weights"
+        )

@@ -1,0 +1,1 @@
+"""Samples to spectra and back, and what spectra are good for."""
