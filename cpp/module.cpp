@@ -1,8 +1,8 @@
 // The Python module redunet._cpu: the contract on the C++ engine.
 
-#include "bindings.hpp"
-#include "dispatch.hpp"
-#include "engine.hpp"
+#include "engine/engine.hpp"
+#include "kernels/dispatch.hpp"
+#include "shared/bindings.hpp"
 
 namespace py = pybind11;
 using namespace redunet;

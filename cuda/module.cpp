@@ -3,11 +3,11 @@
 
 #include <mutex>
 
-#include "bindings.hpp"
-#include "engine.hpp"
-#include "error.hpp"
-#include "exchange.hpp"
-#include "fourier.hpp"
+#include "arrays/exchange.hpp"
+#include "engine/engine.hpp"
+#include "layer/fourier.hpp"
+#include "platform/error.hpp"
+#include "shared/bindings.hpp"
 
 namespace py = pybind11;
 using namespace redunet;

@@ -5,11 +5,11 @@
 
 #include <type_traits>
 
-#include "api.hpp"
+#include "platform/api.hpp"
 
 namespace ours {
 #include "emulation/runtime.hpp"
-#include "library_types.hpp"
+#include "platform/library_types.hpp"
 }  // namespace ours
 
 #define REDUNET_SAME_FUNCTION(name, result, arguments) \

@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "gpu.hpp"
+#include "platform/gpu.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

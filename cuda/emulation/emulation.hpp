@@ -21,7 +21,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "runtime.hpp"
+#include "emulation/runtime.hpp"
 
 #define REDUNET_DECLARE(name, result, arguments) result name arguments;
 extern "C" {

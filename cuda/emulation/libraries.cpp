@@ -1,7 +1,7 @@
 // Stand-ins for cuBLAS and cuFFT, stricter than the originals: every operand must lie in one live allocation of the
 // device, leading dimensions must fit, results must not overlap operands, beta = 0 must not read the result.
 
-#include "libraries.hpp"
+#include "platform/libraries.hpp"
 
 #include <cmath>
 #include <complex>
@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "gpu.hpp"
+#include "platform/gpu.hpp"
 
 namespace {
 

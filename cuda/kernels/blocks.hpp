@@ -1,7 +1,7 @@
 // Around the products of the blocked factorisation (factoriser.cu), for matrices that don't fit shared memory.
 #pragma once
 
-#include "number.hpp"
+#include "kernels/number.hpp"
 
 namespace redunet::cuda {
 

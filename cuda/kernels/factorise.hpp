@@ -1,7 +1,7 @@
 // Batched Cholesky factors, inverses and log dets of Hermitian matrices that fit shared memory: one block per matrix.
 #pragma once
 
-#include "number.hpp"
+#include "kernels/number.hpp"
 
 namespace redunet::cuda {
 

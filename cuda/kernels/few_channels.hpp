@@ -2,7 +2,7 @@
 // that changes from layer to layer in device memory, so that one CUDA graph serves them all.
 #pragma once
 
-#include "samples.hpp"
+#include "kernels/samples.hpp"
 
 namespace redunet::cuda {
 

@@ -1,7 +1,7 @@
 // Real and complex numbers as one family, so that a kernel is written once: N is float, double, or Complex of them.
 #pragma once
 
-#include "gpu.hpp"
+#include "platform/gpu.hpp"
 
 namespace redunet::cuda {
 

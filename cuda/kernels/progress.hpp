@@ -1,7 +1,7 @@
 // Which layer is being made. For one file to include: not templates.
 #pragma once
 
-#include "few_channels.hpp"
+#include "kernels/few_channels.hpp"
 
 namespace redunet::cuda {
 

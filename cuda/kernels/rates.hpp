@@ -1,7 +1,7 @@
 // From log dets to rates. For one file to include: not a template.
 #pragma once
 
-#include "number.hpp"
+#include "kernels/number.hpp"
 
 namespace redunet::cuda {
 

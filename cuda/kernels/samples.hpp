@@ -5,7 +5,7 @@
 // depends on the sizes alone.
 #pragma once
 
-#include "number.hpp"
+#include "kernels/number.hpp"
 
 namespace redunet::cuda {
 

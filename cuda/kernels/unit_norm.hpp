@@ -1,7 +1,7 @@
 // Samples on their way to the spectrum and back.
 #pragma once
 
-#include "number.hpp"
+#include "kernels/number.hpp"
 
 namespace redunet::cuda {
 

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels.hpp"
+#include "kernels/kernels.hpp"
 
 namespace check {
 

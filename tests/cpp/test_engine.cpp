@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "check.hpp"
-#include "dispatch.hpp"
-#include "engine.hpp"
+#include "kernels/dispatch.hpp"
+#include "engine/engine.hpp"
 
 using namespace redunet;
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "check.hpp"
-#include "dispatch.hpp"
-#include "hermitian.hpp"
+#include "kernels/dispatch.hpp"
+#include "linalg/batch.hpp"
 
 using namespace redunet;
 

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "check.hpp"
-#include "dispatch.hpp"
+#include "kernels/dispatch.hpp"
 
 using namespace redunet;
 using check::fill_uniform;

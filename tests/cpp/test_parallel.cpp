@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "check.hpp"
-#include "parallel.hpp"
+#include "base/parallel.hpp"
 
 using namespace redunet;
 

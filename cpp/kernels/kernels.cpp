@@ -1,0 +1,45 @@
+// The kernels of kernels.hpp for one instruction set: compiled several times, each time with other flags and another
+// namespace REDUNET_ISA. No std containers here: an inline function compiled for AVX-512 must not be merged into the
+// rest of the program.
+
+#include "kernels/few_channels.hpp"
+#include "kernels/gram.hpp"
+#include "kernels/interleaved.hpp"
+#include "kernels/product_single.hpp"
+#include "kernels/samples.hpp"
+
+namespace redunet {
+namespace REDUNET_ISA {
+namespace {
+
+template <class T>
+constexpr Kernels<T> kTable{.product = product<T>,
+                            .gram = gram<T>,
+                            .cholesky_lanes = cholesky_lanes<T>,
+                            .invert_lanes = invert_lanes<T>,
+                            .factor_block = factor_block<T, 1>,
+                            .factor_complex_block = factor_block<T, 2>,
+                            .substitute = substitute<T>,
+                            .solve_lanes = solve_lanes<T>,
+                            .to_lanes = to_lanes<T>,
+                            .from_lanes = from_lanes<T>,
+                            .read_lanes = read_lanes<T>,
+                            .write_lanes = write_lanes<T>,
+                            .logdet_lanes = logdet_lanes<T>,
+                            .softmax = softmax<T>,
+                            .reciprocal_norms = reciprocal_norms<T>,
+                            .scale = scale<T>,
+                            .settle = settle<T>,
+                            .tile_gates = tile_gates<T>,
+                            .tile_move = tile_move<T>,
+                            .tile_gram = tile_gram<T>};
+
+}  // namespace
+
+#define REDUNET_STRING_(x) #x
+#define REDUNET_STRING(x) REDUNET_STRING_(x)
+extern const KernelSet kKernelSet;
+const KernelSet kKernelSet{REDUNET_STRING(REDUNET_ISA), kTable<float>, kTable<double>};
+
+}  // namespace REDUNET_ISA
+}  // namespace redunet

@@ -1,0 +1,232 @@
+// The compute kernels, one set per instruction set and scalar type, behind a table of function pointers.
+//
+// Everything lives in panels: kPanel = 64 bytes of samples (16 floats, 8 doubles) innermost, so that one row of a panel
+// is one cache line and, at AVX-512, one register. A panel of C channels is [C][planes][kPanel], planes = 1 (real) or
+// 2 (real row, imaginary row). Kernels take raw pointers and sizes; they do not allocate, throw or lock.
+#pragma once
+
+#include <cstdint>
+
+#include "shared/index.hpp"
+
+namespace redunet {
+
+constexpr index_t kCacheLine = 64;
+template <class T>
+constexpr index_t kPanel = kCacheLine / static_cast<index_t>(sizeof(T));
+
+// What becomes of the rows y = A x of a product.
+enum class Epilogue {
+  kStore,             // out = y
+  kAxpy,              // out += coefficient * y, one coefficient per sample
+  kCombine,           // out = base * x0 + coefficient * y (x0: same rows of another panel)
+  kSquaredNorm,       // squares += weight * |y|^2, summed over rows
+  kStoreSquaredNorm,  // both
+  kResidualNorm,      // squares += weight * |x0 - y|^2, summed over rows
+};
+
+// y[i] = sum_d op(A[i, d]) x[d] for rows i in [row_begin, row_end), op = conj or nothing, over n_panels panels.
+// A's element (i, d) is at A + i*row_stride + d*col_stride, its imaginary part imag_offset further.
+template <class T>
+struct Product {
+  const T* A;
+  index_t row_stride, col_stride, imag_offset;
+  bool conj;
+  index_t row_begin, row_end, n_in;
+  index_t planes;
+  const T* x;
+  index_t x_stride;  // from panel to panel
+  index_t n_panels;
+  Epilogue epilogue;
+  bool lone = false;  // only lane 0 of the one panel is in use
+  T* out = nullptr;
+  index_t out_stride = 0;
+  const T* coefficient = nullptr;  // kPanel per panel
+  const T* base = nullptr;         // kPanel per panel
+  const T* x0 = nullptr;
+  index_t x0_stride = 0;
+  T weight = 1;
+  T* squares = nullptr;  // kPanel per panel
+};
+
+// G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in
+// [row_begin, row_end) and b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per
+// panel, or null for ones.
+constexpr index_t kGramRows = 12;
+// Panels that are added up in one run, whose rows stay in the L2 cache.
+inline index_t gram_run(index_t rows, index_t planes) {
+  constexpr index_t kBytes = 1 << 19, kFewest = 4;
+  const index_t run = kBytes / (rows * planes * kCacheLine);
+  return run < kFewest ? kFewest : run;
+}
+
+template <class T>
+struct Gram {
+  const T* v;
+  index_t panel_stride, n_panels;
+  index_t row_begin, row_end, planes;
+  const T* weights;
+  T* G;
+  index_t row_stride, col_stride, imag_offset;
+  bool accumulate;
+};
+
+// kPanel<T> Hermitian matrices side by side: element (i, j) of all of them is a panel row at (i*n + j)*planes*kPanel.
+// Only the lower triangle is read and written.
+template <class T>
+struct Lanes {
+  T* M;
+  index_t n, planes;
+  T* pivots;    // (n, kPanel): squares of the diagonal of L, less the shift
+  T shift = 0;  // what is factored is M + shift I: never added up, a small M loses nothing beside the shift
+};
+
+// x <- L^-1 x, row by row: L (n, n) lower triangular with the strides of A in Product, x n rows, planes * kPanel *
+// row_step apart, in each of n_panels panels. With conj, negative strides and row_step = -1 it is L^-* x.
+template <class T>
+struct Substitution {
+  const T* L;
+  index_t row_stride, col_stride, imag_offset;
+  bool conj;
+  index_t n, planes;
+  T* x;
+  index_t row_step, x_stride, n_panels;
+};
+
+constexpr index_t kMostTerms = 4;
+
+// v <- moved + sum over at most kMostTerms terms of coefficient * term, and squares += weight * |v|^2, for n_rows rows
+// of n_panels panels.
+template <class T>
+struct Settle {
+  const T* moved;
+  index_t moved_stride;  // from panel to panel; the terms' is the same
+  T* v;
+  index_t v_stride, n_panels, n_rows;
+  T weight;
+  T* squares;  // kPanel per panel
+  index_t n_terms = 0;
+  const T* const* terms = nullptr;
+  const T* const* coefficients = nullptr;  // kPanel per panel, for each term
+};
+
+// pi_j = softmax_j(-lambda rho_j) per sample, rho_j = sqrt(squares_j), zero where rho_j exceeds the least by `beyond`.
+template <class T>
+struct Softmax {
+  const T* squares;  // k rows of lanes, `stride` apart
+  T* pi;             // likewise
+  index_t stride, k, lanes;
+  index_t n_samples;  // lanes from here on hold no sample
+  T lambda, beyond;
+  char* live;  // (k): whether the class has a sample that is not zero
+};
+
+// The kernels of the one-sweep layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
+constexpr index_t kFewChannels = 8;
+
+// squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named; from p = 0 on they begin
+// at zero.
+template <class T>
+struct TileGates {
+  index_t C, planes, p_begin, p_end;
+  const T* v;
+  index_t tile_stride, n_tiles;
+  const T* operators;  // (F, C, C) of each class, interleaved, `class_stride` apart
+  index_t class_stride;
+  const index_t* classes;
+  index_t n_classes;
+  const T* freq_weights;  // (F)
+  T* squares;             // a row of lanes per class, `stride` apart
+  index_t stride;
+};
+
+// v <- sum_j pi_j A_j v over the classes named, and scale = 1 / max(||v||, smallest_norm), ||v||^2 = sum_p w_p
+// ||v(p)||^2.
+template <class T>
+struct TileMove {
+  index_t C, planes, F;
+  T* v;
+  index_t tile_stride, n_tiles;
+  const T* operators;  // as in TileGates
+  index_t class_stride;
+  const index_t* classes;
+  index_t n_classes;
+  const T* pi;  // a row of lanes per class, `stride` apart
+  index_t stride;
+  const T* freq_weights;
+  T smallest_norm;
+  T* scale;  // one row of lanes
+};
+
+// v <- scale v, then G(p) += sum over samples of weight * v v*: gram_entries numbers for each p, and room for kPanel
+// more after the last. Null: no scaling, no Gram matrix, weights of one.
+template <class T>
+struct TileGram {
+  index_t C, planes, F;
+  T* v;
+  index_t tile_stride, n_tiles;
+  const T *scale, *weights;  // rows of lanes
+  T* G;
+};
+
+// The lower triangle row by row: real part, and below the diagonal imaginary part; padded to whole cache lines.
+template <class T>
+constexpr index_t gram_entries(index_t C, index_t planes) {
+  const index_t n = planes == 2 ? C * C : C * (C + 1) / 2;
+  return (n + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
+}
+
+template <class T>
+struct Kernels {
+  void (*product)(const Product<T>&);
+  void (*gram)(const Gram<T>&);
+  // M + shift I = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as
+  // it was. Whether all are positive and finite.
+  bool (*cholesky_lanes)(const Lanes<T>&);
+  // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
+  void (*invert_lanes)(const Lanes<T>&);
+  // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D + shift I = L L*: D <- L* (zero below
+  // the diagonal). pivots: squares of the diagonal of L, less the shift; one that is not positive is replaced by 1, and
+  // recorded as it was.
+  void (*factor_block)(T* D, T* pivots, T shift);
+  void (*factor_complex_block)(T* D, T* pivots, T shift);
+  void (*substitute)(const Substitution<T>&);
+  // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
+  void (*solve_lanes)(const Lanes<T>& L, T* x, index_t n_rhs);
+  // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number
+  // e of array l (past the last array: of the last).
+  void (*to_lanes)(const T* from, index_t stride, index_t count, index_t size, T* rows);
+  void (*from_lanes)(const T* rows, index_t size, T* to, index_t stride, index_t count);
+  // The same for `count` matrices, interleaved row-major one after the other: the lower triangle is read; it is written
+  // with its mirror image (hermitian) or zeros above the diagonal, which is real.
+  void (*read_lanes)(const T* from, index_t count, const Lanes<T>&);
+  void (*write_lanes)(const Lanes<T>&, T* to, index_t count, bool hermitian);
+  // Log dets from the pivots, one per lane.
+  void (*logdet_lanes)(const Lanes<T>&, T* logdets);
+  void (*softmax)(const Softmax<T>&);
+  // squares <- 1 / max(sqrt(squares), smallest)
+  void (*reciprocal_norms)(T* squares, index_t lanes, T smallest);
+  // out = scale * v, one scale per sample; out may be v.
+  void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
+                const T* scale);
+  void (*settle)(const Settle<T>&);
+  void (*tile_gates)(const TileGates<T>&);
+  void (*tile_move)(const TileMove<T>&);
+  void (*tile_gram)(const TileGram<T>&);
+};
+
+struct KernelSet {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+template <class T>
+const Kernels<T>& kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == 4)
+    return set.f32;
+  else
+    return set.f64;
+}
+
+}  // namespace redunet

@@ -1,0 +1,144 @@
+// The product for one sample: a panel whose other lanes hold nothing would do sixteen times the work. Vectors run along
+// the rows or columns of A instead, and A is read once, which is then what takes the time. Part of kernels.cpp.
+#pragma once
+
+#include "kernels/product.hpp"
+
+namespace redunet {
+namespace REDUNET_ISA {
+namespace {
+
+// Rows of A taken together: their sums are added up over the lanes in one go.
+template <class T, index_t P>
+constexpr index_t kLoneRows = kLanes<T> / P;
+constexpr index_t kLoneVectors = 4;  // vectors of neighbouring rows, where columns of A are contiguous
+constexpr index_t kLoneChunk = 256;  // numbers of x at a time
+// Numbers of x from which on dot products, with their sums over lanes, cost less than a panel with empty lanes.
+constexpr index_t kLoneLength = 32;
+
+// The endings of a product, for rows whose sums are interleaved in `sums`.
+template <class T, index_t P>
+inline void finish_lone(const Product<T>& q, index_t row, index_t n_rows, const T* sums) {
+  const Column<T> at[1] = {column(q, 0)};
+  const auto rows = [&]<index_t M>(index_t begin) {
+    vec<T> y[M][P][1] = {};
+    for (index_t i = 0; i < M; ++i)
+      for (index_t plane = 0; plane < P; ++plane) y[i][plane][0][0] = sums[(begin + i) * P + plane];
+    finish<T, P, M, 1>(q, row + begin, at, y);
+  };
+  index_t begin = 0;
+  for (; begin + 4 <= n_rows; begin += 4) rows.template operator()<4>(begin);
+  for (; begin < n_rows; ++begin) rows.template operator()<1>(begin);
+}
+
+// x against a row of A as it lies: the sums of a * w[0] and a * w[1] are the real and the imaginary part.
+template <class T, index_t P>
+struct LoneWeights {
+  alignas(kCacheLine) T w[P][kLoneChunk * P];
+
+  void set(const Product<T>& q, index_t begin, index_t n) {
+    const T sign = q.conj ? T(-1) : T(1);
+    for (index_t d = 0; d < n; ++d) {
+      const T* x = q.x + (begin + d) * P * kPanel<T>;
+      w[0][d * P] = x[0];
+      if constexpr (P == 2) {
+        w[0][d * 2 + 1] = -sign * x[kPanel<T>];
+        w[1][d * 2] = x[kPanel<T>];
+        w[1][d * 2 + 1] = sign * x[0];
+      }
+    }
+  }
+};
+
+// Rows of A that are contiguous: dot products.
+template <class T, index_t P>
+void lone_rows(const Product<T>& q) {
+  LoneWeights<T, P> weights;
+  const bool one_chunk = q.n_in <= kLoneChunk;
+  if (one_chunk) weights.set(q, 0, q.n_in);
+  constexpr index_t M = kLoneRows<T, P>;
+  for (index_t row = q.row_begin; row < q.row_end; row += M) {
+    const index_t n_rows = q.row_end - row < M ? q.row_end - row : M;
+    const T* a[M];  // past the last row the last is taken again, and not written
+    for (index_t i = 0; i < M; ++i) a[i] = q.A + (row + (i < n_rows ? i : n_rows - 1)) * q.row_stride;
+    T sums[M * P] = {};
+    for (index_t begin = 0; begin < q.n_in; begin += kLoneChunk) {
+      const index_t n = q.n_in - begin < kLoneChunk ? q.n_in - begin : kLoneChunk;
+      if (!one_chunk) weights.set(q, begin, n);
+      vec<T> s[M * P] = {};
+      index_t e = 0;
+      for (; e + kLanes<T> <= n * P; e += kLanes<T>)
+        for (index_t i = 0; i < M; ++i) {
+          const vec<T> z = load_unaligned(a[i] + begin * P + e);
+          for (index_t part = 0; part < P; ++part) s[i * P + part] += z * load(weights.w[part] + e);
+        }
+      for (index_t i = 0; i < M; ++i)
+        for (index_t part = 0; part < P; ++part)
+          for (index_t t = e; t < n * P; ++t) sums[i * P + part] += a[i][begin * P + t] * weights.w[part][t];
+      const vec<T> total = sum_lanes<T>(s);
+      store_unaligned<T>(sums, load_unaligned(sums) + total);
+    }
+    finish_lone<T, P>(q, row, n_rows, sums);
+  }
+}
+
+// Columns of A that are contiguous: sums of columns. The last vector of rows begins early.
+template <class T, index_t P>
+void lone_columns(const Product<T>& q) {
+  constexpr index_t kRows = kLanes<T> / P, kMost = kLoneVectors * kRows;
+  const T sign = q.conj ? T(-1) : T(1);
+  for (index_t row = q.row_begin; row < q.row_end; row += kMost) {
+    const index_t n_rows = q.row_end - row < kMost ? q.row_end - row : kMost;
+    T room[(kRows + kMost) * P];  // the last vector may begin before the first row of this round
+    T* sums = room + kRows * P;
+    with_constant<kLoneVectors>((n_rows + kRows - 1) / kRows, [&]<index_t V>() {
+      const auto first = [&](index_t v) { return v + 1 < V ? v * kRows : n_rows - kRows; };
+      vec<T> s[V][P] = {};
+      for (index_t d = 0; d < q.n_in; ++d) {
+        const T* a = q.A + row * P + d * q.col_stride;
+        const T* x = q.x + d * P * kPanel<T>;
+        for (index_t v = 0; v < V; ++v) {
+          const vec<T> z = load_unaligned(a + first(v) * P);
+          for (index_t plane = 0; plane < P; ++plane) s[v][plane] += x[plane * kPanel<T>] * z;
+        }
+      }
+      for (index_t v = 0; v < V; ++v)
+        for (index_t i = 0; i < kRows; ++i) {
+          T* to = sums + (first(v) + i) * P;
+          if constexpr (P == 1) {
+            to[0] = s[v][0][i];
+          } else {
+            to[0] = s[v][0][2 * i] - sign * s[v][1][2 * i + 1];
+            to[1] = s[v][1][2 * i] + sign * s[v][0][2 * i + 1];
+          }
+        }
+    });
+    finish_lone<T, P>(q, row, n_rows, sums);
+  }
+}
+
+// Whether the product was done here.
+template <class T, index_t P>
+bool lone_product(const Product<T>& q) {
+  if (!q.lone || q.n_panels != 1) return false;
+  if (q.col_stride == P && (P == 1 || q.imag_offset == 1) && q.n_in >= kLoneLength) {
+    lone_rows<T, P>(q);
+    return true;
+  }
+  const index_t n_rows = q.row_end - q.row_begin;
+  if (q.row_stride == P && (P == 1 || q.imag_offset == 1) && n_rows >= kLanes<T> / P) {
+    lone_columns<T, P>(q);
+    return true;
+  }
+  return false;
+}
+
+template <class T>
+void product(const Product<T>& q) {
+  if (q.planes == 1 ? lone_product<T, 1>(q) : lone_product<T, 2>(q)) return;
+  product_panels(q);
+}
+
+}  // namespace
+}  // namespace REDUNET_ISA
+}  // namespace redunet

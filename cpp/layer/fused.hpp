@@ -1,0 +1,59 @@
+// A layer of few channels in one sweep over the features: a chunk of tiles goes through gates, step, projection and the
+// Gram matrices of the layer after while it lies in the L2 cache.
+//
+// As the assignments of a sample add up to one, the step v + eta (E v - sum_j gamma_j pi_j C^j v) is sum_j pi_j B_j v
+// with B_j = I + eta (E - gamma_j C^j): one product for every class that is not zero, and none for E.
+#pragma once
+
+#include "engine/engine.hpp"
+
+namespace redunet {
+
+template <class T>
+class OneSweep {
+ public:
+  // Whether layers of this layout are made this way.
+  static bool fits(const OperatorLayout& layout);
+
+  // builder: whose Gram matrices are summed on the way, or null.
+  OneSweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+           const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder);
+
+  // As Sweep::move, for assignments that add up to one.
+  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // Of the features after the last move.
+  const std::vector<GramSum<T>>& sums() const { return sums_; }
+  // Numbers that one after the other were added up to one of them, and then with those of the other tasks.
+  index_t longest_sum() const { return chunk_tiles_ + n_chunks_ / n_tasks_ + n_tasks_; }
+
+ private:
+  struct Chunk {
+    index_t tile, n_tiles;
+  };
+  struct Scratch {
+    Buffer<T> squares, pi, limits, scale;
+    std::vector<char> live;
+    std::vector<index_t> classes;
+  };
+
+  double work() const;
+  void merge(const LayerOperators<T>& ops, const Step<T>& step);
+  void gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own);
+  void finish(Features<T>& features, index_t task, Chunk chunk, Scratch& own);
+
+  const Kernels<T>& kernels_;
+  Parallel& parallel_;
+  const OperatorLayout& layout_;
+  const double* alphas_;
+  std::vector<T> freq_weights_;
+  index_t k_, chunk_tiles_, n_chunks_, n_tasks_;
+  const T* responses_ = nullptr;         // C^j, (k, F, C, C): where they are kept, or in expanded_
+  Buffer<T> expanded_, total_, merged_;  // C^j (k, F, C, C) and E (F, C, C) where they are kept as factors; B_j
+  std::vector<index_t> nearest_;         // per chunk, the class that its first sample gated to
+  std::vector<GramSum<T>> sums_;
+  std::vector<index_t> first_sum_;  // per task, and one more
+  Buffer<T> sums_data_;
+  std::vector<Scratch> scratch_;
+};
+
+}  // namespace redunet

@@ -1,0 +1,436 @@
+// From features to the operators of a layer: E = alpha (I + alpha G)^-1 and C^j = alpha_j (I + alpha_j G_j)^-1 with
+// G_j(p) = sum_i pi_ij v_i(p) v_i(p)*, and their log dets, which are the rates.
+//
+// Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by
+// one. Small classes come from the r x r matrix K = I + a V* V = L L* of their r samples: Q = sqrt(a) V L^-*, C^j =
+// alpha_j (I - Q Q*); it is computed transposed, from conj(K), with channels in lanes.
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/parts.hpp"
+#include "layer/in_double.hpp"
+
+namespace redunet {
+namespace {
+
+template <class T>
+constexpr index_t B = kPanel<T>;
+
+// Rows of a large Gram matrix that make one task.
+constexpr index_t kGramTaskRows = 8 * kGramRows;
+
+// Work on the same frequencies stays together, for the sake of the caches, where it leaves each thread so many tasks.
+constexpr index_t kFewestTasks = 3;
+
+template <class T>
+Members<T> all_members(const Problem& problem, const Features<T>& features) {
+  const index_t n = features.n_tiles();
+  Members<T> all{0, n, 0, problem.weights == nullptr ? n : 0, {}};
+  if (problem.weights != nullptr) {
+    all.weights = Buffer<T>(n * B<T>);
+    for (index_t i = 0; i < features.sizes().m; ++i)
+      all.weights[i] = static_cast<T>(problem.weights[features.sample(i)]);
+  }
+  return all;
+}
+
+template <class T>
+Members<T> class_members(const Problem& problem, const Features<T>& features, index_t j) {
+  const index_t m = features.sizes().m, k = problem.n_classes();
+  const auto belongs = [&](index_t position) {
+    const index_t i = features.sample(position);
+    return problem.labels != nullptr ? double(problem.labels[i] == j) : problem.membership[i * k + j];
+  };
+  index_t begin = 0, end = m;
+  while (begin < m && belongs(begin) == 0) ++begin;
+  while (end > begin && belongs(end - 1) == 0) --end;
+  Members<T> members{begin / B<T>, divide_up(end, B<T>), 0, 0, {}};
+  members.weights = Buffer<T>((members.last - members.first) * B<T>);
+  for (index_t i = begin; i < end; ++i) {
+    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(i)];
+    members.weights[i - members.first * B<T>] = static_cast<T>(belongs(i) * weight);
+  }
+  if (problem.labels != nullptr && problem.weights == nullptr) {
+    members.plain_first = divide_up(begin, B<T>);
+    members.plain_last = std::max(members.plain_first, end == m ? members.last : end / B<T>);
+  }
+  return members;
+}
+
+}  // namespace
+
+template <class T>
+OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, const Problem& problem,
+                                    const Features<T>& features)
+    : set_(set),
+      kernels_(kernels_of<T>(set)),
+      parallel_(parallel),
+      problem_(problem),
+      layout_(features.sizes(), problem.ranks),
+      scratch_(as_size(parallel.n_threads())) {
+  const auto [m, C, F, P] = features.sizes();
+  const index_t k = problem.n_classes();
+  members_.push_back(all_members(problem, features));
+  for (index_t j = 0; j < k; ++j) members_.push_back(class_members(problem, features, j));
+  for (index_t number = 0; number <= k; ++number)
+    (at(problem.ranks, number) == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  total_is_sum_ = k > 1 && factored_numbers_.empty();
+  lanes_ = in_lanes<T>(n_dense * F, C, P);
+  slot_stride_ = lanes_ && F >= B<T> ? divide_up(F, B<T>) * B<T> : F;  // groups of few problems share lanes
+  const index_t matrices = lanes_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
+  grams_ = Buffer<T>(matrices * C * C * P);
+  logdets_ = Buffer<double>((k + 1) * F);
+  if (sizeof(T) == 4) {
+    errors_ = Buffer<double>((k + 1) * F);
+    gram_errors_.resize(as_size(k + 1));
+    in_double_.resize(as_size(k + 1));
+  }
+  for (auto& own : scratch_) own.factored.resize(as_size(k + 1));
+  summed_numbers_.assign(dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end());
+}
+
+template <class T>
+OperatorBuilder<T>::~OperatorBuilder() = default;  // here, where InDouble is known
+
+template <class T>
+double OperatorBuilder<T>::gram_work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(m) * double(F * C * C * P);
+}
+
+template <class T>
+double OperatorBuilder<T>::invert_work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(static_cast<index_t>(dense_numbers_.size()) * F * C * C) * double(C * P);
+}
+
+template <class T>
+T* OperatorBuilder<T>::gram_at(index_t q) {
+  const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
+  return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
+}
+
+template <class T>
+void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index_t p, index_t row_begin,
+                              index_t row_end) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const Members<T>& members = at(members_, number);
+  const index_t element = lanes_ ? P * B<T> : P;
+  Gram<T> g{};
+  g.panel_stride = features.tile_stride();
+  g.row_begin = row_begin, g.row_end = row_end, g.planes = P;
+  g.G = gram_at(at(layout_.slot, number) * slot_stride_ + p);
+  g.row_stride = C * element, g.col_stride = element, g.imag_offset = lanes_ ? B<T> : 1;
+  const auto part = [&](index_t first, index_t last, bool plain) {
+    if (first >= last) return;
+    g.v = features.panel(first, p);
+    g.n_panels = last - first;
+    g.weights = plain ? nullptr : members.weights.get() + (first - members.first) * B<T>;
+    gram_in_parts(kernels_, g);
+    g.accumulate = true;
+  };
+  // Multiplying by weights of one costs little; a run of its own pays when it is long.
+  constexpr index_t kLongRun = 8;
+  if (members.plain_last - members.plain_first >= kLongRun) {
+    part(members.first, members.plain_first, false);
+    part(members.plain_first, members.plain_last, true);
+    part(members.plain_last, members.last, false);
+  } else if (members.weights.get() == nullptr) {
+    part(members.first, members.last, true);
+  } else {
+    part(members.first, members.last, false);
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates) {
+  run(features, out);
+  set_rates(features, out, rates);
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t run_length = gram_run(C, P);
+  set_gram_errors(std::min(features.n_tiles(), run_length + features.n_tiles() / run_length));
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
+  if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
+    parallel_.run(groups, gram_work() + invert_work(), [&, C = C, F = F](index_t group, int thread) {
+      for (index_t q = group * B<T>; q < std::min((group + 1) * B<T>, n_dense * slot_stride_); ++q)
+        if (q % slot_stride_ < F) gram(features, at(dense_numbers_, q / slot_stride_), q % slot_stride_, 0, C);
+      invert_group(group, out, at(scratch_, thread));
+    });
+  } else {
+    const index_t n_blocks = divide_up(C, kGramTaskRows);
+    const index_t first = total_is_sum_ ? 1 : 0;  // dense slot 0 is E's when every operator is dense
+    parallel_.run((n_dense - first) * F * n_blocks, gram_work(), [&, C = C, F = F](index_t task, int) {
+      const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
+      gram(features, at(dense_numbers_, slot), p, block * kGramTaskRows, std::min((block + 1) * kGramTaskRows, C));
+    });
+    invert(out);
+  }
+  factor(features, out);
+}
+
+template <class T>
+void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longest, const Features<T>& features,
+                             const std::optional<LayerOperators<T>>& out, double* rates) {
+  const auto [m, C, F, P] = layout_.sizes;
+  set_gram_errors(longest);
+  const index_t n_entries = gram_entries<T>(C, P), n_groups = divide_up(F, B<T>);
+  const std::vector<index_t>& numbers = summed_numbers_;
+  const double work = double(sums.size()) * double(F * n_entries);
+  parallel_.run(static_cast<index_t>(numbers.size()) * n_groups, work, [&, C = C, F = F, P = P](index_t task, int) {
+    const index_t number = at(numbers, task / n_groups), first = task % n_groups * B<T>,
+                  n_freqs = std::min(B<T>, F - first), slot = at(layout_.slot, number);
+    T total[B<T> * gram_entries<T>(kFewChannels, 2)] = {};
+    for (const GramSum<T>& sum : sums)
+      if (sum.number == number)
+        for (index_t e = 0; e < n_freqs * n_entries; ++e) total[e] += sum.G[first * n_entries + e];
+    const index_t element = lanes_ ? P * B<T> : P, imag = lanes_ ? B<T> : 1;
+    for (index_t f = 0; f < n_freqs; ++f) {
+      T* G = gram_at(slot * slot_stride_ + first + f);
+      const T* entry = total + f * n_entries;
+      for (index_t i = 0; i < C; ++i)
+        for (index_t j = 0; j <= i; ++j) {
+          T* to = G + (i * C + j) * element;
+          to[0] = *entry++;
+          if (P == 2) to[imag] = i == j ? T(0) : *entry++;
+        }
+    }
+  });
+  invert(out);
+  factor(features, out);
+  set_rates(features, out, rates);
+}
+
+// Dense operators from the Gram matrices.
+template <class T>
+void OperatorBuilder<T>::invert(const std::optional<LayerOperators<T>>& out) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const auto scratch = [&](int thread) -> Scratch& { return at(scratch_, thread); };
+  if (lanes_) {
+    const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
+    if (total_is_sum_)  // before the class Grams are inverted in place
+      parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
+                    [&](index_t group, int) { add_up_total(group); });
+    parallel_.run(groups, invert_work(), [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
+  } else {
+    parallel_.run(n_dense * F, invert_work(), [&](index_t q, int thread) {
+      if (total_is_sum_ && q < slot_stride_) add_up_total(q);
+      invert_matrix(q, out, scratch(thread));
+    });
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
+  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
+  if (n_factored == 0) return;
+  const index_t groups = divide_up(layout_.sizes.F, B<T>);
+  const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
+  parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
+    for (index_t part = task * together; part < (task + 1) * together; ++part)
+      factor_group(features, at(factored_numbers_, part % n_factored), part / n_factored, out, at(scratch_, thread));
+  });
+}
+
+// G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
+template <class T>
+void OperatorBuilder<T>::add_up_total(index_t part) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const index_t matrix = C * C * P;
+  if (lanes_ && slot_stride_ % B<T> != 0) {
+    for (index_t p = 0; p < F; ++p)
+      for (index_t e = 0; e < matrix; ++e) {
+        T sum = 0;
+        for (index_t slot = 1; slot < n_dense; ++slot) sum += gram_at(slot * slot_stride_ + p)[e * B<T>];
+        gram_at(p)[e * B<T>] = sum;
+      }
+    return;
+  }
+  const index_t size = lanes_ ? matrix * B<T> : matrix, step = slot_stride_ * matrix;
+  T* total = grams_.get() + part * size;
+  std::memcpy(total, total + step, as_size(size) * sizeof(T));
+  for (index_t slot = 2; slot < n_dense; ++slot) {
+    const T* G = total + slot * step;
+    for (index_t e = 0; e < size; ++e) total[e] += G[e];
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(C * B<T>);
+  if (scratch.diagonal.get() == nullptr) scratch.diagonal = Buffer<T>(C * B<T>);
+  T* M = grams_.get() + group * B<T> * C * C * P;
+  T a[B<T>];
+  index_t number[B<T>], frequency[B<T>];
+  for (index_t lane = 0; lane < B<T>; ++lane) {
+    const index_t q = group * B<T> + lane, slot = q / slot_stride_;
+    frequency[lane] = q % slot_stride_;
+    number[lane] = slot < n_dense && frequency[lane] < F ? at(dense_numbers_, slot) : -1;
+    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(scale(number[lane]));
+  }
+  for (index_t i = 0; i < C; ++i)
+    for (index_t j = 0; j <= i; ++j)
+      for (index_t plane = 0; plane < P; ++plane) {
+        T* row = M + ((i * C + j) * P + plane) * B<T>;
+        for (index_t lane = 0; lane < B<T>; ++lane) row[lane] *= a[lane];
+      }
+  // The diagonal of a G; with that of the inverse, what an error of G does to the log dets.
+  T* const diagonal = scratch.diagonal.get();
+  for (index_t i = 0; i < C; ++i) std::copy_n(M + (i * C + i) * P * B<T>, B<T>, diagonal + i * B<T>);
+  const Lanes<T> lanes{.M = M, .n = C, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
+  kernels_.cholesky_lanes(lanes);
+  if (out) kernels_.invert_lanes(lanes);
+  T sensitivity[B<T>] = {};
+  for (index_t i = 0; i < C; ++i)
+    for (index_t lane = 0; lane < B<T>; ++lane)
+      sensitivity[lane] += diagonal[i * B<T> + lane] * (out ? M[(i * C + i) * P * B<T> + lane] : T(1));
+  for (index_t lane = 0; lane < B<T>; ++lane)
+    if (number[lane] >= 0)
+      set_logdet(number[lane], frequency[lane], log_of_product(lanes.pivots + lane, C, B<T>, T(1)), sensitivity[lane]);
+  if (!out) return;
+  index_t n_used = 0;  // the first lanes, and neighbours in the operators too
+  for (index_t lane = 0; lane < B<T>; ++lane) {
+    a[lane] = number[lane] < 0 ? T(0) : static_cast<T>(at(problem_.alphas, number[lane]));
+    n_used += number[lane] >= 0;
+  }
+  for (index_t i = 0; i < C; ++i)
+    for (T *row = M + i * C * P * B<T>, *end = row + (i + 1) * P * B<T>; row < end; row += B<T>)
+      for (index_t lane = 0; lane < B<T>; ++lane) row[lane] *= a[lane];
+  if (n_used > 0) kernels_.write_lanes(lanes, layout_.dense(*out, number[0], frequency[0]), n_used, true);
+}
+
+template <class T>
+void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t number = at(dense_numbers_, q / F), p = q % F;
+  if (!scratch.matrix) scratch.matrix = std::make_unique<BlockedMatrix<T>>(kernels_, C, P);
+  BlockedMatrix<T>& M = *scratch.matrix;
+  const T* G = gram_at(q);
+  M.read(G, C * P, P, 1, static_cast<T>(scale(number)), T(1));
+  const double logdet = out ? M.invert() : M.cholesky();
+  double sensitivity = 0;
+  for (index_t i = 0; i < C; ++i)
+    sensitivity += scale(number) * static_cast<double>(G[i * (C + 1) * P]) * (out ? double(M.at(i, i)[0]) : 1.0);
+  set_logdet(number, p, logdet, sensitivity);
+  if (out) M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(at(problem_.alphas, number)), true);
+}
+
+template <class T>
+void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t number, index_t group,
+                                      const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t r = at(problem_.ranks, number), first = group * B<T>, n_freqs = std::min(B<T>, F - first);
+  const index_t n_panels = divide_up(C, B<T>), panel = r * P * B<T>, rows = n_panels * panel;
+  const bool side_by_side = in_lanes<T>(n_freqs, r, P);
+  const auto most = *std::max_element(problem_.ranks.begin(), problem_.ranks.end());
+  if (scratch.rows.get() == nullptr) {
+    scratch.rows = Buffer<T>(std::min(B<T>, F) * n_panels * most * P * B<T>);
+    scratch.lanes = Buffer<T>(most * most * P * B<T>);
+    if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
+  }
+  // rows <- sqrt(a weight_i) v_i(p), channels in lanes.
+  const Members<T>& members = at(members_, number);
+  const double a = scale(number);
+  const index_t k = problem_.n_classes();
+  if (C % B<T> != 0)  // lanes past the last channel
+    std::memset(scratch.rows.get(), 0, as_size(n_freqs * rows) * sizeof(T));
+  index_t n_rows = 0;
+  alignas(kCacheLine) T samples[B<T> * B<T>];
+  for (index_t tile = members.first; tile < members.last; ++tile) {
+    index_t lanes[B<T>], n_lanes = 0;
+    T by[B<T>];
+    for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
+      const index_t sample = features.sample(tile * B<T> + lane);
+      const bool member =
+          number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
+                                                     : problem_.membership[sample * k + number - 1] > 0);
+      if (!member) continue;
+      const double weight =
+          members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
+      by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
+      lanes[n_lanes++] = lane;
+    }
+    for (index_t f = 0; f < n_freqs; ++f)
+      for (index_t c = 0; c < C; c += B<T>)
+        for (index_t plane = 0; plane < P; ++plane) {
+          const index_t n_channels = std::min(B<T>, C - c);
+          kernels_.to_lanes(features.panel(tile, first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels, B<T>,
+                            samples);
+          T* to = scratch.rows.get() + f * rows + c / B<T> * panel + (n_rows * P + plane) * B<T>;
+          for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
+            for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
+        }
+    n_rows += n_lanes;
+  }
+  const index_t element = side_by_side ? P * B<T> : P;
+  const index_t imag = side_by_side ? B<T> : 1;
+  if (side_by_side) std::memset(scratch.lanes.get(), 0, as_size(r * r * P * B<T>) * sizeof(T));
+  const auto k_matrix = [&](index_t f) {  // conj(K - I): row i, column j is rows_i . conj(rows_j)
+    Gram<T> g{};
+    g.v = scratch.rows.get() + f * rows;
+    g.panel_stride = panel, g.n_panels = n_panels;
+    g.row_begin = 0, g.row_end = r, g.planes = P;
+    g.G = scratch.lanes.get() + (side_by_side ? f : 0);
+    g.row_stride = r * element, g.col_stride = element, g.imag_offset = imag;
+    gram_in_parts(kernels_, g);
+  };
+  const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // transposed Q = L^-1 rows
+    T* x = scratch.rows.get() + f * rows;
+    substitute_in_parts<T>(kernels_, {.L = L,
+                                      .row_stride = row_stride,
+                                      .col_stride = col_stride,
+                                      .imag_offset = imag,
+                                      .conj = false,
+                                      .n = r,
+                                      .planes = P,
+                                      .x = x,
+                                      .row_step = 1,
+                                      .x_stride = panel,
+                                      .n_panels = n_panels});
+    T* Q = layout_.factor(*out, number, first + f);
+    const index_t stride = layout_.n_columns * P;
+    for (index_t c = 0; c < C; c += B<T>)
+      kernels_.from_lanes(x + c / B<T> * panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
+  };
+  if (side_by_side) {
+    for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
+    T trace[B<T>] = {};
+    for (index_t i = 0; i < r; ++i)
+      for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
+    const Lanes<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
+    kernels_.cholesky_lanes(lanes);
+    for (index_t f = 0; f < n_freqs; ++f) {
+      set_logdet(number, first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
+      if (out) finish(f, scratch.lanes.get() + f, r * P * B<T>, P * B<T>);
+    }
+    return;
+  }
+  auto& own_k = at(scratch.factored, number);
+  if (!own_k) own_k = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
+  BlockedMatrix<T>& K = *own_k;
+  for (index_t f = 0; f < n_freqs; ++f) {
+    k_matrix(f);
+    double trace = 0;
+    for (index_t i = 0; i < r; ++i) trace += static_cast<double>(scratch.lanes[i * (r + 1) * P]);
+    K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));
+    set_logdet(number, first + f, K.cholesky(), trace);
+    if (!out) continue;
+    K.write(scratch.lanes.get(), r * P, T(1), false);
+    finish(f, scratch.lanes.get(), r * P, P);
+  }
+}
+
+template class OperatorBuilder<float>;
+template class OperatorBuilder<double>;
+
+}  // namespace redunet

@@ -1,0 +1,437 @@
+// Features through one layer, slab by slab: a slab is a few tiles, small enough to stay in the L2 cache and wide enough
+// to share every operator that is read.
+//
+// Gates first: rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2, beginning with the classes that the samples of a tile gated to in
+// the layer before. Another class is left, tile by tile, as soon as a lower bound of its sum exceeds
+// (rho_best + ln(1/u)/lambda)^2 for all samples of the tile: its assignment is then zero to rounding. Lower bounds are
+// the sketch's sum (sketch.hpp), and then the sum over some frequencies and rows, which only grows. Then the step,
+// frequency by frequency, with the classes that are not zero.
+
+#include "layer/wide.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace redunet {
+namespace {
+
+template <class T>
+constexpr index_t B = kPanel<T>;
+
+// Half of the smallest L2 cache in use (512 KiB) is the slab's, the rest the operators'.
+constexpr index_t kSlabBytes = 1 << 18;
+// Each operator that is read serves at least this many tiles and at most so many.
+constexpr index_t kFewestTiles = 2, kMostTiles = 8;
+// Operators are read anew for every slab: those of a large problem serve more tiles at a time.
+constexpr index_t kLargeOperatorBytes = 1 << 16;
+constexpr index_t kFewestTilesLarge = 4;
+
+// Responses C^j v that the gates computed and the step needs again are kept, of several classes where they fit the L2
+// cache, and always of one: reading it back from the next cache costs a tenth of the product.
+constexpr index_t kResponseBytes = 1 << 19;
+
+// Multiply-adds per sample between two looks at whether a class can be left.
+constexpr index_t kWorkBetweenLooks = 1 << 12;
+
+}  // namespace
+
+template <class T>
+Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+                const double* freq_weights, const Features<T>& features, const std::int64_t* labels)
+    : kernels_(kernels),
+      parallel_(parallel),
+      layout_(layout),
+      alphas_(alphas),
+      k_(static_cast<index_t>(layout.ranks.size()) - 1),
+      nearest_(as_size(features.sizes().m), 0),
+      candidates_(as_size(features.n_tiles() * k_), 0),
+      scratch_(as_size(parallel.n_threads())) {
+  const auto [m, C, F, P] = layout.sizes;
+  for (index_t p = 0; p < F; ++p) freq_weights_.push_back(static_cast<T>(freq_weights[p]));
+  const index_t tile_bytes = features.tile_stride() * static_cast<index_t>(sizeof(T));
+  const bool large = C * C * P * static_cast<index_t>(sizeof(T)) * F > kLargeOperatorBytes;
+  const index_t fewest = large ? kFewestTilesLarge : kFewestTiles;
+  slab_tiles_ = std::clamp(kSlabBytes / tile_bytes, fewest, kMostTiles);
+  const bool any_dense = std::any_of(layout.ranks.begin() + 1, layout.ranks.end(), [](index_t r) { return r == 0; });
+  if (any_dense)
+    n_slots_ = std::clamp<index_t>(kResponseBytes / (slab_tiles_ * tile_bytes), 1, std::min(k_, kMostTerms));
+  // Enough slabs for all threads; how samples are grouped does not change their results.
+  const index_t n_threads = parallel.n_threads();
+  slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
+  const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
+  response_size_ = slab_tiles_ * features.tile_stride();
+  if (Sketch<T>::pays(layout)) sketch_.emplace(kernels, parallel, layout, features, labels);
+  for (auto& own : scratch_) {
+    own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
+    own.reduced = Buffer<T>(slab_tiles_ * most * P * B<T>);
+    own.squares = Buffer<T>(k_ * slab_tiles_ * B<T>);
+    own.pi = Buffer<T>(k_ * slab_tiles_ * B<T>);
+    own.coefficients = Buffer<T>((k_ + 2) * slab_tiles_ * B<T>);
+    own.limits = Buffer<T>(slab_tiles_ * B<T>);
+    own.responses = Buffer<T>(n_slots_ * response_size_);
+    own.slot_class.assign(as_size(n_slots_ * slab_tiles_), -1);
+    own.live.assign(as_size(k_ * slab_tiles_), 0);
+    own.any_live.assign(as_size(k_), 0);
+  }
+  if (labels != nullptr)
+    for (index_t i = 0; i < m; ++i) at(nearest_, i) = labels[features.sample(i)];
+  for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
+}
+
+template <class T>
+void Sweep<T>::set_candidates(index_t tile) {
+  char* mine = candidates_.data() + tile * k_;
+  std::fill_n(mine, k_, char{0});
+  for (index_t i = tile * B<T>; i < std::min(layout_.sizes.m, (tile + 1) * B<T>); ++i) mine[at(nearest_, i)] = 1;
+}
+
+template <class T>
+void Sweep<T>::regroup(Features<T>& features) {
+  std::vector<index_t> order(nearest_.size());
+  std::iota(order.begin(), order.end(), index_t{0});
+  const auto nearest = [&](index_t i) { return at(nearest_, i); };
+  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return nearest(a) < nearest(b); });
+  features.permute(order, parallel_);
+  std::sort(nearest_.begin(), nearest_.end());
+  for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
+}
+
+// Multiply-adds of one application of every operator to every sample.
+template <class T>
+double Sweep<T>::work() const {
+  const auto [m, C, F, P] = layout_.sizes;
+  return double(m) * double(F * C * C * P * P) * double(k_ + 1);
+}
+
+template <class T>
+auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
+  const index_t n = features.n_tiles(), count = (n + slab_tiles_ - 1) / slab_tiles_;
+  const index_t begin = n * index / count;
+  return {begin, n * (index + 1) / count - begin};
+}
+
+// Takes tiles off the ends of a run where every sample passed its limit.
+template <class T>
+void Sweep<T>::leave(Run& run, Scratch& own) {
+  const auto passed = [&](index_t tile) {
+    T* squares = own.squares.get() + (run.j * slab_tiles_ + tile) * B<T>;
+    const T* limits = own.limits.get() + tile * B<T>;
+    bool all = true;
+    for (index_t i = 0; i < B<T>; ++i) all &= squares[i] > limits[i];
+    if (all) std::fill_n(squares, B<T>, std::numeric_limits<T>::infinity());
+    return all;
+  };
+  while (run.begin < run.end && passed(run.begin)) ++run.begin;
+  while (run.begin < run.end && passed(run.end - 1)) --run.end;
+}
+
+// squares of the class of every run += w_p ||C(p) v(p)||^2 over frequencies and rows; with limits, until they pass.
+template <class T>
+void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
+                       bool limited, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
+  const index_t panel = C * P * B<T>;
+  for (index_t p = 0; p < F && !runs.empty(); ++p) {
+    for (Run& run : runs) {
+      const index_t number = run.j + 1, rank = at(layout_.ranks, number), first = run.begin;
+      if (rank != 0) reduce(features, ops, number, p, slab, run, own);
+      for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
+        Product<T> q{};
+        q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+        q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+        q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
+        q.weight = at(freq_weights_, p);
+        q.row_begin = row, q.row_end = std::min(C, row + rows_per_look), q.n_in = C;
+        if (rank == 0) {
+          q.A = layout_.dense(ops, number, p);
+          q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
+          q.epilogue = Epilogue::kSquaredNorm;
+          if (run.slot >= 0) {
+            q.epilogue = Epilogue::kStoreSquaredNorm;
+            q.out = own.responses.get() + run.slot * response_size_ + (p * slab_tiles_ + run.begin) * panel;
+            q.out_stride = panel;
+          }
+        } else {
+          q.A = layout_.factor(ops, number, p);
+          q.row_stride = layout_.n_columns * P, q.col_stride = P, q.imag_offset = 1;
+          q.n_in = rank;
+          q.x0 = q.x, q.x0_stride = q.x_stride;
+          q.x_stride = rank * P * B<T>;
+          q.x = own.reduced.get() + (run.begin - first) * q.x_stride;
+          const auto alpha = static_cast<T>(alphas_[number]);
+          q.weight *= alpha * alpha;
+          q.epilogue = Epilogue::kResidualNorm;
+        }
+        kernels_.product(q);
+        checkpoint((q.row_end - row) * q.n_in * P * P * q.n_panels * B<T>, own.since_checkpoint);
+        run.work += (q.row_end - row) * C * P;
+        if (limited && run.work >= kWorkBetweenLooks) {
+          run.work = 0;
+          leave(run, own);
+        }
+      }
+    }
+    std::erase_if(runs, [](const Run& run) { return run.begin == run.end; });
+  }
+}
+
+// own.reduced <- Q* v of a factored operator.
+template <class T>
+void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
+                      const Run& run, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t rank = at(layout_.ranks, number);
+  Product<T> q{};
+  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+  q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+  q.A = layout_.factor(ops, number, p);
+  q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
+  q.row_begin = 0, q.row_end = rank, q.n_in = C;
+  q.epilogue = Epilogue::kStore;
+  q.out = own.reduced.get(), q.out_stride = rank * P * B<T>;
+  kernels_.product(q);
+}
+
+template <class T>
+void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                     Scratch& own) {
+  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>, m = layout_.sizes.m;
+  const T beyond = gate_margin<T>(step.lam);
+  T *squares = own.squares.get(), *limits = own.limits.get();
+  const char* candidates = candidates_.data() + slab.tile * k_;
+  std::fill_n(squares, k_ * stride, T(0));
+  std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
+
+  // The classes that tiles gated to, in runs of tiles; the first few responses of a tile are kept.
+  std::vector<Run>& runs = own.runs;
+  runs.clear();
+  for (index_t j = 0; j < k_; ++j)
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+      if (!candidates[tile * k_ + j]) continue;
+      index_t slot = -1;
+      if (at(layout_.ranks, j + 1) == 0)
+        for (index_t s = n_slots_ - 1; s >= 0; --s)
+          if (at(own.slot_class, s * slab_tiles_ + tile) < 0) slot = s;
+      if (slot >= 0) at(own.slot_class, slot * slab_tiles_ + tile) = j;
+      if (!runs.empty() && runs.back().j == j && runs.back().end == tile && runs.back().slot == slot)
+        ++runs.back().end;
+      else
+        runs.push_back({j, tile, tile + 1, slot, 0});
+    }
+  respond(features, ops, slab, runs, false, own);
+
+  for (index_t i = 0; i < lanes; ++i) {
+    T least = std::numeric_limits<T>::infinity();
+    for (index_t j = 0; j < k_; ++j)
+      if (candidates[i / B<T> * k_ + j]) least = std::min(least, squares[j * stride + i]);
+    limits[i] = slab.tile * B<T> + i < m ? gate_limit(least, beyond) : T(-1);  // lanes without a sample pass at once
+  }
+  const auto others = [&](bool dense, bool factored) {
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+        const T* mine = squares + j * stride + tile * B<T>;
+        const bool is_dense = at(layout_.ranks, j + 1) == 0;
+        if (candidates[tile * k_ + j] || std::isinf(mine[0]) || !(is_dense ? dense : factored)) continue;
+        if (!runs.empty() && runs.back().j == j && runs.back().end == tile)
+          ++runs.back().end;
+        else
+          runs.push_back({j, tile, tile + 1, -1, 0});
+      }
+  };
+  runs.clear();
+  if (sketching(step)) {
+    others(true, false);
+    sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, runs,
+                     [&](Run& run) { leave(run, own); });
+    for (const Run& run : runs)
+      std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
+    runs.clear();
+  }
+  others(true, true);
+  respond(features, ops, slab, runs, step.shortcuts.early_stop, own);
+
+  std::fill(own.any_live.begin(), own.any_live.end(), char{0});
+  kernels_.softmax({.squares = squares,
+                    .pi = own.pi.get(),
+                    .stride = stride,
+                    .k = k_,
+                    .lanes = lanes,
+                    .n_samples = m - slab.tile * B<T>,
+                    .lambda = static_cast<T>(step.lam),
+                    .beyond = beyond,
+                    .live = own.any_live.data()});
+  for (index_t i = 0; i < lanes && slab.tile * B<T> + i < m; ++i) {
+    index_t& best = at(nearest_, slab.tile * B<T> + i) = 0;
+    for (index_t j = 1; j < k_; ++j)
+      if (squares[j * stride + i] < squares[best * stride + i]) best = j;
+  }
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) set_candidates(slab.tile + tile);
+}
+
+// moved += coefficient * (operator v) for a run of tiles, or for E, which comes first, moved = base * v + the same. The
+// identity part of factored operators is in the base.
+template <class T>
+void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
+                            const Run& run, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t number = run.j + 1, rank = at(layout_.ranks, number);
+  Product<T> q{};
+  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+  q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
+  q.x0 = q.x, q.x0_stride = q.x_stride;
+  q.row_begin = 0, q.row_end = C, q.n_in = C;
+  if (rank == 0) {
+    q.A = layout_.dense(ops, number, p);
+    q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
+  } else {
+    reduce(features, ops, number, p, slab, run, own);
+    q.A = layout_.factor(ops, number, p);
+    q.row_stride = layout_.n_columns * P, q.col_stride = P, q.imag_offset = 1;
+    q.n_in = rank;
+    q.x = own.reduced.get(), q.x_stride = rank * P * B<T>;
+  }
+  q.epilogue = number == 0 ? Epilogue::kCombine : Epilogue::kAxpy;
+  q.base = own.coefficients.get() + run.begin * B<T>;
+  q.coefficient = own.coefficients.get() + ((number + 1) * slab_tiles_ + run.begin) * B<T>;
+  q.out = own.moved.get() + run.begin * C * P * B<T>, q.out_stride = C * P * B<T>;
+  kernels_.product(q);
+  checkpoint(C * q.n_in * P * P * q.n_panels * B<T>, own.since_checkpoint);
+}
+
+// Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator
+// becomes a coefficient of -alpha for Q Q* v and an addition to the base.
+template <class T>
+void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
+  T* identity = own.coefficients.get();
+  std::fill_n(identity, lanes, base);
+  for (index_t number = 0; number <= k_; ++number) {
+    if (at(layout_.ranks, number) == 0) continue;
+    T* coefficient = identity + (number + 1) * slab_tiles_ * B<T>;
+    const auto alpha = static_cast<T>(alphas_[number]);
+    for (index_t i = 0; i < lanes; ++i) {
+      coefficient[i] *= -alpha;
+      identity[i] -= coefficient[i];
+    }
+  }
+}
+
+// own.runs <- where operators have to be applied: E everywhere, and every class that is live in a tile and whose
+// response there was not kept.
+template <class T>
+void Sweep<T>::set_runs(Slab slab, Scratch& own) {
+  std::vector<Run>& runs = own.runs;
+  runs.clear();
+  runs.push_back({-1, 0, slab.n_tiles, -1, 0});
+  for (index_t j = 0; j < k_; ++j)
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+      bool kept = false;
+      for (index_t s = 0; s < n_slots_; ++s) kept |= at(own.slot_class, s * slab_tiles_ + tile) == j;
+      if (kept || !at(own.live, j * slab_tiles_ + tile)) continue;
+      if (runs.back().j == j && runs.back().end == tile)
+        ++runs.back().end;
+      else
+        runs.push_back({j, tile, tile + 1, -1, 0});
+    }
+}
+
+// v <- base v + sum over operators of coefficient * (operator v) at one frequency, and squares += w_p |v|^2.
+template <class T>
+void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t panel = C * P * B<T>;
+  for (const Run& run : own.runs) add_operator(features, ops, p, slab, run, own);
+  Settle<T> q{};
+  q.moved_stride = panel, q.v_stride = features.tile_stride(), q.n_rows = C * P;
+  q.weight = at(freq_weights_, p);
+  const auto settle = [&](index_t tile, index_t n_tiles) {
+    q.moved = own.moved.get() + tile * panel;
+    q.v = features.panel(slab.tile + tile, p);
+    q.squares = own.squares.get() + tile * B<T>;
+    q.n_panels = n_tiles;
+    kernels_.settle(q);
+  };
+  if (n_slots_ == 0) return settle(0, slab.n_tiles);
+  const T *terms[kMostTerms], *coefficients[kMostTerms];
+  q.terms = terms, q.coefficients = coefficients;
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+    q.n_terms = 0;
+    for (index_t s = 0; s < n_slots_; ++s) {
+      const index_t j = at(own.slot_class, s * slab_tiles_ + tile);
+      if (j < 0 || !at(own.live, j * slab_tiles_ + tile)) continue;
+      terms[q.n_terms] = own.responses.get() + s * response_size_ + (p * slab_tiles_ + tile) * panel;
+      coefficients[q.n_terms++] = own.coefficients.get() + ((j + 2) * slab_tiles_ + tile) * B<T>;
+    }
+    settle(tile, 1);
+  }
+}
+
+template <class T>
+void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
+  if (sketching(step)) sketch_->prepare(features, ops);
+  parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
+    Scratch& own = at(scratch_, thread);
+    const Slab part = slab(index, features);
+    const index_t lanes = part.n_tiles * B<T>;
+    if (step.membership == nullptr) {
+      gates(features, ops, step, part, own);
+    } else {
+      for (index_t j = 0; j < k_; ++j)
+        std::copy_n(step.membership + j * features.n_tiles() * B<T> + part.tile * B<T>, lanes,
+                    own.pi.get() + j * stride);
+    }
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t tile = 0; tile < part.n_tiles; ++tile) {
+        const index_t n = std::min(B<T>, m - (part.tile + tile) * B<T>);
+        const T* pi = own.pi.get() + j * stride + tile * B<T>;
+        at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
+      }
+    if (assignments != nullptr)
+      for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
+        for (index_t j = 0; j < k_; ++j)
+          assignments[features.sample(part.tile * B<T> + i) * k_ + j] = own.pi[j * stride + i];
+    std::fill_n(own.coefficients.get() + stride, lanes, static_cast<T>(step.eta));
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t i = 0; i < lanes; ++i)
+        own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.eta * step.gammas[j]) * own.pi[j * stride + i];
+    T* squares = own.squares.get();
+    std::fill_n(squares, lanes, T(0));
+    set_base(T(1), lanes, own);
+    set_runs(part, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
+    kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
+    T* v = features.panel(part.tile, 0);
+    kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
+  });
+}
+
+template <class T>
+void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
+                        const std::vector<T>& factor) {
+  const index_t F = layout_.sizes.F, stride = slab_tiles_ * B<T>;
+  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
+  parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
+    Scratch& own = at(scratch_, thread);
+    const Slab part = slab(index, features);
+    const index_t lanes = part.n_tiles * B<T>;
+    std::fill(own.live.begin(), own.live.end(), char{1});
+    const T* by = factor.data() + part.tile * B<T>;
+    std::copy_n(by, lanes, own.coefficients.get() + stride);
+    for (index_t j = 0; j < k_; ++j)
+      for (index_t i = 0; i < lanes; ++i)
+        own.coefficients[(j + 2) * stride + i] =
+            static_cast<T>(-step.gammas[j]) * by[i] * step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
+    set_base(T(0), lanes, own);
+    set_runs(part, own);
+    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
+  });
+}
+
+template class Sweep<float>;
+template class Sweep<double>;
+
+}  // namespace redunet

@@ -1,0 +1,65 @@
+// Features through one layer, a slab of tiles at a time.
+#pragma once
+
+#include "layer/sketch.hpp"
+
+namespace redunet {
+
+template <class T>
+class Sweep {
+ public:
+  // labels: of the samples, where they are known: which classes they will gate to.
+  Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+        const double* freq_weights, const Features<T>& features, const std::int64_t* labels);
+
+  // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
+  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // Puts samples that gated to the same class in the last move side by side: tiles of one class leave the others early.
+  void regroup(Features<T>& features);
+  // z <- factor (E z - sum_j gamma_j pi_j C^j z), pi the membership, factor one per sample.
+  void gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const std::vector<T>& factor);
+
+ private:
+  struct Slab {
+    index_t tile, n_tiles;
+  };
+  using Run = ClassRun;
+  struct Scratch {
+    Buffer<T> moved, reduced, responses, squares, pi, coefficients, limits;
+    std::vector<index_t> slot_class;   // (n_slots, slab_tiles): class whose response is kept, or -1
+    std::vector<char> live, any_live;  // (k, slab_tiles), (k)
+    std::vector<Run> runs;
+    index_t since_checkpoint = 0;
+  };
+
+  double work() const;
+  void set_candidates(index_t tile);
+  bool sketching(const Step<T>& step) const {
+    return sketch_ && step.membership == nullptr && step.shortcuts.early_stop && step.shortcuts.sketches;
+  }
+  Slab slab(index_t index, const Features<T>& features) const;
+  void leave(Run& run, Scratch& own);
+  void respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
+               bool limited, Scratch& own);
+  void reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
+              const Run& run, Scratch& own);
+  void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
+  void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, const Run& run,
+                    Scratch& own);
+  void set_base(T base, index_t lanes, Scratch& own);
+  void set_runs(Slab slab, Scratch& own);
+  void step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own);
+
+  const Kernels<T>& kernels_;
+  Parallel& parallel_;
+  const OperatorLayout& layout_;
+  const double* alphas_;
+  std::vector<T> freq_weights_;
+  index_t k_, slab_tiles_, response_size_, n_slots_ = 0;
+  std::vector<index_t> nearest_;  // of every position: the class it gated to in the last move
+  std::vector<char> candidates_;  // (n_tiles, k): classes that samples of the tile gated to, or probably will
+  std::optional<Sketch<T>> sketch_;
+  std::vector<Scratch> scratch_;
+};
+
+}  // namespace redunet

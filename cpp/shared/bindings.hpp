@@ -1,0 +1,358 @@
+// The contract of python/redunet/_backends/contract.py as Python functions, for any engine: each checks dtype, order,
+// alignment and shape without converting, releases the GIL, calls, and returns. Included by every module.cpp.
+//
+// An Engine is made for one call, without the GIL, from the number of threads and has
+//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...),
+// and derives from HostFeatures, or says by the same functions where else features may lie.
+#pragma once
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <complex>
+#include <cstring>
+#include <optional>
+
+#include "shared/gil.hpp"
+#include "shared/problem.hpp"
+
+namespace redunet::bindings {
+
+namespace py = pybind11;
+
+// Kernels read numbers where they lie: in C order, each at a multiple of its size.
+constexpr int kPlain = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+inline bool is_plain(const py::array& array) { return (array.flags() & kPlain) == kPlain; }
+
+using Doubles = py::array_t<double, kPlain>;
+
+// Data of an array that must be plain and have this dtype; null for None.
+template <class T>
+const T* data_of(const py::object& object, const char* name) {
+  if (object.is_none()) return nullptr;
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(object) || !is_plain(py::cast<py::array>(object)))
+    throw py::type_error(std::string(name) + " is not a C-contiguous and aligned array of the expected dtype");
+  return static_cast<const T*>(py::cast<py::array>(object).data());
+}
+
+// A Problem with the Python object that keeps its arrays alive.
+inline Problem problem_of(const py::object& from) {
+  Problem problem;
+  problem.labels = data_of<std::int64_t>(from.attr("labels"), "labels");
+  problem.membership = data_of<double>(from.attr("membership"), "membership");
+  problem.weights = data_of<double>(from.attr("weights"), "weights");
+  problem.freq_weights = data_of<double>(from.attr("freq_weights"), "freq_weights");
+  problem.n_points = from.attr("n_points").cast<double>();
+  problem.inner = from.attr("inner").cast<double>();
+  problem.alphas = from.attr("alphas").cast<std::vector<double>>();
+  problem.gammas = from.attr("gammas").cast<std::vector<double>>();
+  problem.counts = from.attr("counts").cast<std::vector<index_t>>();
+  problem.ranks = from.attr("ranks").cast<std::vector<index_t>>();
+  return problem;
+}
+
+// What set_shortcuts left on: for tests. Read and written with the GIL.
+inline Shortcuts shortcuts;
+
+// Checks for signals (Ctrl-C) from the engine, which runs without the GIL.
+inline void check_signals() {
+  const WithGil gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// Numbers in C order: features V, or matrices.
+struct Numbers {
+  py::dtype dtype;
+  std::vector<index_t> shape;
+  void* data;
+};
+
+inline std::vector<index_t> shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
+
+inline Numbers numbers_of(const py::object& object, const char* name) {
+  if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + " is not an array");
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if (!is_plain(array)) throw py::type_error(std::string(name) + " is not C-contiguous and aligned");
+  return {array.dtype(), shape_of(array), const_cast<void*>(array.data())};
+}
+
+// Features in arrays of NumPy.
+struct HostFeatures {
+  static Numbers features(const py::object& V) { return numbers_of(V, "V"); }
+  // The same, that may be written to.
+  static Numbers writable(const py::object& V) {
+    Numbers numbers = numbers_of(V, "V");
+    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error("V is read-only");
+    return numbers;
+  }
+  // New ones of the same dtype and shape, beside these.
+  static py::object like(const py::object& V) {
+    const Numbers numbers = features(V);
+    return py::array(numbers.dtype, numbers.shape);
+  }
+};
+
+// Calls f(T{}, planes) for the scalar type and planes of a dtype.
+template <class F>
+auto with_type(const py::dtype& dtype, const char* name, const F& f) {
+  switch (dtype.char_()) {
+    case 'f':
+      return f(float{}, index_t{1});
+    case 'd':
+      return f(double{}, index_t{1});
+    case 'F':
+      return f(float{}, index_t{2});
+    case 'D':
+      return f(double{}, index_t{2});
+    default:
+      throw py::type_error(std::string(name) + " has an unexpected dtype");
+  }
+}
+
+inline Sizes sizes_of(const Numbers& V, index_t planes) {
+  if (V.shape.size() != 3) throw py::value_error("V is not an (m, C, F) array");
+  return {V.shape[0], V.shape[1], V.shape[2], planes};
+}
+
+inline std::vector<index_t> dense_shape(const OperatorLayout& layout, index_t n_layers) {
+  return {n_layers, layout.n_dense, layout.sizes.F, layout.sizes.C, layout.sizes.C};
+}
+inline std::vector<index_t> factors_shape(const OperatorLayout& layout, index_t n_layers) {
+  return {n_layers, layout.sizes.F, layout.sizes.C, layout.n_columns};
+}
+
+template <class T>
+T* mutable_data(py::array& array) {
+  return static_cast<T*>(array.mutable_data());
+}
+
+inline py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
+
+template <class Engine>
+py::object build_network(const py::object& into, const py::object& from, const py::object& asked, int n_threads) {
+  const Problem problem = problem_of(from);
+  const Numbers V = Engine::writable(into);
+  const auto n_layers = asked.attr("n_layers").cast<index_t>();
+  const auto lam = asked.attr("lam").cast<double>();
+  const bool keep = asked.attr("keep").cast<bool>();
+  const py::object etas = asked.attr("etas"), on_layer = asked.attr("on_layer");
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::object {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, problem.ranks);
+    const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
+    py::array dense(V.dtype, dense_shape(layout, kept)), factors(V.dtype, factors_shape(layout, kept));
+    Doubles rates({n_layers + 1, k1}), taken(n_layers);
+    BuildRequest<T> request{.n_layers = n_layers,
+                            .etas = data_of<double>(etas, "etas"),
+                            .lam = lam,
+                            .given = asked.attr("given").cast<bool>(),
+                            .keep = keep,
+                            .dense = mutable_data<T>(dense),
+                            .factors = mutable_data<T>(factors),
+                            .rates = rates.mutable_data(),
+                            .taken = taken.mutable_data(),
+                            .on_layer = {},
+                            .shortcuts = shortcuts};
+    if (!on_layer.is_none())
+      request.on_layer = [&](index_t layer, const double* row) {
+        const WithGil gil;
+        return call(on_layer, py::make_tuple(layer, Doubles(k1, row))).cast<bool>();
+      };
+    T* features = static_cast<T*>(V.data);
+    index_t built;
+    {
+      const WithoutGil without;
+      built = Engine(n_threads).template build<T>(problem, sizes, features, request);
+    }
+    const py::slice layers(0, built, 1), rows(0, built + 1, 1);
+    const py::object steps = taken[layers];
+    py::object operators = py::none();
+    if (keep)
+      operators = call(contract("Operators").attr("of"),
+                       py::make_tuple(from, py::object(dense[layers]), py::object(factors[layers]), steps, lam));
+    return call(contract("BuildResult"), py::make_tuple(operators, steps, py::object(rates[rows])));
+  });
+}
+
+template <class Engine>
+Doubles apply_network(const py::object& into, const py::object& operators, int n_threads) {
+  const Numbers V = Engine::writable(into);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, operators.attr("ranks").cast<std::vector<index_t>>());
+    const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
+    const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
+    const Doubles etas = doubles("etas");
+    const index_t n_layers = etas.shape(0);
+    const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
+      return array.dtype().equal(V.dtype) && is_plain(array) && shape_of(array) == shape;
+    };
+    if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
+      throw py::value_error("the operators do not fit V");
+    const Doubles alphas = doubles("alphas"), gammas = doubles("gammas"), freq_weights = doubles("freq_weights");
+    Doubles assignments({sizes.m, gammas.shape(0)});
+    std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
+    const ApplyRequest<T> request{.n_layers = n_layers,
+                                  .dense = static_cast<const T*>(dense.data()),
+                                  .factors = static_cast<const T*>(factors.data()),
+                                  .alphas = alphas.data(),
+                                  .gammas = gammas.data(),
+                                  .etas = etas.data(),
+                                  .lam = operators.attr("lam").cast<double>(),
+                                  .freq_weights = freq_weights.data(),
+                                  .assignments = assignments.mutable_data(),
+                                  .shortcuts = shortcuts};
+    T* features = static_cast<T*>(V.data);
+    {
+      const WithoutGil without;
+      Engine(n_threads).template apply<T>(layout, features, request);
+    }
+    return assignments;
+  });
+}
+
+template <class Engine>
+py::tuple operators_of_layer(const py::object& at, const py::object& from, bool keep, int n_threads) {
+  const Problem problem = problem_of(from);
+  const Numbers V = Engine::features(at);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::tuple {
+    const Sizes sizes = sizes_of(V, planes);
+    const OperatorLayout layout(sizes, problem.ranks);
+    std::vector<index_t> dense_sizes = dense_shape(layout, keep), factor_sizes = factors_shape(layout, keep);
+    py::array dense(V.dtype, dense_sizes), factors(V.dtype, factor_sizes);
+    Doubles rates(problem.n_classes() + 1);
+    std::optional<LayerOperators<T>> out;
+    if (keep) out = LayerOperators<T>{mutable_data<T>(dense), mutable_data<T>(factors)};
+    {
+      const T* features = static_cast<const T*>(V.data);
+      double* row = rates.mutable_data();
+      const WithoutGil without;
+      Engine(n_threads).template layer_operators<T>(problem, sizes, features, out, row);
+    }
+    if (!keep) return py::make_tuple(py::none(), py::none(), rates);
+    return py::make_tuple(py::object(dense[py::int_(0)]), py::object(factors[py::int_(0)]), rates);
+  });
+}
+
+template <class Engine>
+py::object gradient_of(const py::object& at, const py::object& from, int n_threads) {
+  const Problem problem = problem_of(from);
+  const Numbers V = Engine::features(at);
+  py::object gradient = Engine::like(at);
+  with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
+    const Sizes sizes = sizes_of(V, planes);
+    const T* features = static_cast<const T*>(V.data);
+    T* out = static_cast<T*>(Engine::writable(gradient).data);
+    const WithoutGil without;
+    Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
+  });
+  return gradient;
+}
+
+// One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
+template <class Engine>
+void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int n_threads) {
+  if (!is_plain(A)) throw py::type_error("A is not C-contiguous and aligned");
+  with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
+    const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
+    const T* from = static_cast<const T*>(A.data());
+    T* to = mutable_data<T>(out);
+    const WithoutGil without;
+    Engine(n_threads).template hermitian<T>(task, from, count, n, planes, to, n_rhs);
+  });
+}
+
+inline py::array like(const py::array& A) { return py::array(A.dtype(), shape_of(A)); }
+
+// NumPy keeps one state for all interpreters of a process, and so do these bindings.
+constexpr const char* kOnlyMain = "it runs in the main interpreter of a process only, and this is a sub-interpreter";
+inline bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
+
+// The entry point of a module whose PYBIND11_MODULE is called `engine`. Up to Python 3.12 the interpreter that imports
+// it calls this, and pybind11 would wait for ever for the main one; later ones call this in the main interpreter, and
+// define_backend in their own.
+#define REDUNET_ENTRY_POINT(name)                        \
+  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name() { \
+    using namespace redunet::bindings;                   \
+    if (in_main_interpreter()) return PyInit_engine();   \
+    PyErr_SetString(PyExc_ImportError, kOnlyMain);       \
+    return nullptr;                                      \
+  }
+
+// Defines the functions of the contract, and set_shortcuts for tests.
+template <class Engine>
+void define_backend(py::module_& m) {
+  if (!in_main_interpreter()) throw py::import_error(kOnlyMain);
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const NotPositiveDefinite& error) {
+      py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
+    }
+  });
+  m.attr("constants") =
+      py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
+               py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits, py::arg("SMALLEST_NORM") = kSmallestNorm);
+  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::kw_only(),
+        py::arg("n_threads"));
+  m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "layer_operators",
+      [](const py::object& V, const py::object& problem, int n_threads) {
+        return operators_of_layer<Engine>(V, problem, true, n_threads);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "rates",
+      [](const py::object& V, const py::object& problem, int n_threads) {
+        return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def("rate_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "cholesky",
+      [](const py::array& A, int n_threads) {
+        py::array L = like(A);
+        hermitian<Engine>(Task::kCholesky, A, L, 0, n_threads);
+        return L;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "inv",
+      [](const py::array& A, int n_threads) {
+        py::array inverse = like(A);
+        hermitian<Engine>(Task::kInverse, A, inverse, 0, n_threads);
+        return inverse;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "solve",
+      [](const py::array& A, const py::array& B, int n_threads) {
+        if (!is_plain(B) || !B.dtype().equal(A.dtype())) throw py::type_error("B is not plain numbers of A's dtype");
+        py::array X = like(B);
+        std::memcpy(X.mutable_data(), B.data(), as_size(B.nbytes()));
+        hermitian<Engine>(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
+        return X;
+      },
+      py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "logdet",
+      [](const py::array& A, int n_threads) {
+        const char kind = A.dtype().char_();
+        const bool single = kind == 'f' || kind == 'F';
+        const py::dtype real = single ? py::dtype::of<float>() : py::dtype::of<double>();
+        py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
+        if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
+        hermitian<Engine>(Task::kLogdet, A, logdets, 0, n_threads);
+        return logdets;
+      },
+      py::arg("A"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "set_shortcuts",
+      [](bool one_sweep, bool early_stop, bool sketches) { shortcuts = Shortcuts{one_sweep, early_stop, sketches}; },
+      py::kw_only(), py::arg("one_sweep") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
+}
+
+}  // namespace redunet::bindings

@@ -1,0 +1,154 @@
+// Plain views of what Python hands over: the constants of a construction and the operators of its layers
+// (python/redunet/_backends/contract.py says what they mean). Nothing here owns memory.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "shared/index.hpp"
+#include "shared/step_rule.hpp"
+
+namespace redunet {
+
+// How far the rate reduction of features in single precision may be from that of the same features in double: this part
+// of it, or, where that is more, of the rate.
+constexpr double kReductionError = 1e-4;
+constexpr double kRateError = 1e-6;
+
+struct Problem {
+  const std::int64_t* labels = nullptr;  // (m), or null
+  const double* membership = nullptr;    // (m, k), or null
+  const double* weights = nullptr;       // (m), or null
+  const double* freq_weights;            // (F)
+  double n_points, inner;
+  std::vector<double> alphas;          // (k + 1)
+  std::vector<double> gammas;          // (k)
+  std::vector<index_t> counts, ranks;  // (k + 1)
+
+  index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
+
+  // R - sum_j gamma_j R_j of a row of rates.
+  double reduction(const double* rates) const {
+    double delta = rates[0];
+    for (std::size_t j = 0; j < gammas.size(); ++j) delta -= gammas[j] * rates[j + 1];
+    return delta;
+  }
+};
+
+// Ways to do less that leave the result the same to rounding. Tests turn them off.
+struct Shortcuts {
+  bool one_sweep = true;   // layers of few channels in one sweep, with merged operators
+  bool early_stop = true;  // a class that a sample cannot gate to is left
+  bool sketches = true;    // and mostly after a sketch
+};
+
+// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex.
+struct Sizes {
+  index_t m, C, F, planes;
+};
+
+// The operators of one layer: number 0 is E, number j is C^j of class j - 1.
+template <class T>
+struct LayerOperators {
+  T* dense;    // (n_dense, F, C, C), interleaved real and imaginary
+  T* factors;  // (F, C, R), R = sum of ranks
+};
+
+// Where operators lie in those arrays; the same for every layer.
+struct OperatorLayout {
+  Sizes sizes;
+  std::vector<index_t> ranks;   // 0: dense
+  std::vector<index_t> column;  // first column of the factor
+  std::vector<index_t> slot;    // index among the dense ones
+  index_t n_dense = 0, n_columns = 0;
+
+  OperatorLayout(const Sizes& sizes_, const std::vector<index_t>& ranks_) : sizes(sizes_), ranks(ranks_) {
+    for (const index_t rank : ranks) {
+      column.push_back(n_columns);
+      slot.push_back(n_dense);
+      n_columns += rank;
+      n_dense += rank == 0;
+    }
+  }
+
+  index_t dense_size() const { return n_dense * sizes.F * sizes.C * sizes.C * sizes.planes; }
+  index_t factors_size() const { return sizes.F * sizes.C * n_columns * sizes.planes; }
+
+  template <class T>
+  T* dense(const LayerOperators<T>& ops, index_t number, index_t p) const {
+    return ops.dense + (at(slot, number) * sizes.F + p) * sizes.C * sizes.C * sizes.planes;
+  }
+  template <class T>
+  T* factor(const LayerOperators<T>& ops, index_t number, index_t p) const {
+    return ops.factors + (p * sizes.C * n_columns + at(column, number)) * sizes.planes;
+  }
+
+  // out (F, C, C) <- the operator: a copy, or alpha (I - Q Q*).
+  template <class T>
+  void expand(const LayerOperators<T>& ops, index_t number, double alpha, T* out) const {
+    const auto [m, C, F, P] = sizes;
+    const index_t rank = at(ranks, number), stride = n_columns * P;
+    if (rank == 0) {
+      std::copy_n(dense(ops, number, 0), F * C * C * P, out);
+      return;
+    }
+    const auto a = static_cast<T>(alpha);
+    for (index_t p = 0; p < F; ++p) {
+      const T* Q = factor(ops, number, p);
+      for (index_t i = 0; i < C; ++i)
+        for (index_t j = 0; j < C; ++j, out += P) {
+          T re = i == j ? T(1) : T(0), im = 0;
+          for (index_t r = 0; r < rank; ++r) {
+            const T *x = Q + i * stride + r * P, *y = Q + j * stride + r * P;
+            re -= x[0] * y[0];
+            if (P == 2) re -= x[1] * y[1], im -= x[1] * y[0] - x[0] * y[1];
+          }
+          out[0] = a * re;
+          if (P == 2) out[1] = a * im;
+        }
+    }
+  }
+};
+
+// What `build` is asked for.
+template <class T>
+struct BuildRequest {
+  index_t n_layers;
+  const double* etas;  // (n_layers), or null: the natural step
+  double lam;
+  bool given;
+  bool keep;
+  T *dense, *factors;  // room for n_layers layers if keep, else for one
+  double* rates;       // (n_layers + 1, k + 1)
+  double* taken;       // (n_layers): step sizes taken
+  std::function<bool(index_t, const double*)> on_layer;
+  Shortcuts shortcuts = {};
+};
+
+// What `apply` is asked for: the operators of layers, as BuildRequest left them.
+template <class T>
+struct ApplyRequest {
+  index_t n_layers;
+  const T *dense, *factors;
+  const double *alphas, *gammas;  // (k + 1), (k)
+  const double* etas;             // (n_layers)
+  double lam;
+  const double* freq_weights;  // (F)
+  double* assignments;         // (m, k), of the last layer
+  Shortcuts shortcuts = {};
+};
+
+// The batches of redunet.linalg.
+enum class Task { kCholesky, kInverse, kSolve, kLogdet };
+
+inline index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
+
+// A matrix that is not positive definite; what() says which.
+struct NotPositiveDefinite : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace redunet

@@ -1,0 +1,28 @@
+// cuBLAS and cuFFT as tables of typed entry points, filled on first use: libraries.cpp opens the libraries, the
+// emulation (emulation/libraries.cpp) has stand-ins.
+#pragma once
+
+#include <string>
+
+#include "platform/api.hpp"
+
+namespace redunet::cuda {
+
+struct Cublas {
+#define REDUNET_POINTER(name, result, arguments) result(*name) arguments = nullptr;
+  REDUNET_CUBLAS_ENTRIES(REDUNET_POINTER)
+};
+
+struct Cufft {
+  REDUNET_CUFFT_ENTRIES(REDUNET_POINTER)
+#undef REDUNET_POINTER
+};
+
+// They throw CudaError, saying where they looked, if the library can't be opened.
+const Cublas& cublas();
+const Cufft& cufft();
+
+// Where to look first for a library that the process hasn't loaded already: the folder of the pip wheels, or "".
+void set_library_folder(std::string folder);
+
+}  // namespace redunet::cuda
