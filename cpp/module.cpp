@@ -2,6 +2,7 @@
 
 #include "engine/engine.hpp"
 #include "kernels/dispatch.hpp"
+#include "linalg/batch.hpp"
 #include "shared/bindings.hpp"
 
 namespace py = pybind11;

@@ -5,7 +5,8 @@
 // with B_j = I + eta (E - gamma_j C^j): one product for every class that is not zero, and none for E.
 #pragma once
 
-#include "engine/engine.hpp"
+#include "layer/operators.hpp"
+#include "layer/prune.hpp"
 
 namespace redunet {
 

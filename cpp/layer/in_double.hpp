@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "engine/engine.hpp"
+#include "layer/operators.hpp"
 
 namespace redunet {
 

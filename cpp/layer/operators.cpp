@@ -2,8 +2,8 @@
 // G_j(p) = sum_i pi_ij v_i(p) v_i(p)*, and their log dets, which are the rates.
 //
 // Dense operators come from C x C Gram matrices, which lie either in lanes (kPanel problems side by side) or one by
-// one. Small classes come from the r x r matrix K = I + a V* V = L L* of their r samples: Q = sqrt(a) V L^-*, C^j =
-// alpha_j (I - Q Q*); it is computed transposed, from conj(K), with channels in lanes.
+// one. Small classes come from the r x r matrix K = I + a V* V = L L* of their r samples, as factors: Q = sqrt(a) V
+// L^-*, C^j = alpha_j (I - Q Q*) (factored.cpp).
 
 #include <algorithm>
 #include <cmath>
@@ -20,44 +20,6 @@ constexpr index_t B = kPanel<T>;
 // Rows of a large Gram matrix that make one task.
 constexpr index_t kGramTaskRows = 8 * kGramRows;
 
-// Work on the same frequencies stays together, for the sake of the caches, where it leaves each thread so many tasks.
-constexpr index_t kFewestTasks = 3;
-
-template <class T>
-Members<T> all_members(const Problem& problem, const Features<T>& features) {
-  const index_t n = features.n_tiles();
-  Members<T> all{0, n, 0, problem.weights == nullptr ? n : 0, {}};
-  if (problem.weights != nullptr) {
-    all.weights = Buffer<T>(n * B<T>);
-    for (index_t i = 0; i < features.sizes().m; ++i)
-      all.weights[i] = static_cast<T>(problem.weights[features.sample(i)]);
-  }
-  return all;
-}
-
-template <class T>
-Members<T> class_members(const Problem& problem, const Features<T>& features, index_t j) {
-  const index_t m = features.sizes().m, k = problem.n_classes();
-  const auto belongs = [&](index_t position) {
-    const index_t i = features.sample(position);
-    return problem.labels != nullptr ? double(problem.labels[i] == j) : problem.membership[i * k + j];
-  };
-  index_t begin = 0, end = m;
-  while (begin < m && belongs(begin) == 0) ++begin;
-  while (end > begin && belongs(end - 1) == 0) --end;
-  Members<T> members{begin / B<T>, divide_up(end, B<T>), 0, 0, {}};
-  members.weights = Buffer<T>((members.last - members.first) * B<T>);
-  for (index_t i = begin; i < end; ++i) {
-    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(i)];
-    members.weights[i - members.first * B<T>] = static_cast<T>(belongs(i) * weight);
-  }
-  if (problem.labels != nullptr && problem.weights == nullptr) {
-    members.plain_first = divide_up(begin, B<T>);
-    members.plain_last = std::max(members.plain_first, end == m ? members.last : end / B<T>);
-  }
-  return members;
-}
-
 }  // namespace
 
 template <class T>
@@ -71,8 +33,7 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
       scratch_(as_size(parallel.n_threads())) {
   const auto [m, C, F, P] = features.sizes();
   const index_t k = problem.n_classes();
-  members_.push_back(all_members(problem, features));
-  for (index_t j = 0; j < k; ++j) members_.push_back(class_members(problem, features, j));
+  for (index_t number = 0; number <= k; ++number) members_.push_back(members_of(problem, features, number));
   for (index_t number = 0; number <= k; ++number)
     (at(problem.ranks, number) == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
@@ -227,18 +188,6 @@ void OperatorBuilder<T>::invert(const std::optional<LayerOperators<T>>& out) {
   }
 }
 
-template <class T>
-void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
-  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
-  if (n_factored == 0) return;
-  const index_t groups = divide_up(layout_.sizes.F, B<T>);
-  const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
-  parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
-    for (index_t part = task * together; part < (task + 1) * together; ++part)
-      factor_group(features, at(factored_numbers_, part % n_factored), part / n_factored, out, at(scratch_, thread));
-  });
-}
-
 // G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.
 template <class T>
 void OperatorBuilder<T>::add_up_total(index_t part) {
@@ -323,111 +272,6 @@ void OperatorBuilder<T>::invert_matrix(index_t q, const std::optional<LayerOpera
     sensitivity += scale(number) * static_cast<double>(G[i * (C + 1) * P]) * (out ? double(M.at(i, i)[0]) : 1.0);
   set_logdet(number, p, logdet, sensitivity);
   if (out) M.write(layout_.dense(*out, number, p), C * P, static_cast<T>(at(problem_.alphas, number)), true);
-}
-
-template <class T>
-void OperatorBuilder<T>::factor_group(const Features<T>& features, index_t number, index_t group,
-                                      const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
-  const auto [m, C, F, P] = layout_.sizes;
-  const index_t r = at(problem_.ranks, number), first = group * B<T>, n_freqs = std::min(B<T>, F - first);
-  const index_t n_panels = divide_up(C, B<T>), panel = r * P * B<T>, rows = n_panels * panel;
-  const bool side_by_side = in_lanes<T>(n_freqs, r, P);
-  const auto most = *std::max_element(problem_.ranks.begin(), problem_.ranks.end());
-  if (scratch.rows.get() == nullptr) {
-    scratch.rows = Buffer<T>(std::min(B<T>, F) * n_panels * most * P * B<T>);
-    scratch.lanes = Buffer<T>(most * most * P * B<T>);
-    if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
-  }
-  // rows <- sqrt(a weight_i) v_i(p), channels in lanes.
-  const Members<T>& members = at(members_, number);
-  const double a = scale(number);
-  const index_t k = problem_.n_classes();
-  if (C % B<T> != 0)  // lanes past the last channel
-    std::memset(scratch.rows.get(), 0, as_size(n_freqs * rows) * sizeof(T));
-  index_t n_rows = 0;
-  alignas(kCacheLine) T samples[B<T> * B<T>];
-  for (index_t tile = members.first; tile < members.last; ++tile) {
-    index_t lanes[B<T>], n_lanes = 0;
-    T by[B<T>];
-    for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
-      const index_t sample = features.sample(tile * B<T> + lane);
-      const bool member =
-          number == 0 || (problem_.labels != nullptr ? problem_.labels[sample] == number - 1
-                                                     : problem_.membership[sample * k + number - 1] > 0);
-      if (!member) continue;
-      const double weight =
-          members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
-      by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
-      lanes[n_lanes++] = lane;
-    }
-    for (index_t f = 0; f < n_freqs; ++f)
-      for (index_t c = 0; c < C; c += B<T>)
-        for (index_t plane = 0; plane < P; ++plane) {
-          const index_t n_channels = std::min(B<T>, C - c);
-          kernels_.to_lanes(features.panel(tile, first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels, B<T>,
-                            samples);
-          T* to = scratch.rows.get() + f * rows + c / B<T> * panel + (n_rows * P + plane) * B<T>;
-          for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
-            for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
-        }
-    n_rows += n_lanes;
-  }
-  const index_t element = side_by_side ? P * B<T> : P;
-  const index_t imag = side_by_side ? B<T> : 1;
-  if (side_by_side) std::memset(scratch.lanes.get(), 0, as_size(r * r * P * B<T>) * sizeof(T));
-  const auto k_matrix = [&](index_t f) {  // conj(K - I): row i, column j is rows_i . conj(rows_j)
-    Gram<T> g{};
-    g.v = scratch.rows.get() + f * rows;
-    g.panel_stride = panel, g.n_panels = n_panels;
-    g.row_begin = 0, g.row_end = r, g.planes = P;
-    g.G = scratch.lanes.get() + (side_by_side ? f : 0);
-    g.row_stride = r * element, g.col_stride = element, g.imag_offset = imag;
-    gram_in_parts(kernels_, g);
-  };
-  const auto finish = [&](index_t f, const T* L, index_t row_stride, index_t col_stride) {  // transposed Q = L^-1 rows
-    T* x = scratch.rows.get() + f * rows;
-    substitute_in_parts<T>(kernels_, {.L = L,
-                                      .row_stride = row_stride,
-                                      .col_stride = col_stride,
-                                      .imag_offset = imag,
-                                      .conj = false,
-                                      .n = r,
-                                      .planes = P,
-                                      .x = x,
-                                      .row_step = 1,
-                                      .x_stride = panel,
-                                      .n_panels = n_panels});
-    T* Q = layout_.factor(*out, number, first + f);
-    const index_t stride = layout_.n_columns * P;
-    for (index_t c = 0; c < C; c += B<T>)
-      kernels_.from_lanes(x + c / B<T> * panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
-  };
-  if (side_by_side) {
-    for (index_t f = 0; f < n_freqs; ++f) k_matrix(f);
-    T trace[B<T>] = {};
-    for (index_t i = 0; i < r; ++i)
-      for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
-    const Lanes<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
-    kernels_.cholesky_lanes(lanes);
-    for (index_t f = 0; f < n_freqs; ++f) {
-      set_logdet(number, first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
-      if (out) finish(f, scratch.lanes.get() + f, r * P * B<T>, P * B<T>);
-    }
-    return;
-  }
-  auto& own_k = at(scratch.factored, number);
-  if (!own_k) own_k = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
-  BlockedMatrix<T>& K = *own_k;
-  for (index_t f = 0; f < n_freqs; ++f) {
-    k_matrix(f);
-    double trace = 0;
-    for (index_t i = 0; i < r; ++i) trace += static_cast<double>(scratch.lanes[i * (r + 1) * P]);
-    K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));
-    set_logdet(number, first + f, K.cholesky(), trace);
-    if (!out) continue;
-    K.write(scratch.lanes.get(), r * P, T(1), false);
-    finish(f, scratch.lanes.get(), r * P, P);
-  }
 }
 
 template class OperatorBuilder<float>;

@@ -6,15 +6,14 @@
 // those of one class do, a few rows see most of v, and a class is seen to be out.
 #pragma once
 
-#include "engine/engine.hpp"
+#include <functional>
+#include <memory>
+
+#include "layer/features.hpp"
+#include "layer/prune.hpp"
+#include "linalg/blocked_matrix.hpp"
 
 namespace redunet {
-
-// A class for the tiles [begin, end) of a slab; its response is kept in a slot, or not (-1). work: multiply-adds per
-// sample since the last look at whether the class can be left.
-struct ClassRun {
-  index_t j, begin, end, slot, work;
-};
 
 template <class T>
 class Sketch {

@@ -216,10 +216,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
         for (index_t s = n_slots_ - 1; s >= 0; --s)
           if (at(own.slot_class, s * slab_tiles_ + tile) < 0) slot = s;
       if (slot >= 0) at(own.slot_class, slot * slab_tiles_ + tile) = j;
-      if (!runs.empty() && runs.back().j == j && runs.back().end == tile && runs.back().slot == slot)
-        ++runs.back().end;
-      else
-        runs.push_back({j, tile, tile + 1, slot, 0});
+      add_to_runs(runs, j, tile, slot);
     }
   respond(features, ops, slab, runs, false, own);
 
@@ -235,10 +232,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
         const T* mine = squares + j * stride + tile * B<T>;
         const bool is_dense = at(layout_.ranks, j + 1) == 0;
         if (candidates[tile * k_ + j] || std::isinf(mine[0]) || !(is_dense ? dense : factored)) continue;
-        if (!runs.empty() && runs.back().j == j && runs.back().end == tile)
-          ++runs.back().end;
-        else
-          runs.push_back({j, tile, tile + 1, -1, 0});
+        add_to_runs(runs, j, tile, -1);
       }
   };
   runs.clear();
@@ -330,10 +324,7 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
       bool kept = false;
       for (index_t s = 0; s < n_slots_; ++s) kept |= at(own.slot_class, s * slab_tiles_ + tile) == j;
       if (kept || !at(own.live, j * slab_tiles_ + tile)) continue;
-      if (runs.back().j == j && runs.back().end == tile)
-        ++runs.back().end;
-      else
-        runs.push_back({j, tile, tile + 1, -1, 0});
+      add_to_runs(runs, j, tile, -1);
     }
 }
 

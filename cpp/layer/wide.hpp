@@ -1,6 +1,8 @@
 // Features through one layer, a slab of tiles at a time.
 #pragma once
 
+#include <optional>
+
 #include "layer/sketch.hpp"
 
 namespace redunet {

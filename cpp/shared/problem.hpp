@@ -30,6 +30,12 @@ struct Problem {
 
   index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
 
+  // Whether a sample is one of those whose Gram matrix makes operator `number`.
+  bool takes_part(index_t sample, index_t number) const {
+    if (number == 0) return true;
+    return labels != nullptr ? labels[sample] == number - 1 : membership[sample * n_classes() + number - 1] > 0;
+  }
+
   // R - sum_j gamma_j R_j of a row of rates.
   double reduction(const double* rates) const {
     double delta = rates[0];

@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "check.hpp"
-#include "kernels/dispatch.hpp"
 #include "engine/engine.hpp"
+#include "kernels/dispatch.hpp"
 
 using namespace redunet;
 

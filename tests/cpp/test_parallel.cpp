@@ -10,8 +10,8 @@
 #include <string>
 #include <thread>
 
-#include "check.hpp"
 #include "base/parallel.hpp"
+#include "check.hpp"
 
 using namespace redunet;
 

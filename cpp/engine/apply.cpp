@@ -1,0 +1,75 @@
+// New samples through the layers of a network; operators, rates and their gradient at given features.
+
+#include "engine/engine.hpp"
+#include "layer/fused.hpp"
+#include "layer/wide.hpp"
+
+namespace redunet {
+
+template <class T>
+void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, T* V,
+           const ApplyRequest<T>& request) {
+  const index_t n_layers = request.n_layers;
+  const Kernels<T>& kernels = kernels_of<T>(set);
+  Features<T> features(layout.sizes, {});
+  features.read(V, parallel);
+  const auto through = [&](auto& sweep, index_t layer) {
+    const LayerOperators<T> ops{.dense = const_cast<T*>(request.dense) + layer * layout.dense_size(),
+                                .factors = const_cast<T*>(request.factors) + layer * layout.factors_size()};
+    const Step<T> step{
+        .eta = request.etas[layer], .lam = request.lam, .gammas = request.gammas, .shortcuts = request.shortcuts};
+    sweep.move(features, ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
+  };
+  if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout)) {
+    OneSweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
+    for (index_t layer = 0; layer < n_layers; ++layer) through(sweep, layer);
+  } else {
+    Sweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
+    for (index_t layer = 0; layer < n_layers; ++layer) {
+      through(sweep, layer);
+      if (layer == 0 && n_layers > 2 && layout.ranks.size() > 3 && features.n_tiles() > 1) sweep.regroup(features);
+    }
+  }
+  features.write(V, parallel);
+}
+
+template <class T>
+void layer_operators(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
+                     const std::optional<LayerOperators<T>>& out, double* rates) {
+  Features<T> features(sizes, class_order(problem, sizes.m));
+  features.read(V, parallel);
+  OperatorBuilder<T>(set, parallel, problem, features).run(features, out, rates);
+}
+
+template <class T>
+void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
+                   T* gradient) {
+  Features<T> features(sizes, class_order(problem, sizes.m));
+  features.read(V, parallel);
+  OperatorBuilder<T> builder(set, parallel, problem, features);
+  const OperatorLayout& layout = builder.layout();
+  Buffer<T> dense(layout.dense_size()), factors(layout.factors_size());
+  std::vector<double> rates(problem.alphas.size());
+  const LayerOperators<T> ops{dense.get(), factors.get()};
+  builder.run(features, ops, rates.data());
+  const std::vector<T> membership = membership_in_lanes(problem, features);
+  std::vector<T> factor(as_size(features.n_tiles() * kPanel<T>), T(0));
+  for (index_t position = 0; position < sizes.m; ++position) {
+    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
+    at(factor, position) = static_cast<T>(weight * problem.inner / problem.n_points);
+  }
+  Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
+  const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};
+  sweep.gradient(features, ops, step, factor);
+  features.write(gradient, parallel);
+}
+
+#define REDUNET_INSTANTIATE(T)                                                                            \
+  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, T*, const ApplyRequest<T>&); \
+  template void layer_operators<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*,   \
+                                   const std::optional<LayerOperators<T>>&, double*);                     \
+  template void rate_gradient<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*, T*);
+REDUNET_INSTANTIATE(float)
+REDUNET_INSTANTIATE(double)
+
+}  // namespace redunet

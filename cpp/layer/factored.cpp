@@ -1,0 +1,173 @@
+// Small classes as factors, in four steps for the kPanel frequencies of a group: the class's samples as rows, their
+// small matrices conj(K) with K = I + a V* V, its factor L, and L^-1 rows, which is the transpose of Q = sqrt(a) V
+// L^-*.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/parts.hpp"
+#include "layer/in_double.hpp"
+
+namespace redunet {
+namespace {
+
+template <class T>
+constexpr index_t B = kPanel<T>;
+
+}  // namespace
+
+template <class T>
+OperatorBuilder<T>::FactorGroup::FactorGroup(index_t number_, index_t group, index_t rank_, const Sizes& sizes)
+    : number(number_),
+      rank(rank_),
+      first(group * B<T>),
+      n_freqs(std::min(B<T>, sizes.F - first)),
+      n_panels(divide_up(sizes.C, B<T>)),
+      panel(rank * sizes.planes * B<T>),
+      rows(n_panels * panel),
+      interleaved(in_lanes<T>(n_freqs, rank, sizes.planes)) {}
+
+template <class T>
+void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
+  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
+  if (n_factored == 0) return;
+  const index_t groups = divide_up(layout_.sizes.F, B<T>);
+  const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
+  parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
+    for (index_t part = task * together; part < (task + 1) * together; ++part) {
+      const index_t number = at(factored_numbers_, part % n_factored);
+      const FactorGroup group(number, part / n_factored, at(problem_.ranks, number), layout_.sizes);
+      Scratch& scratch = at(scratch_, thread);
+      gather(features, group, scratch);
+      group.interleaved ? factor_interleaved(group, out, scratch) : factor_singly(group, out, scratch);
+    }
+  });
+}
+
+// rows <- sqrt(a weight_i) v_i(p), channels in lanes.
+template <class T>
+void OperatorBuilder<T>::gather(const Features<T>& features, const FactorGroup& group, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  if (scratch.rows.get() == nullptr) {
+    const index_t most = *std::max_element(problem_.ranks.begin(), problem_.ranks.end());
+    scratch.rows = Buffer<T>(std::min(B<T>, F) * group.n_panels * most * P * B<T>);
+    scratch.lanes = Buffer<T>(most * most * P * B<T>);
+    if (scratch.pivots.get() == nullptr) scratch.pivots = Buffer<T>(std::max(C, most) * B<T>);
+  }
+  const Members<T>& members = at(members_, group.number);
+  const double a = scale(group.number);
+  if (C % B<T> != 0)  // lanes past the last channel
+    std::memset(scratch.rows.get(), 0, as_size(group.n_freqs * group.rows) * sizeof(T));
+  index_t n_rows = 0;
+  alignas(kCacheLine) T samples[B<T> * B<T>];
+  for (index_t tile = members.first; tile < members.last; ++tile) {
+    index_t lanes[B<T>], n_lanes = 0;
+    T by[B<T>];
+    for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
+      if (!problem_.takes_part(features.sample(tile * B<T> + lane), group.number)) continue;
+      const double weight =
+          members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
+      by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
+      lanes[n_lanes++] = lane;
+    }
+    for (index_t f = 0; f < group.n_freqs; ++f)
+      for (index_t c = 0; c < C; c += B<T>)
+        for (index_t plane = 0; plane < P; ++plane) {
+          const index_t n_channels = std::min(B<T>, C - c);
+          kernels_.to_lanes(features.panel(tile, group.first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels, B<T>,
+                            samples);
+          T* to = scratch.rows.get() + f * group.rows + c / B<T> * group.panel + (n_rows * P + plane) * B<T>;
+          for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
+            for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
+        }
+    n_rows += n_lanes;
+  }
+}
+
+// conj(K - I) of one frequency: row i, column j is rows_i . conj(rows_j).
+template <class T>
+void OperatorBuilder<T>::small_gram(const FactorGroup& group, index_t f, Scratch& scratch) {
+  const index_t P = layout_.sizes.planes, element = group.interleaved ? P * B<T> : P;
+  gram_in_parts(kernels_, Gram<T>{.v = scratch.rows.get() + f * group.rows,
+                                  .panel_stride = group.panel,
+                                  .n_panels = group.n_panels,
+                                  .row_begin = 0,
+                                  .row_end = group.rank,
+                                  .planes = P,
+                                  .weights = nullptr,
+                                  .G = scratch.lanes.get() + (group.interleaved ? f : 0),
+                                  .row_stride = group.rank * element,
+                                  .col_stride = element,
+                                  .imag_offset = group.interleaved ? B<T> : 1,
+                                  .accumulate = false});
+}
+
+// Transposed Q <- L^-1 rows of one frequency, to its place among the operators.
+template <class T>
+void OperatorBuilder<T>::write_factor(const FactorGroup& group, index_t f, const LayerOperators<T>& out,
+                                      Scratch& scratch) {
+  const index_t C = layout_.sizes.C, P = layout_.sizes.planes, r = group.rank;
+  const index_t element = group.interleaved ? P * B<T> : P;
+  T* x = scratch.rows.get() + f * group.rows;
+  substitute_in_parts<T>(kernels_, {.L = scratch.lanes.get() + (group.interleaved ? f : 0),
+                                    .row_stride = r * element,
+                                    .col_stride = element,
+                                    .imag_offset = group.interleaved ? B<T> : 1,
+                                    .conj = false,
+                                    .n = r,
+                                    .planes = P,
+                                    .x = x,
+                                    .row_step = 1,
+                                    .x_stride = group.panel,
+                                    .n_panels = group.n_panels});
+  T* Q = layout_.factor(out, group.number, group.first + f);
+  const index_t stride = layout_.n_columns * P;
+  for (index_t c = 0; c < C; c += B<T>)
+    kernels_.from_lanes(x + c / B<T> * group.panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
+}
+
+// The small matrices of all frequencies of the group at once, in lanes.
+template <class T>
+void OperatorBuilder<T>::factor_interleaved(const FactorGroup& group, const std::optional<LayerOperators<T>>& out,
+                                            Scratch& scratch) {
+  const index_t P = layout_.sizes.planes, r = group.rank;
+  std::memset(scratch.lanes.get(), 0, as_size(r * r * P * B<T>) * sizeof(T));
+  for (index_t f = 0; f < group.n_freqs; ++f) small_gram(group, f, scratch);
+  T trace[B<T>] = {};
+  for (index_t i = 0; i < r; ++i)
+    for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
+  const Lanes<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
+  kernels_.cholesky_lanes(lanes);
+  for (index_t f = 0; f < group.n_freqs; ++f) {
+    set_logdet(group.number, group.first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
+    if (out) write_factor(group, f, *out, scratch);
+  }
+}
+
+// One frequency after the other.
+template <class T>
+void OperatorBuilder<T>::factor_singly(const FactorGroup& group, const std::optional<LayerOperators<T>>& out,
+                                       Scratch& scratch) {
+  const index_t P = layout_.sizes.planes, r = group.rank;
+  auto& own = at(scratch.factored, group.number);
+  if (!own) own = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
+  BlockedMatrix<T>& K = *own;
+  for (index_t f = 0; f < group.n_freqs; ++f) {
+    small_gram(group, f, scratch);
+    double trace = 0;
+    for (index_t i = 0; i < r; ++i) trace += static_cast<double>(scratch.lanes[i * (r + 1) * P]);
+    K.read(scratch.lanes.get(), r * P, P, 1, T(1), T(1));
+    set_logdet(group.number, group.first + f, K.cholesky(), trace);
+    if (!out) continue;
+    K.write(scratch.lanes.get(), r * P, T(1), false);
+    write_factor(group, f, *out, scratch);
+  }
+}
+
+#define REDUNET_INSTANTIATE(T) \
+  template void OperatorBuilder<T>::factor(const Features<T>&, const std::optional<LayerOperators<T>>&);
+REDUNET_INSTANTIATE(float)
+REDUNET_INSTANTIATE(double)
+
+}  // namespace redunet

@@ -1,0 +1,27 @@
+// Which samples make an operator: the tiles that they lie in, with what weights.
+#pragma once
+
+#include "layer/features.hpp"
+
+namespace redunet {
+
+// Samples whose Gram matrix makes one operator: tiles [first, last), with a weight per lane of those tiles, or all ones
+// in [plain_first, plain_last).
+template <class T>
+struct Members {
+  index_t first, last, plain_first, plain_last;
+  Buffer<T> weights;  // null: ones
+};
+
+// Of the operator with this number: all samples for E, those of a class.
+template <class T>
+Members<T> members_of(const Problem& problem, const Features<T>& features, index_t number);
+
+// The given membership, (k, lanes of all tiles).
+template <class T>
+std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features);
+
+// Samples sorted by class, as they come within one; empty for soft membership.
+std::vector<index_t> class_order(const Problem& problem, index_t m);
+
+}  // namespace redunet
