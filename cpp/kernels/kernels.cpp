@@ -2,9 +2,11 @@
 // namespace REDUNET_ISA. No std containers here: an inline function compiled for AVX-512 must not be merged into the
 // rest of the program.
 
+#include "kernels/block.hpp"
 #include "kernels/few_channels.hpp"
 #include "kernels/gram.hpp"
 #include "kernels/interleaved.hpp"
+#include "kernels/interleaved_io.hpp"
 #include "kernels/product_single.hpp"
 #include "kernels/samples.hpp"
 

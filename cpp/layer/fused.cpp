@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace redunet {
 namespace {
@@ -114,59 +115,77 @@ void OneSweep<T>::merge(const LayerOperators<T>& ops, const Step<T>& step) {
   }
 }
 
+// own.squares <- the residuals of all classes: those of the class that the chunk gated to, then the others' until they
+// are out.
 template <class T>
-void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
-  const index_t lanes = chunk.n_tiles * B<T>, stride = chunk_tiles_ * B<T>, first_lane = chunk.tile * B<T>;
-  const T beyond = gate_margin<T>(step.lam);
+void OneSweep<T>::respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, Scratch& own) {
+  const index_t F = layout_.sizes.F, lanes = chunk.n_tiles * B<T>, stride = chunk_tiles_ * B<T>;
   T* squares = own.squares.get();
-  TileGates<T> q{};
-  q.C = C, q.planes = P, q.p_end = F;
-  q.v = features.panel(chunk.tile, 0), q.tile_stride = features.tile_stride(), q.n_tiles = chunk.n_tiles;
-  q.operators = responses_, q.class_stride = F * C * C * P;
-  q.freq_weights = freq_weights_.data();
-  q.squares = squares, q.stride = stride;
   std::vector<index_t>& classes = own.classes;
-  classes.clear();
   const auto respond = [&](index_t p_begin, index_t p_end) {
     q.classes = classes.data(), q.n_classes = static_cast<index_t>(classes.size());
     q.p_begin = p_begin, q.p_end = p_end;
     kernels_.tile_gates(q);
   };
-  if (k_ < kManyClasses || !step.shortcuts.early_stop) {
-    for (index_t j = 0; j < k_; ++j) classes.push_back(j);
-    respond(0, F);
-  } else {
-    index_t& nearest = at(nearest_, chunk.tile / chunk_tiles_);
-    const index_t first = nearest;
-    classes.push_back(first);
-    respond(0, F);
-    for (index_t i = 0; i < lanes; ++i) {
-      const T limit = gate_limit(squares[first * stride + i], beyond);
-      own.limits[i] = first_lane + i < m ? limit : T(-1);  // lanes without a sample pass at once
-    }
-    classes.clear();
-    for (index_t j = 0; j < k_; ++j)
-      if (j != first) classes.push_back(j);
-    for (index_t p = 0; p < F && !classes.empty(); p += kFrequenciesBetweenLooks) {
-      respond(p, std::min(F, p + kFrequenciesBetweenLooks));
-      std::erase_if(classes, [&](index_t j) {
-        T* mine = squares + j * stride;
-        bool all = true;
-        for (index_t i = 0; i < lanes; ++i) all &= mine[i] > own.limits[i];
-        if (all) std::fill_n(mine, lanes, std::numeric_limits<T>::infinity());
-        return all;
-      });
-    }
-    for (index_t j = 0; j < k_; ++j)
-      if (squares[j * stride] < squares[nearest * stride]) nearest = j;
+  index_t& nearest = at(nearest_, chunk.tile / chunk_tiles_);
+  const index_t first = nearest;
+  classes.assign(1, first);
+  respond(0, F);
+  for (index_t i = 0; i < lanes; ++i) {
+    const T limit = gate_limit(squares[first * stride + i], beyond);
+    // Lanes without a sample pass at once.
+    own.limits[i] = chunk.tile * B<T> + i < layout_.sizes.m ? limit : T(-1);
   }
-  kernels_.softmax({.squares = squares,
+  classes.clear();
+  for (index_t j = 0; j < k_; ++j)
+    if (j != first) classes.push_back(j);
+  for (index_t p = 0; p < F && !classes.empty(); p += kFrequenciesBetweenLooks) {
+    respond(p, std::min(F, p + kFrequenciesBetweenLooks));
+    std::erase_if(classes, [&](index_t j) {
+      T* mine = squares + j * stride;
+      bool all = true;
+      for (index_t i = 0; i < lanes; ++i) all &= mine[i] > own.limits[i];
+      if (all) std::fill_n(mine, lanes, std::numeric_limits<T>::infinity());
+      return all;
+    });
+  }
+  for (index_t j = 0; j < k_; ++j)
+    if (squares[j * stride] < squares[nearest * stride]) nearest = j;
+}
+
+template <class T>
+void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t stride = chunk_tiles_ * B<T>;
+  const T beyond = gate_margin<T>(step.lam);
+  TileGates<T> q{.C = C,
+                 .planes = P,
+                 .p_begin = 0,
+                 .p_end = F,
+                 .v = features.panel(chunk.tile, 0),
+                 .tile_stride = features.tile_stride(),
+                 .n_tiles = chunk.n_tiles,
+                 .operators = responses_,
+                 .class_stride = F * C * C * P,
+                 .classes = nullptr,
+                 .n_classes = k_,
+                 .freq_weights = freq_weights_.data(),
+                 .squares = own.squares.get(),
+                 .stride = stride};
+  if (k_ < kManyClasses || !step.shortcuts.early_stop) {
+    own.classes.resize(as_size(k_));
+    std::iota(own.classes.begin(), own.classes.end(), index_t{0});
+    q.classes = own.classes.data();
+    kernels_.tile_gates(q);
+  } else {
+    respond_nearest_first(beyond, chunk, q, own);
+  }
+  kernels_.softmax({.squares = own.squares.get(),
                     .pi = own.pi.get(),
                     .stride = stride,
                     .k = k_,
-                    .lanes = lanes,
-                    .n_samples = m - first_lane,
+                    .lanes = chunk.n_tiles * B<T>,
+                    .n_samples = m - chunk.tile * B<T>,
                     .lambda = static_cast<T>(step.lam),
                     .beyond = beyond,
                     .live = own.live.data()});

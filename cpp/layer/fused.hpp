@@ -39,6 +39,7 @@ class OneSweep {
 
   double work() const;
   void merge(const LayerOperators<T>& ops, const Step<T>& step);
+  void respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, Scratch& own);
   void gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own);
   void finish(Features<T>& features, index_t task, Chunk chunk, Scratch& own);
 

@@ -195,19 +195,12 @@ void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops,
   kernels_.product(q);
 }
 
+// The classes that tiles gated to, in runs of tiles; the first few responses of a tile are kept.
 template <class T>
-void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
-                     Scratch& own) {
-  const index_t lanes = slab.n_tiles * B<T>, stride = slab_tiles_ * B<T>, m = layout_.sizes.m;
-  const T beyond = gate_margin<T>(step.lam);
-  T *squares = own.squares.get(), *limits = own.limits.get();
+void Sweep<T>::respond_of_candidates(const Features<T>& features, const LayerOperators<T>& ops, Slab slab,
+                                     Scratch& own) {
   const char* candidates = candidates_.data() + slab.tile * k_;
-  std::fill_n(squares, k_ * stride, T(0));
-  std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
-
-  // The classes that tiles gated to, in runs of tiles; the first few responses of a tile are kept.
-  std::vector<Run>& runs = own.runs;
-  runs.clear();
+  own.runs.clear();
   for (index_t j = 0; j < k_; ++j)
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
       if (!candidates[tile * k_ + j]) continue;
@@ -216,53 +209,82 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
         for (index_t s = n_slots_ - 1; s >= 0; --s)
           if (at(own.slot_class, s * slab_tiles_ + tile) < 0) slot = s;
       if (slot >= 0) at(own.slot_class, slot * slab_tiles_ + tile) = j;
-      add_to_runs(runs, j, tile, slot);
+      add_to_runs(own.runs, j, tile, slot);
     }
-  respond(features, ops, slab, runs, false, own);
+  respond(features, ops, slab, own.runs, false, own);
+}
 
-  for (index_t i = 0; i < lanes; ++i) {
+// own.limits <- what the squares of another class must exceed to be out.
+template <class T>
+void Sweep<T>::set_limits(T beyond, Slab slab, Scratch& own) {
+  const index_t stride = slab_tiles_ * B<T>;
+  const char* candidates = candidates_.data() + slab.tile * k_;
+  for (index_t i = 0; i < slab.n_tiles * B<T>; ++i) {
     T least = std::numeric_limits<T>::infinity();
     for (index_t j = 0; j < k_; ++j)
-      if (candidates[i / B<T> * k_ + j]) least = std::min(least, squares[j * stride + i]);
-    limits[i] = slab.tile * B<T> + i < m ? gate_limit(least, beyond) : T(-1);  // lanes without a sample pass at once
+      if (candidates[i / B<T> * k_ + j]) least = std::min(least, own.squares[j * stride + i]);
+    // Lanes without a sample pass at once.
+    own.limits[i] = slab.tile * B<T> + i < layout_.sizes.m ? gate_limit(least, beyond) : T(-1);
   }
-  const auto others = [&](bool dense, bool factored) {
-    for (index_t j = 0; j < k_; ++j)
-      for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
-        const T* mine = squares + j * stride + tile * B<T>;
-        const bool is_dense = at(layout_.ranks, j + 1) == 0;
-        if (candidates[tile * k_ + j] || std::isinf(mine[0]) || !(is_dense ? dense : factored)) continue;
-        add_to_runs(runs, j, tile, -1);
-      }
-  };
-  runs.clear();
+}
+
+// own.runs <- the classes that are neither candidates nor out: of those kept dense, and of the others if asked.
+template <class T>
+void Sweep<T>::set_other_runs(bool factored, Slab slab, Scratch& own) {
+  const char* candidates = candidates_.data() + slab.tile * k_;
+  own.runs.clear();
+  for (index_t j = 0; j < k_; ++j) {
+    if (at(layout_.ranks, j + 1) != 0 && !factored) continue;
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile)
+      if (!candidates[tile * k_ + j] && !std::isinf(own.squares[(j * slab_tiles_ + tile) * B<T>]))
+        add_to_runs(own.runs, j, tile, -1);
+  }
+}
+
+// The class that every sample gated to, for the next layer.
+template <class T>
+void Sweep<T>::set_nearest(Slab slab, Scratch& own) {
+  const index_t stride = slab_tiles_ * B<T>;
+  const T* squares = own.squares.get();
+  for (index_t i = 0; i < slab.n_tiles * B<T> && slab.tile * B<T> + i < layout_.sizes.m; ++i) {
+    index_t& best = at(nearest_, slab.tile * B<T> + i) = 0;
+    for (index_t j = 1; j < k_; ++j)
+      if (squares[j * stride + i] < squares[best * stride + i]) best = j;
+  }
+  for (index_t tile = 0; tile < slab.n_tiles; ++tile) set_candidates(slab.tile + tile);
+}
+
+template <class T>
+void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                     Scratch& own) {
+  const index_t stride = slab_tiles_ * B<T>;
+  const T beyond = gate_margin<T>(step.lam);
+  T* squares = own.squares.get();
+  std::fill_n(squares, k_ * stride, T(0));
+  std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
+  respond_of_candidates(features, ops, slab, own);
+  set_limits(beyond, slab, own);
   if (sketching(step)) {
-    others(true, false);
-    sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, runs,
+    set_other_runs(false, slab, own);
+    sketch_->respond(features, slab.tile, freq_weights_.data(), squares, slab_tiles_, own.runs,
                      [&](Run& run) { leave(run, own); });
-    for (const Run& run : runs)
+    for (const Run& run : own.runs)
       std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
-    runs.clear();
   }
-  others(true, true);
-  respond(features, ops, slab, runs, step.shortcuts.early_stop, own);
+  set_other_runs(true, slab, own);
+  respond(features, ops, slab, own.runs, step.shortcuts.early_stop, own);
 
   std::fill(own.any_live.begin(), own.any_live.end(), char{0});
   kernels_.softmax({.squares = squares,
                     .pi = own.pi.get(),
                     .stride = stride,
                     .k = k_,
-                    .lanes = lanes,
-                    .n_samples = m - slab.tile * B<T>,
+                    .lanes = slab.n_tiles * B<T>,
+                    .n_samples = layout_.sizes.m - slab.tile * B<T>,
                     .lambda = static_cast<T>(step.lam),
                     .beyond = beyond,
                     .live = own.any_live.data()});
-  for (index_t i = 0; i < lanes && slab.tile * B<T> + i < m; ++i) {
-    index_t& best = at(nearest_, slab.tile * B<T> + i) = 0;
-    for (index_t j = 1; j < k_; ++j)
-      if (squares[j * stride + i] < squares[best * stride + i]) best = j;
-  }
-  for (index_t tile = 0; tile < slab.n_tiles; ++tile) set_candidates(slab.tile + tile);
+  set_nearest(slab, own);
 }
 
 // moved += coefficient * (operator v) for a run of tiles, or for E, which comes first, moved = base * v + the same. The
@@ -359,6 +381,26 @@ void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, inde
   }
 }
 
+// own.pi <- the assignment of the slab's samples, own.live <- the classes that are not zero in a tile.
+template <class T>
+void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                      Scratch& own) {
+  const index_t stride = slab_tiles_ * B<T>;
+  if (step.membership == nullptr) {
+    gates(features, ops, step, slab, own);
+  } else {
+    for (index_t j = 0; j < k_; ++j)
+      std::copy_n(step.membership + j * features.n_tiles() * B<T> + slab.tile * B<T>, slab.n_tiles * B<T>,
+                  own.pi.get() + j * stride);
+  }
+  for (index_t j = 0; j < k_; ++j)
+    for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
+      const index_t n = std::min(B<T>, layout_.sizes.m - (slab.tile + tile) * B<T>);
+      const T* pi = own.pi.get() + j * stride + tile * B<T>;
+      at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
+    }
+}
+
 template <class T>
 void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
@@ -368,19 +410,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
-    if (step.membership == nullptr) {
-      gates(features, ops, step, part, own);
-    } else {
-      for (index_t j = 0; j < k_; ++j)
-        std::copy_n(step.membership + j * features.n_tiles() * B<T> + part.tile * B<T>, lanes,
-                    own.pi.get() + j * stride);
-    }
-    for (index_t j = 0; j < k_; ++j)
-      for (index_t tile = 0; tile < part.n_tiles; ++tile) {
-        const index_t n = std::min(B<T>, m - (part.tile + tile) * B<T>);
-        const T* pi = own.pi.get() + j * stride + tile * B<T>;
-        at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
-      }
+    assign(features, ops, step, part, own);
     if (assignments != nullptr)
       for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
         for (index_t j = 0; j < k_; ++j)

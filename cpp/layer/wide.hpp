@@ -45,7 +45,12 @@ class Sweep {
                bool limited, Scratch& own);
   void reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
               const Run& run, Scratch& own);
+  void respond_of_candidates(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, Scratch& own);
+  void set_limits(T beyond, Slab slab, Scratch& own);
+  void set_other_runs(bool factored, Slab slab, Scratch& own);
+  void set_nearest(Slab slab, Scratch& own);
   void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
+  void assign(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
   void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, const Run& run,
                     Scratch& own);
   void set_base(T base, index_t lanes, Scratch& own);
