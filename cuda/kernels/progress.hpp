@@ -5,7 +5,7 @@
 
 namespace redunet::cuda {
 
-static __global__ void advance_kernel(Progress* progress, int n_slots) {
+[[maybe_unused]] static __global__ void advance_kernel(Progress* progress, int n_slots) {
   progress->layer += 1;
   progress->slot = (progress->slot + 1) % n_slots;
 }
