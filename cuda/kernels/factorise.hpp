@@ -43,36 +43,43 @@ constexpr std::size_t factorise_shared(int n) {
   return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + (kFault<6> ? 0 : shared_bytes<Real<N>>(n));
 }
 
+// One matrix in shared memory: rows `step` numbers apart, and the block's threads.
 template <class N>
-__global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Factorise<N> q) {
-  using T = Real<N>;
-  SharedMemory shared;
-  const int n = q.n, step = factorise_stride<N>(n);
-  N* A = shared.array<N>(index_t{n} * step);
-  T* reciprocal = shared.array<T>(n);  // of the diagonal of L
-  const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y),
-            n_warps = static_cast<int>(blockDim.y);
-  const index_t matrix = blockIdx.x, s = matrix / q.group;
+struct FactoriseBlock {
+  N* A;
+  Real<N>* reciprocal;  // of the diagonal of L
+  int n, step, lane, warp, n_warps;
+};
 
+// The lower triangle of the matrix, or of the sum of others, scaled.
+template <class N>
+__device__ void load_matrix(const Factorise<N>& q, const FactoriseBlock<N>& block, index_t matrix) {
+  using T = Real<N>;
+  const index_t s = matrix / q.group;
   const T scale = q.scale == nullptr ? T(1) : static_cast<T>(q.scale[s]);
   const bool summed = s == 0 && q.terms > 0;
-  for (int i = warp; i < n; i += n_warps)
-    for (int j = lane; j <= i; j += kWarp) {
-      const index_t at = index_t{i} * q.ld + j;
+  for (int i = block.warp; i < block.n; i += block.n_warps)
+    for (int j = block.lane; j <= i; j += kWarp) {
+      const index_t entry = index_t{i} * q.ld + j;
       N sum = number<N>(0);
       if (summed)
         for (int t = 1; t <= q.terms; ++t)
-          sum = add_scaled(sum, T(1), q.M[(matrix + index_t{t} * q.group) * q.stride + at]);
+          sum = add_scaled(sum, T(1), q.M[(matrix + index_t{t} * q.group) * q.stride + entry]);
       else
-        sum = q.M[matrix * q.stride + at];
+        sum = q.M[matrix * q.stride + entry];
       sum = scaled(scale, sum);
-      A[i * step + j] = i == j ? number<N>(real_part(sum)) : sum;
+      block.A[i * block.step + j] = i == j ? number<N>(real_part(sum)) : sum;
     }
+}
 
-  // Right-looking; the pivots, less the shift, stay on the diagonal until all are known.
+// A <- L below the diagonal, right-looking; the pivots, less the shift, stay on the diagonal. Ends with a barrier.
+template <class N>
+__device__ void factor_in_place(const FactoriseBlock<N>& block, Real<N> shift) {
+  using T = Real<N>;
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
   for (int j = 0; j < n; ++j) {
     __syncthreads();
-    const T pivot = real_part(A[j * step + j]) + q.shift;
+    const T pivot = real_part(A[j * step + j]) + shift;
     const T by = T(1) / square_root(pivot);
     if (lane == 0 && warp == 0) reciprocal[j] = by;
     for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
@@ -85,29 +92,37 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
     }
   }
   __syncthreads();
+}
 
-  if (warp == 0 && q.logdets != nullptr) {
-    double sum = 0;
-    for (int j = lane; j < n; j += kWarp) {
-      const double excess = real_part(A[j * step + j]), pivot = excess + double(q.shift);
-      sum += !(pivot > 0 && is_finite(pivot)) ? NAN : q.shift == 0 ? log(pivot) : log1p(excess);
-    }
-    for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
-    if (lane == 0) q.logdets[matrix] = q.accumulate ? q.logdets[matrix] + sum : sum;
+// By the first warp.
+template <class N>
+__device__ void write_log_det(const Factorise<N>& q, const FactoriseBlock<N>& block, index_t matrix) {
+  if (block.warp != 0 || q.logdets == nullptr) return;
+  double sum = 0;
+  for (int j = block.lane; j < block.n; j += kWarp) {
+    const double excess = real_part(block.A[j * block.step + j]), pivot = excess + double(q.shift);
+    sum += !(pivot > 0 && is_finite(pivot)) ? NAN : q.shift == 0 ? log(pivot) : log1p(excess);
   }
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  if (block.lane == 0) q.logdets[matrix] = q.accumulate ? q.logdets[matrix] + sum : sum;
+}
 
-  if (q.L != nullptr) {
-    N* L = q.L + matrix * q.out_stride;
-    for (int i = warp; i < n; i += n_warps)
-      for (int j = lane; j < n; j += kWarp)
-        L[index_t{i} * q.out_ld + j] = j < i    ? A[i * step + j]
-                                       : j == i ? number<N>(square_root(real_part(A[i * step + i]) + q.shift))
-                                                : number<N>(0);
-  }
-  if (q.W == nullptr && q.inverse == nullptr) return;
+template <class N>
+__device__ void write_factor(const Factorise<N>& q, const FactoriseBlock<N>& block, index_t matrix) {
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
+  N* L = q.L + matrix * q.out_stride;
+  for (int i = warp; i < n; i += n_warps)
+    for (int j = lane; j < n; j += kWarp)
+      L[index_t{i} * q.out_ld + j] = j < i    ? A[i * step + j]
+                                     : j == i ? number<N>(square_root(real_part(A[i * step + i]) + q.shift))
+                                              : number<N>(0);
+}
 
-  // W = L^-1, a row per thread, transposed into the upper triangle. It solves W L = I and not L W = I: then W* W is as
-  // accurate as two substitutions, where the other's error would grow by the root of the condition.
+// The upper triangle <- W = L^-1, transposed, a row per thread. It solves W L = I and not L W = I: then W* W is as
+// accurate as two substitutions, where the other's error would grow by the root of the condition. Ends with a barrier.
+template <class N>
+__device__ void invert_in_place(const FactoriseBlock<N>& block) {
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
   for (int i = warp * kWarp + lane; i < n; i += n_warps * kWarp)
     for (int j = i - 1; j >= 0; --j) {
       N sum = scaled(reciprocal[i], A[i * step + j]);
@@ -115,15 +130,23 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
       A[j * step + i] = scaled(-reciprocal[j], sum);
     }
   __syncthreads();
+}
 
-  if (q.W != nullptr) {
-    N* W = q.W + matrix * q.out_stride;
-    for (int i = warp; i < n; i += n_warps)
-      for (int j = lane; j < n; j += kWarp)
-        W[index_t{i} * q.out_ld + j] = j < i ? A[j * step + i] : j == i ? number<N>(reciprocal[i]) : number<N>(0);
-  }
-  if (q.inverse == nullptr) return;
-  const T by = q.out_scale == nullptr ? T(1) : static_cast<T>(q.out_scale[s]);
+template <class N>
+__device__ void write_inverse_factor(const Factorise<N>& q, const FactoriseBlock<N>& block, index_t matrix) {
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
+  N* W = q.W + matrix * q.out_stride;
+  for (int i = warp; i < n; i += n_warps)
+    for (int j = lane; j < n; j += kWarp)
+      W[index_t{i} * q.out_ld + j] = j < i ? A[j * step + i] : j == i ? number<N>(reciprocal[i]) : number<N>(0);
+}
+
+// W* W, scaled.
+template <class N>
+__device__ void write_inverse(const Factorise<N>& q, const FactoriseBlock<N>& block, index_t matrix) {
+  using T = Real<N>;
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
+  const T by = q.out_scale == nullptr ? T(1) : static_cast<T>(q.out_scale[matrix / q.group]);
   N* inverse = q.inverse + matrix * n * n + (q.layer == nullptr ? 0 : *q.layer * q.layer_stride);
   for (int i = warp; i < n; i += n_warps)
     for (int j = lane; j <= i; j += kWarp) {
@@ -134,6 +157,29 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
       inverse[index_t{i} * n + j] = scaled(by, sum);
       inverse[index_t{j} * n + i] = conjugate(scaled(by, sum));
     }
+}
+
+template <class N>
+__global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Factorise<N> q) {
+  SharedMemory shared;
+  const int step = factorise_stride<N>(q.n);
+  N* A = shared.array<N>(index_t{q.n} * step);
+  const FactoriseBlock<N> block{A,
+                                shared.array<Real<N>>(q.n),
+                                q.n,
+                                step,
+                                static_cast<int>(threadIdx.x),
+                                static_cast<int>(threadIdx.y),
+                                static_cast<int>(blockDim.y)};
+  const index_t matrix = blockIdx.x;
+  load_matrix(q, block, matrix);
+  factor_in_place(block, q.shift);
+  write_log_det(q, block, matrix);
+  if (q.L != nullptr) write_factor(q, block, matrix);
+  if (q.W == nullptr && q.inverse == nullptr) return;
+  invert_in_place(block);
+  if (q.W != nullptr) write_inverse_factor(q, block, matrix);
+  if (q.inverse != nullptr) write_inverse(q, block, matrix);
 }
 
 }  // namespace redunet::cuda

@@ -83,99 +83,129 @@ constexpr std::size_t few_sweep_shared(int k) {
   return shared_bytes<Real<N>>(index_t{k} * kFewRows * kWarp) + shared_bytes<Real<N>>(kFewRows * kWarp);
 }
 
+// What a thread of few_sweep_kernel works on: its sample, its turn among the sample's threads, and the layer.
+template <class N>
+struct FewThread {
+  int x, y, i;
+  bool here;     // whether there is such a sample
+  const N* E;    // operators of the layer: E, then C^j
+  Real<N>* rho;  // shared [k][kFewRows][kWarp]; then its first row is pi
+};
+
 template <class N, int C>
-__global__ void __launch_bounds__(kWarp* kFewRows, 2) few_sweep_kernel(FewSweep<N> q) {
+__device__ void load_sample(const FewSweep<N>& q, int i, int p, N* v) {
+  for (int c = 0; c < C; ++c) v[c] = q.V[(index_t{p} * C + c) * q.m + i];
+}
+
+template <class N, int C>
+__device__ N row_times(const N* row, const N* v) {
+  N sum = number<N>(0);
+  for (int d = 0; d < C; ++d) sum = add_product(sum, row[d], v[d]);
+  return sum;
+}
+
+// rho <- the squared residuals of a sample at every kFewRows-th frequency.
+template <class N, int C>
+__device__ void few_responses(const FewSweep<N>& q, const FewThread<N>& t) {
   using T = Real<N>;
-  SharedMemory shared;
-  T* rho = shared.array<T>(index_t{q.k} * kFewRows * kWarp);  // [k][kFewRows][kWarp]; then its first row is pi
-  T* norms = shared.array<T>(kFewRows * kWarp);
-  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
-  const int i = static_cast<int>(blockIdx.x) * kWarp + x;
-  const bool here = i < q.m;
-  const int slot = q.progress == nullptr ? 0 : q.progress->slot, layer = q.progress == nullptr ? 0 : q.progress->layer;
-  const N* E = q.operators + index_t{slot} * (q.k + 1) * q.F * C * C;
-  const auto load_sample = [&](int p, N* v) {
-    for (int c = 0; c < C; ++c) v[c] = q.V[(index_t{p} * C + c) * q.m + i];
-  };
-  const auto row_times = [&](const N* row, const N* v) {
-    N sum = number<N>(0);
-    for (int d = 0; d < C; ++d) sum = add_product(sum, row[d], v[d]);
-    return sum;
-  };
-
-  if (q.given == nullptr) {
+  REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) t.rho[(j * kFewRows + t.y) * kWarp + t.x] = 0;
+  REDUNET_NO_UNROLL
+  for (int p = t.y; p < q.F && t.here; p += kFewRows) {
+    N v[C];
+    load_sample<N, C>(q, t.i, p, v);
     REDUNET_NO_UNROLL
-    for (int j = 0; j < q.k; ++j) rho[(j * kFewRows + y) * kWarp + x] = 0;
-    REDUNET_NO_UNROLL
-    for (int p = y; p < q.F && here; p += kFewRows) {
-      N v[C];
-      load_sample(p, v);
+    for (int j = 0; j < q.k; ++j) {
+      const N* A = t.E + (index_t{j + 1} * q.F + p) * C * C;
+      T square = 0;
       REDUNET_NO_UNROLL
-      for (int j = 0; j < q.k; ++j) {
-        const N* A = E + (index_t{j + 1} * q.F + p) * C * C;
-        T square = 0;
-        REDUNET_NO_UNROLL
-        for (int c = 0; c < C; ++c) square += squared(row_times(A + c * C, v));
-        rho[(j * kFewRows + y) * kWarp + x] += q.weights[p] * square;
-      }
+      for (int c = 0; c < C; ++c) square += squared(row_times<N, C>(A + c * C, v));
+      t.rho[(j * kFewRows + t.y) * kWarp + t.x] += q.weights[p] * square;
     }
-    __syncthreads();
-    if (y == 0) {
-      T least = 0, sum = 0;
-      REDUNET_NO_UNROLL
-      for (int j = 0; j < q.k; ++j) {
-        T square = 0;
-        for (int other = 0; other < kFewRows; ++other) square += rho[(j * kFewRows + other) * kWarp + x];
-        const T norm = square_root(square);
-        rho[j * kFewRows * kWarp + x] = norm;
-        if (j == 0 || norm < least) least = norm;
-      }
-      REDUNET_NO_UNROLL
-      for (int j = 0; j < q.k; ++j) {
-        const T e = exponential(q.lambda * (least - rho[j * kFewRows * kWarp + x]));
-        rho[j * kFewRows * kWarp + x] = e;
-        sum += e;
-      }
-      REDUNET_NO_UNROLL
-      for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] /= sum;
-    }
-  } else if (y == 0) {
-    REDUNET_NO_UNROLL
-    for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] = here ? q.given[index_t{j} * q.m + i] : T(0);
   }
-  __syncthreads();
-  if (y == 0 && here && q.pi != nullptr) REDUNET_NO_UNROLL
-  for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
+}
 
-  const T eta = static_cast<T>(q.etas[layer]);
+// The first row of rho <- the soft assignment of the sample, by its first thread.
+template <class N>
+__device__ void few_softmax(const FewSweep<N>& q, const FewThread<N>& t) {
+  using T = Real<N>;
+  T least = 0, sum = 0;
+  REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) {
+    T square = 0;
+    for (int other = 0; other < kFewRows; ++other) square += t.rho[(j * kFewRows + other) * kWarp + t.x];
+    const T norm = square_root(square);
+    t.rho[j * kFewRows * kWarp + t.x] = norm;
+    if (j == 0 || norm < least) least = norm;
+  }
+  REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) {
+    const T e = exponential(q.lambda * (least - t.rho[j * kFewRows * kWarp + t.x]));
+    t.rho[j * kFewRows * kWarp + t.x] = e;
+    sum += e;
+  }
+  REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) t.rho[j * kFewRows * kWarp + t.x] /= sum;
+}
+
+// The step of a sample at every kFewRows-th frequency; returns its squared norm there.
+template <class N, int C>
+__device__ Real<N> few_step(const FewSweep<N>& q, const FewThread<N>& t, Real<N> eta) {
+  using T = Real<N>;
   T sum = 0;
   REDUNET_NO_UNROLL
-  for (int p = y; p < q.F && here; p += kFewRows) {
+  for (int p = t.y; p < q.F && t.here; p += kFewRows) {
     N v[C];
-    load_sample(p, v);
+    load_sample<N, C>(q, t.i, p, v);
     REDUNET_NO_UNROLL
     for (int c = 0; c < C; ++c) {
       const index_t row = (index_t{p} * C + c) * C;
-      N step = row_times(E + row, v);
+      N step = row_times<N, C>(t.E + row, v);
       REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) {
-        const T pi = rho[j * kFewRows * kWarp + x];
+        const T pi = t.rho[j * kFewRows * kWarp + t.x];
         if (pi == 0) continue;
-        const N* A = E + index_t{j + 1} * q.F * C * C;
-        step = add_scaled(step, -static_cast<T>(q.gammas[j]) * pi, row_times(A + row, v));
+        const N* A = t.E + index_t{j + 1} * q.F * C * C;
+        step = add_scaled(step, -static_cast<T>(q.gammas[j]) * pi, row_times<N, C>(A + row, v));
       }
-      N& z = q.V[(index_t{p} * C + c) * q.m + i];  // v[c], but registers have no index
+      N& z = q.V[(index_t{p} * C + c) * q.m + t.i];  // v[c], but registers have no index
       z = add_scaled(z, eta, step);
       sum += q.weights[p] * squared(z);
     }
   }
-  norms[y * kWarp + x] = sum;
+  return sum;
+}
+
+template <class N, int C>
+__global__ void __launch_bounds__(kWarp* kFewRows, 2) few_sweep_kernel(FewSweep<N> q) {
+  using T = Real<N>;
+  SharedMemory shared;
+  T* rho = shared.array<T>(index_t{q.k} * kFewRows * kWarp);
+  T* norms = shared.array<T>(kFewRows * kWarp);
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const int i = static_cast<int>(blockIdx.x) * kWarp + x;
+  const int slot = q.progress == nullptr ? 0 : q.progress->slot, layer = q.progress == nullptr ? 0 : q.progress->layer;
+  const FewThread<N> t{x, y, i, i < q.m, q.operators + index_t{slot} * (q.k + 1) * q.F * C * C, rho};
+
+  if (q.given == nullptr) {
+    few_responses<N, C>(q, t);
+    __syncthreads();
+    if (y == 0) few_softmax(q, t);
+  } else if (y == 0) {
+    REDUNET_NO_UNROLL
+    for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] = t.here ? q.given[index_t{j} * q.m + i] : T(0);
+  }
+  __syncthreads();
+  if (y == 0 && t.here && q.pi != nullptr) REDUNET_NO_UNROLL
+  for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
+
+  norms[y * kWarp + x] = few_step<N, C>(q, t, static_cast<T>(q.etas[layer]));
   __syncthreads();
   T square = 0;
   for (int other = 0; other < kFewRows; ++other) square += norms[other * kWarp + x];
   const T norm = square_root(square), by = T(1) / (norm > q.smallest ? norm : q.smallest);
   REDUNET_NO_UNROLL
-  for (int p = y; p < q.F && here; p += kFewRows)
+  for (int p = y; p < q.F && t.here; p += kFewRows)
     for (int c = 0; c < C; ++c) {
       N& z = q.V[(index_t{p} * C + c) * q.m + i];
       z = scaled(by, z);
