@@ -19,88 +19,120 @@ void in_layer(index_t layer, const F& f) {
   }
 }
 
+template <class T>
+class Construction {
+ public:
+  Construction(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+               const BuildRequest<T>& request)
+      : parallel_(parallel),
+        problem_(problem),
+        request_(request),
+        V_(V),
+        features_(sizes, class_order(problem, sizes.m)),
+        builder_(set, parallel, problem, features_),
+        layout_(builder_.layout()),
+        search_(request.etas == nullptr) {
+    features_.read(V, parallel);
+    const Kernels<T>& kernels = kernels_of<T>(set);
+    const double *alphas = problem.alphas.data(), *weights = problem.freq_weights;
+    if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout_))
+      fused_.emplace(kernels, parallel, layout_, alphas, weights, features_, &builder_);
+    else
+      wide_.emplace(kernels, parallel, layout_, alphas, weights, features_, problem.labels);
+    if (search_) last_tile_ = Buffer<T>(features_.tile_stride());
+    if (request.given) membership_ = membership_in_lanes(problem, features_);
+    step_ = {.eta = 0,
+             .lam = request.lam,
+             .gammas = problem.gammas.data(),
+             .membership = request.given ? membership_.data() : nullptr,
+             .shortcuts = request.shortcuts};
+    if (!request.keep) {
+      spare_dense_ = Buffer<T>(layout_.dense_size());
+      spare_factors_ = Buffer<T>(layout_.factors_size());
+    }
+  }
+
+  // Returns the number of layers; V receives the features.
+  index_t run() {
+    in_layer(0, [&] { builder_.run(features_, operators_of(0), row(0)); });
+    index_t layer = 0;
+    for (; layer < request_.n_layers; ++layer) {
+      if (request_.on_layer && request_.on_layer(layer, row(layer)) && layer > 0) break;
+      if (search_)
+        take_natural_step(layer);
+      else
+        move(layer, request_.etas[layer]);
+      request_.taken[layer] = step_.eta;
+    }
+    if (layer == request_.n_layers && request_.on_layer) request_.on_layer(layer, row(layer));
+    features_.write(V_, parallel_);
+    return layer;
+  }
+
+ private:
+  double* row(index_t layer) const { return request_.rates + layer * (problem_.n_classes() + 1); }
+
+  // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
+  LayerOperators<T> operators_of(index_t layer) {
+    if (request_.keep)
+      return {.dense = request_.dense + layer * layout_.dense_size(),
+              .factors = request_.factors + layer * layout_.factors_size()};
+    if (layer % 2 == 0) return {.dense = request_.dense, .factors = request_.factors};
+    return {.dense = spare_dense_.get(), .factors = spare_factors_.get()};
+  }
+
+  // The features through a layer, and the operators and rates after it.
+  void move(index_t layer, double eta) {
+    step_.eta = eta;
+    std::optional<LayerOperators<T>> following;
+    if (layer + 1 < request_.n_layers) following = operators_of(layer + 1);
+    if (fused_)
+      fused_->move(features_, operators_of(layer), step_, nullptr);
+    else
+      wide_->move(features_, operators_of(layer), step_, nullptr);
+    in_layer(layer + 1, [&] {
+      fused_ ? builder_.run(fused_->sums(), fused_->longest_sum(), features_, following, row(layer + 1))
+             : builder_.run(features_, following, row(layer + 1));
+    });
+  }
+
+  // A trial step begins at the features as they were, which V, not needed until the end, holds meanwhile.
+  void take_natural_step(index_t layer) {
+    if (settled_) return move(layer, 0.0);
+    features_.save(V_, last_tile_.get(), parallel_);
+    double eta = kNaturalStep / problem_.alphas[0];
+    for (int halvings = 0;; ++halvings, eta /= 2) {
+      if (halvings > 0) features_.restore(V_, last_tile_.get(), parallel_);
+      settled_ = halvings == kMaxHalvings;
+      move(layer, settled_ ? 0.0 : eta);
+      if (settled_) return;
+      const double before = problem_.reduction(row(layer)), after = problem_.reduction(row(layer + 1));
+      if (!falls(before, after, row(layer)[0], std::numeric_limits<T>::epsilon())) return;
+    }
+  }
+
+  Parallel& parallel_;
+  const Problem& problem_;
+  const BuildRequest<T>& request_;
+  T* V_;
+  Features<T> features_;
+  OperatorBuilder<T> builder_;
+  const OperatorLayout& layout_;
+  std::optional<OneSweep<T>> fused_;
+  std::optional<Sweep<T>> wide_;
+  bool search_;
+  Buffer<T> last_tile_, spare_dense_, spare_factors_;
+  std::vector<T> membership_;
+  Step<T> step_{};
+  bool settled_ = false;  // no step raised the rate reduction: every later layer is the same
+};
+
 }  // namespace
 
 template <class T>
 index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
               const BuildRequest<T>& request) {
-  const Kernels<T>& kernels = kernels_of<T>(set);
-  Features<T> features(sizes, class_order(problem, sizes.m));
-  features.read(V, parallel);
-  OperatorBuilder<T> builder(set, parallel, problem, features);
-  const OperatorLayout& layout = builder.layout();
-  std::optional<OneSweep<T>> one_sweep;
-  std::optional<Sweep<T>> sweep;
-  if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout))
-    one_sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, &builder);
-  else
-    sweep.emplace(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, features, problem.labels);
-  const bool search = request.etas == nullptr;
-  // A trial step begins at the features as they were, which V, not needed until the end, holds meanwhile.
-  Buffer<T> last_tile;
-  if (search) last_tile = Buffer<T>(features.tile_stride());
-  std::vector<T> membership;
-  if (request.given) membership = membership_in_lanes(problem, features);
-  Step<T> step{.eta = 0,
-               .lam = request.lam,
-               .gammas = problem.gammas.data(),
-               .membership = request.given ? membership.data() : nullptr,
-               .shortcuts = request.shortcuts};
-
-  const index_t k1 = problem.n_classes() + 1;
-  // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
-  Buffer<T> spare_dense, spare_factors;
-  if (!request.keep) {
-    spare_dense = Buffer<T>(layout.dense_size());
-    spare_factors = Buffer<T>(layout.factors_size());
-  }
-  const auto operators_of = [&](index_t layer) -> LayerOperators<T> {
-    if (request.keep)
-      return {request.dense + layer * layout.dense_size(), request.factors + layer * layout.factors_size()};
-    if (layer % 2 == 0) return {request.dense, request.factors};
-    return {spare_dense.get(), spare_factors.get()};
-  };
-
-  in_layer(0, [&] { builder.run(features, operators_of(0), request.rates); });
-  index_t layer = 0;
-  bool settled = false;  // no step raised the rate reduction: every later layer is the same
-  for (; layer < request.n_layers; ++layer) {
-    const double* rates = request.rates + layer * k1;
-    double* next = request.rates + (layer + 1) * k1;
-    if (request.on_layer && request.on_layer(layer, rates) && layer > 0) break;
-    const LayerOperators<T> ops = operators_of(layer);
-    const auto move = [&](double eta) {
-      step.eta = eta;
-      std::optional<LayerOperators<T>> following;
-      if (layer + 1 < request.n_layers) following = operators_of(layer + 1);
-      if (one_sweep)
-        one_sweep->move(features, ops, step, nullptr);
-      else
-        sweep->move(features, ops, step, nullptr);
-      in_layer(layer + 1, [&] {
-        one_sweep ? builder.run(one_sweep->sums(), one_sweep->longest_sum(), features, following, next)
-                  : builder.run(features, following, next);
-      });
-    };
-    if (!search || settled) {
-      move(settled ? 0.0 : request.etas[layer]);
-    } else {
-      features.save(V, last_tile.get(), parallel);
-      double eta = kNaturalStep / problem.alphas[0];
-      for (int halvings = 0;; ++halvings, eta /= 2) {
-        if (halvings > 0) features.restore(V, last_tile.get(), parallel);
-        move(halvings < kMaxHalvings ? eta : 0.0);
-        settled = halvings == kMaxHalvings;
-        if (settled) break;
-        if (!falls(problem.reduction(rates), problem.reduction(next), rates[0], std::numeric_limits<T>::epsilon()))
-          break;
-      }
-    }
-    request.taken[layer] = step.eta;
-  }
-  if (layer == request.n_layers && request.on_layer) request.on_layer(layer, request.rates + layer * k1);
-  features.write(V, parallel);
-  return layer;
+  return Construction<T>(set, parallel, problem, sizes, V, request).run();
 }
 
 template index_t build<float>(const KernelSet&, Parallel&, const Problem&, const Sizes&, float*,
