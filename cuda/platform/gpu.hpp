@@ -41,7 +41,7 @@ namespace redunet::cuda {
 
 template <class T>
 __host__ __device__ constexpr std::size_t shared_bytes(index_t n) {
-  return (as_size(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
+  return (static_cast<std::size_t>(n) * sizeof(T) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
 }
 
 #ifdef __CUDACC__
