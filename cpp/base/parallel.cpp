@@ -21,6 +21,8 @@ namespace {
 // Between two runs of a layer loop pass a few microseconds: sleeping there would cost more than the work.
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr auto kPollInterval = std::chrono::milliseconds(100);
+// Multiply-adds that a run counts for at least, when it is time to poll.
+constexpr double kFewestWork = 1e3;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -70,6 +72,7 @@ struct Parallel::Run {
   Parallel& parallel;
   index_t n_tasks;
   TaskBody body;
+  bool polls;  // on the caller's thread, before each task
   std::atomic<index_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex error_mutex;
@@ -96,7 +99,7 @@ struct Parallel::Run {
     try {
       const bool flush = parallel.subnormals_ == Subnormals::kFlush;
       for (index_t task; !stop && (task = next.fetch_add(1)) < n_tasks;) {
-        if (thread == 0) parallel.poll_if_due();
+        if (thread == 0 && polls) parallel.poll_if_due();
         const ArithmeticMode mode(arithmetic_mode() | (flush ? kFlush : 0));
         body(task, thread);
       }
@@ -229,7 +232,10 @@ void Parallel::poll_if_due() {
 
 void Parallel::run(index_t n_tasks, double work, TaskBody body) {
   callers_mode_ = arithmetic_mode();
-  Run run{.parallel = *this, .n_tasks = n_tasks, .body = body, .error_mutex = {}, .error = {}};
+  unpolled_work_ += work + kFewestWork;
+  const bool polls = unpolled_work_ >= kSerialWork;
+  if (polls) unpolled_work_ = 0;
+  Run run{.parallel = *this, .n_tasks = n_tasks, .body = body, .polls = polls, .error_mutex = {}, .error = {}};
   const auto on_worker = [&](index_t, int thread) { run.work(thread); };
   const TaskBody worker(on_worker);
   const int n_workers = work < kSerialWork ? 0 : static_cast<int>(std::min<index_t>(n_threads_, n_tasks)) - 1;

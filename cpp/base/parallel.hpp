@@ -62,6 +62,7 @@ class Parallel {
   std::function<void()> poll_;
   Subnormals subnormals_;
   std::chrono::steady_clock::time_point last_poll_;
+  double unpolled_work_ = 0;        // of short runs: a look at the clock costs as much as one of them
   std::uint64_t callers_mode_ = 0;  // of the arithmetic of the caller's thread, for poll
   bool shared_ = false;             // other threads work on the run
 };
