@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -54,6 +55,17 @@ SETTINGS: dict[str, Any] = {
     "n_threads": 1,
     "backend": "numpy",
 }
+
+
+@pytest.mark.parametrize("estimator", [ReduNetTransformer, ReduNetClassifier])
+def test_estimators_have_the_options_of_build(estimator: Any) -> None:
+    """Under the same names, with the same defaults, but for those that have no meaning in an estimator."""
+    options = {name: p.default for name, p in inspect.signature(rn.build).parameters.items()}
+    parameters = {name: p.default for name, p in inspect.signature(estimator).parameters.items()}
+    without = {"X", "y", "n_layers", "sample_weight", "keep", "dtype", "on_layer"}
+    for name in options.keys() - without:
+        assert parameters[name] == options[name], name
+    assert estimator(eta=0.25).get_params()["eta"] == 0.25
 
 
 def test_the_transformer_is_build_and_transform(data: tuple[np.ndarray, np.ndarray]) -> None:

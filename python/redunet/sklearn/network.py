@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,62 +20,30 @@ from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 Array = npt.NDArray[Any]
 
 
+#: Options of `build` that the estimators have as parameters, under the same names and with the same defaults.
+BUILD_OPTIONS = tuple(
+    name
+    for name in inspect.signature(build).parameters
+    if name not in ("X", "y", "sample_weight", "keep", "dtype", "on_layer")
+)
+
+
 class NetworkEstimator(SignalEstimator):
-    """The parameters of `build` and the fitted network."""
+    """The fitted network. Estimators name their parameters, those of `BUILD_OPTIONS` among them, for scikit-learn."""
 
     net_: ReduNet
     classes_: Array
 
-    def __init__(
-        self,
-        n_layers: int = 20,
-        *,
-        eta: Any = "auto",
-        momentum: bool = False,
-        epsilon_sq: float = 0.1,
-        lam: float = 500.0,
-        assignment: str = "estimated",
-        dft_norm: str = "ortho",
-        tol: float | None = None,
-        patience: int = 10,
-        signal_shape: int | Sequence[int] | None = None,
-        backend: str = "auto",
-        n_threads: int | None = None,
-        progress: bool = False,
-    ) -> None:
-        self.n_layers = n_layers
-        self.eta = eta
-        self.momentum = momentum
-        self.epsilon_sq = epsilon_sq
-        self.lam = lam
-        self.assignment = assignment
-        self.dft_norm = dft_norm
-        self.tol = tol
-        self.patience = patience
-        self.signal_shape = signal_shape
-        self.backend = backend
-        self.n_threads = n_threads
-        self.progress = progress
+    def _set(self, parameters: dict[str, Any]) -> None:
+        """Keep the parameters as they are given, as scikit-learn wants it: ``locals()`` of an ``__init__``."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     def _build(self, X: Array, y: Array, sample_weight: Array | None) -> Array:
         """Construct the network; returns the features of X, with X's axes."""
-        self.net_, Z = build(
-            self._signals(X),
-            y,
-            n_layers=self.n_layers,
-            eta=self.eta,
-            momentum=self.momentum,
-            epsilon_sq=self.epsilon_sq,
-            lam=self.lam,
-            sample_weight=sample_weight,
-            assignment=self.assignment,
-            dft_norm=self.dft_norm,
-            tol=self.tol,
-            patience=self.patience,
-            backend=self.backend,
-            n_threads=self.n_threads,
-            progress=self.progress,
-        )
+        options = {name: getattr(self, name) for name in BUILD_OPTIONS}
+        self.net_, Z = build(self._signals(X), y, sample_weight=sample_weight, **options)
         self.classes_ = self.net_.classes_
         return Z.reshape(X.shape)
 
@@ -119,6 +88,25 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     array(['redunettransformer0', 'redunettransformer1', 'redunettransformer2'],
           dtype=object)
     """
+
+    def __init__(
+        self,
+        n_layers: int = 20,
+        *,
+        eta: Any = "auto",
+        momentum: bool = False,
+        epsilon_sq: float = 0.1,
+        lam: float = 500.0,
+        assignment: str = "estimated",
+        dft_norm: str = "ortho",
+        tol: float | None = None,
+        patience: int = 10,
+        signal_shape: int | Sequence[int] | None = None,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self._set(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetTransformer:
         """Construct the network.
@@ -245,23 +233,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:
-        super().__init__(
-            n_layers,
-            eta=eta,
-            momentum=momentum,
-            epsilon_sq=epsilon_sq,
-            lam=lam,
-            assignment=assignment,
-            dft_norm=dft_norm,
-            tol=tol,
-            patience=patience,
-            signal_shape=signal_shape,
-            backend=backend,
-            n_threads=n_threads,
-            progress=progress,
-        )
-        self.n_components = n_components
-        self.shifts = shifts
+        self._set(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetClassifier:
         """Construct the network, and the subspaces of its features.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "cpp").is_dir():  # pragma: no cover
     pytest.skip("the sources are not here", allow_module_level=True)
 

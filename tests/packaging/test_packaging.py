@@ -19,7 +19,7 @@ import pytest
 
 import redunet
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(redunet.__file__).parent
 
 # What `import redunet` may take, NumPy included, in seconds.

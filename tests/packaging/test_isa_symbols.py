@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CHECK = Path(__file__).parent.parent / ".ci" / "check_isa_symbols.py"
+CHECK = Path(__file__).parents[2] / ".ci" / "check_isa_symbols.py"
 
 pytestmark = [
     pytest.mark.skipif(not CHECK.exists(), reason="the check is in the checkout only"),
