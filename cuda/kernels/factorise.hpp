@@ -40,7 +40,7 @@ __host__ __device__ constexpr int factorise_stride(int n) {
 
 template <class N>
 constexpr std::size_t factorise_shared(int n) {
-  return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + (kFault<6> ? 0 : shared_bytes<Real<N>>(n));
+  return shared_bytes<N>(index_t{n} * factorise_stride<N>(n)) + shared_bytes<Real<N>>(n);
 }
 
 // One matrix in shared memory: rows `step` numbers apart, and the block's threads.
@@ -84,7 +84,7 @@ __device__ void factor_in_place(const FactoriseBlock<N>& block, Real<N> shift) {
     if (lane == 0 && warp == 0) reciprocal[j] = by;
     for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
       A[i * step + j] = scaled(by, A[i * step + j]);
-    if constexpr (!kFault<1>) __syncthreads();
+    __syncthreads();
     for (int i = j + 1 + warp; i < n; i += n_warps) {
       const N x = scaled(T(-1), A[i * step + j]);
       for (int l = j + 1 + lane; l <= i; l += kWarp)

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kGramThreads, 2)
   const N* row = V + index_t{p} * C * m;
   N sum[kEntries];
   for (int e = 0; e < kEntries; ++e) sum[e] = number<N>(0);
-  for (int i = begin[j] + t; i < begin[j + 1] + kFault<2>; i += kGramThreads) {
+  for (int i = begin[j] + t; i < begin[j + 1]; i += kGramThreads) {
     N v[C];
     for (int c = 0; c < C; ++c) v[c] = row[index_t{c} * m + i];
     const Real<N> w = weights == nullptr ? Real<N>(1) : weights[i];

@@ -180,8 +180,8 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     if (total_is_sum_ && slot == 0) continue;
     const Members<N>& members = at(members_, number);
     const N* V = samples(features, members, ld, stride);
-    gemm<N>(Op::kNone, kFault<5> ? Op::kTranspose : Op::kAdjoint, C, C, members.count, 1, {V, ld, stride},
-            {V, ld, stride}, 0, {grams_.get() + slot * F * C * C, C, C * C}, F);
+    gemm<N>(Op::kNone, Op::kAdjoint, C, C, members.count, 1, {V, ld, stride}, {V, ld, stride}, 0,
+            {grams_.get() + slot * F * C * C, C, C * C}, F);
   }
   Factorise<N> dense{};
   dense.M = grams_.get(), dense.stride = C * C, dense.n = channels, dense.ld = channels, dense.group = group;

@@ -57,7 +57,7 @@ Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, 
   const index_t w = tile.width, stride = F * C * w;
   const Matrices<const N> v{V + tile.begin, ld, C * ld};
   for (index_t number = 0; number <= k_; ++number) {
-    const Matrices<N> y{responses_.get() + number * stride, w + kFault<4>, C * w};
+    const Matrices<N> y{responses_.get() + number * stride, w, C * w};
     const index_t r = at(layout_.ranks, number);
     if (r == 0) {
       const N* A = ops.dense + at(layout_.slot, number) * F * C * C;

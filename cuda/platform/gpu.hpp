@@ -17,16 +17,6 @@ namespace redunet::cuda {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffU;
 
-// Faults that the tests must find: each is built in alone, where REDUNET_MUTANT has its number (0: none). They prove
-// that the emulation sees what it is there to see.
-//   1 a barrier dropped  2 an index off by one  3 a forgotten synchronise  4 a wrong leading dimension
-//   5 a wrong conjugate  6 an array missing from the size of shared memory
-#ifndef REDUNET_MUTANT
-#define REDUNET_MUTANT 0
-#endif
-template <int Number>
-constexpr bool kFault = REDUNET_MUTANT == Number;
-
 // Arrays in shared memory begin at multiples of this.
 constexpr std::size_t kSharedAlignment = 16;
 
