@@ -15,9 +15,9 @@ class CpuEngine : public bindings::HostFeatures {
   explicit CpuEngine(int n_threads) : n_threads_(n_threads) {}
 
   template <class T>
-  index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
+  void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
     Parallel parallel = layers();
-    return redunet::build(selected_kernels(), parallel, problem, sizes, V, request);
+    redunet::build(selected_kernels(), parallel, problem, sizes, V, request);
   }
   template <class T>
   void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request) const {

@@ -7,7 +7,6 @@ import pytest
 from oracle import relative
 
 import redunet as rn
-from redunet.network.momentum import extrapolated
 
 SHAPES = [(60, 3), (60, 3, 7), (24, 12, 4, 5)]
 
@@ -88,9 +87,13 @@ def test_watchers_and_features_only():
     assert stopped.n_layers < 100
 
 
-def test_zero_samples_stay_zero():
-    V = np.zeros((2, 3, 4), np.complex64)
-    np.testing.assert_array_equal(extrapolated(V, V, 0.5, np.ones(4)), V)
+def test_zero_samples_stay_zero(backend):
+    X, y = problem()
+    X[7] = 0
+    net, Z = rn.build(X, y, n_layers=5, momentum=True, epsilon_sq=0.5, lam=20.0)
+    assert net.betas[-1] > 0
+    np.testing.assert_array_equal(Z[7], 0)
+    np.testing.assert_array_equal(net.transform(X)[7], 0)
 
 
 def test_without_momentum_there_is_none():

@@ -1,8 +1,7 @@
 // New samples through the layers of a network; operators, rates and their gradient at given features.
 
 #include "engine/engine.hpp"
-#include "layer/fused.hpp"
-#include "layer/wide.hpp"
+#include "engine/state.hpp"
 
 namespace redunet {
 
@@ -10,27 +9,22 @@ template <class T>
 void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, T* V,
            const ApplyRequest<T>& request) {
   const index_t n_layers = request.n_layers;
-  const Kernels<T>& kernels = kernels_of<T>(set);
-  Features<T> features(layout.sizes, {});
-  features.read(V, parallel);
-  const auto through = [&](auto& sweep, index_t layer) {
+  State<T> state(set, parallel, layout, request.alphas, request.freq_weights, request.shortcuts);
+  state.read(V);
+  const bool momentum = request.momentum();
+  for (index_t layer = 0; layer < n_layers; ++layer) {
     const LayerOperators<T> ops{.dense = const_cast<T*>(request.dense) + layer * layout.dense_size(),
                                 .factors = const_cast<T*>(request.factors) + layer * layout.factors_size()};
     const Step<T> step{
         .eta = request.etas[layer], .lam = request.lam, .gammas = request.gammas, .shortcuts = request.shortcuts};
-    sweep.move(features, ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
-  };
-  if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout)) {
-    OneSweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
-    for (index_t layer = 0; layer < n_layers; ++layer) through(sweep, layer);
-  } else {
-    Sweep<T> sweep(kernels, parallel, layout, request.alphas, request.freq_weights, features, nullptr);
-    for (index_t layer = 0; layer < n_layers; ++layer) {
-      through(sweep, layer);
-      if (layer == 0 && n_layers > 2 && layout.ranks.size() > 3 && features.n_tiles() > 1) sweep.regroup(features);
-    }
+    if (request.betas[layer] != 0)
+      state.extrapolate(request.betas[layer]);
+    else if (momentum)
+      state.remember();
+    state.move(ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
+    if (layer == 0 && n_layers > 2 && !momentum) state.regroup();
   }
-  features.write(V, parallel);
+  state.write(V);
 }
 
 template <class T>

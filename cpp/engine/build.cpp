@@ -1,10 +1,10 @@
-// One construction: Gram matrices -> operators and rates -> sweep over the samples, layer after layer.
+// One construction: operators and rates at the features, a step that the rule likes, layer after layer.
 
+#include <algorithm>
 #include <limits>
 
 #include "engine/engine.hpp"
-#include "layer/fused.hpp"
-#include "layer/wide.hpp"
+#include "engine/state.hpp"
 
 namespace redunet {
 namespace {
@@ -24,120 +24,150 @@ class Construction {
  public:
   Construction(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
                const BuildRequest<T>& request)
-      : parallel_(parallel),
-        problem_(problem),
+      : problem_(problem),
         request_(request),
         V_(V),
-        features_(sizes, class_order(problem, sizes.m)),
-        builder_(set, parallel, problem, features_),
-        layout_(builder_.layout()),
-        search_(request.etas == nullptr) {
-    features_.read(V, parallel);
-    const Kernels<T>& kernels = kernels_of<T>(set);
-    const double *alphas = problem.alphas.data(), *weights = problem.freq_weights;
-    if (request.shortcuts.one_sweep && OneSweep<T>::fits(layout_))
-      fused_.emplace(kernels, parallel, layout_, alphas, weights, features_, &builder_);
-    else
-      wide_.emplace(kernels, parallel, layout_, alphas, weights, features_, problem.labels);
-    if (search_) last_tile_ = Buffer<T>(features_.tile_stride());
-    if (request.given) membership_ = membership_in_lanes(problem, features_);
+        state_(set, parallel, problem, sizes, request.shortcuts),
+        rule_(request.etas, request.search, problem.alphas[0], std::numeric_limits<T>::epsilon()),
+        point_(problem.alphas.size()) {
+    state_.read(V);
+    if (request.given) membership_ = membership_in_lanes(problem, state_.features());
     step_ = {.eta = 0,
              .lam = request.lam,
              .gammas = problem.gammas.data(),
              .membership = request.given ? membership_.data() : nullptr,
              .shortcuts = request.shortcuts};
-    if (!request.keep) {
-      spare_dense_ = Buffer<T>(layout_.dense_size());
-      spare_factors_ = Buffer<T>(layout_.factors_size());
+    if (!request.keep()) {
+      spare_dense_ = Buffer<T>(2 * state_.layout().dense_size());
+      spare_factors_ = Buffer<T>(2 * state_.layout().factors_size());
     }
   }
 
-  // Returns the number of layers; V receives the features.
-  index_t run() {
-    in_layer(0, [&] { builder_.run(features_, operators_of(0), row(0)); });
-    index_t layer = 0;
+  // V receives the features.
+  void run() {
+    index_t layer = *request_.done;
+    resume(layer);
+    look(layer, true, row(layer));
     for (; layer < request_.n_layers; ++layer) {
-      if (request_.on_layer && request_.on_layer(layer, row(layer)) && layer > 0) break;
-      if (search_)
-        take_natural_step(layer);
-      else
-        move(layer, request_.etas[layer]);
-      request_.taken[layer] = step_.eta;
+      if (!(request_.momentum ? take_layer_ahead(layer) : take_layer(layer))) break;
+      request_.taken[layer] = rule_.eta();
+      *request_.done = layer + 1;
     }
     if (layer == request_.n_layers && request_.on_layer) request_.on_layer(layer, row(layer));
-    features_.write(V_, parallel_);
-    return layer;
+    state_.write(V_);
   }
 
  private:
   double* row(index_t layer) const { return request_.rates + layer * (problem_.n_classes() + 1); }
 
-  // A trial step overwrites the operators of the layer after: with room for one layer only, there are two in turn.
+  // A trial step overwrites the operators of the layer after: where they are not kept, there are two in turn.
   LayerOperators<T> operators_of(index_t layer) {
-    if (request_.keep)
-      return {.dense = request_.dense + layer * layout_.dense_size(),
-              .factors = request_.factors + layer * layout_.factors_size()};
-    if (layer % 2 == 0) return {.dense = request_.dense, .factors = request_.factors};
-    return {.dense = spare_dense_.get(), .factors = spare_factors_.get()};
+    const index_t dense = state_.layout().dense_size(), factors = state_.layout().factors_size();
+    if (request_.keep()) return {.dense = request_.dense + layer * dense, .factors = request_.factors + layer * factors};
+    return {.dense = spare_dense_.get() + layer % 2 * dense, .factors = spare_factors_.get() + layer % 2 * factors};
   }
 
-  // The features through a layer, and the operators and rates after it.
-  void move(index_t layer, double eta) {
-    step_.eta = eta;
-    std::optional<LayerOperators<T>> following;
-    if (layer + 1 < request_.n_layers) following = operators_of(layer + 1);
-    if (fused_)
-      fused_->move(features_, operators_of(layer), step_, nullptr);
-    else
-      wide_->move(features_, operators_of(layer), step_, nullptr);
-    in_layer(layer + 1, [&] {
-      fused_ ? builder_.run(fused_->sums(), fused_->longest_sum(), features_, following, row(layer + 1))
-             : builder_.run(features_, following, row(layer + 1));
-    });
+  // Rates at the features, which are the input of a layer, and its operators if there is one and they are wanted.
+  void look(index_t layer, bool wanted, double* rates) {
+    std::optional<LayerOperators<T>> out;
+    if (wanted && layer < request_.n_layers) out = operators_of(layer);
+    in_layer(layer, [&] { state_.look(out, rates); });
   }
 
-  // A trial step begins at the features as they were, which V, not needed until the end, holds meanwhile.
-  void take_natural_step(index_t layer) {
-    if (settled_) return move(layer, 0.0);
-    features_.save(V_, last_tile_.get(), parallel_);
-    double eta = kNaturalStep / problem_.alphas[0];
-    for (int halvings = 0;; ++halvings, eta /= 2) {
-      if (halvings > 0) features_.restore(V_, last_tile_.get(), parallel_);
-      settled_ = halvings == kMaxHalvings;
-      move(layer, settled_ ? 0.0 : eta);
-      if (settled_) return;
-      const double before = problem_.reduction(row(layer)), after = problem_.reduction(row(layer + 1));
-      if (!falls(before, after, row(layer)[0], std::numeric_limits<T>::epsilon())) return;
+  // The samples through the layers that are there.
+  void resume(index_t n_layers) {
+    rule_.resume(request_.taken, request_.betas, n_layers);
+    momentum_.resume(request_.betas, n_layers);
+    const bool ahead =
+        request_.momentum || std::any_of(request_.betas, request_.betas + n_layers, [](double beta) { return beta != 0; });
+    for (index_t layer = 0; layer < n_layers; ++layer) {
+      if (const double beta = request_.betas[layer]; beta != 0)
+        state_.extrapolate(beta);
+      else if (ahead)
+        state_.remember();
+      step_.eta = request_.taken[layer];
+      state_.move(operators_of(layer), step_, nullptr);
     }
   }
 
-  Parallel& parallel_;
+  // Moves by the step that the rule takes; returns the rate reduction that it reaches. wanted: the next operators too.
+  double take_step(index_t layer, const double* here, bool ahead, bool wanted) {
+    rule_.begin(layer, problem_.reduction(here), here[0], ahead);
+    if (rule_.tries()) state_.save(V_);  // which isn't needed until the end
+    const auto after = [&](bool operators) { look(layer + 1, operators, row(layer + 1)); };
+    for (;;) {
+      step_.eta = rule_.eta();
+      state_.move(operators_of(layer), step_, nullptr);
+      after(wanted && !rule_.keeps());
+      const auto verdict = rule_.judge(problem_.reduction(row(layer + 1)));
+      if (verdict != StepRule::Verdict::kTryAgain) {
+        if (verdict == StepRule::Verdict::kTakeKept) state_.recall();
+        if (rule_.keeps() && (wanted || verdict == StepRule::Verdict::kTakeKept)) after(wanted);
+        return problem_.reduction(row(layer + 1));
+      }
+      if (rule_.keep()) state_.keep();
+      state_.restore(V_);
+    }
+  }
+
+  // Whether there is such a layer.
+  bool take_layer(index_t layer) {
+    if (request_.on_layer && request_.on_layer(layer, row(layer)) && layer > 0) return false;
+    request_.betas[layer] = 0;
+    take_step(layer, row(layer), false, true);
+    return true;
+  }
+
+  // The same with momentum: from beyond the features or, where that ends lower than the layer before, from where they
+  // are. Rates of the layer are those at the point where it is built.
+  bool take_layer_ahead(index_t layer) {
+    const double reached = problem_.reduction(row(layer));
+    double beta = momentum_.next();
+    std::copy_n(row(layer), point_.size(), point_.data());
+    if (beta > 0) {
+      state_.extrapolate(beta);
+      look(layer, true, point_.data());
+    } else {
+      state_.remember();
+    }
+    if (const double after = take_step(layer, point_.data(), beta > 0, false); beta > 0 && !(after >= reached)) {
+      momentum_.restart(), beta = 0;
+      state_.step_back();
+      look(layer, true, point_.data());
+      take_step(layer, point_.data(), false, false);
+    }
+    if (request_.on_layer && request_.on_layer(layer, point_.data()) && layer > 0) {
+      state_.step_back();
+      return false;
+    }
+    std::copy_n(point_.data(), point_.size(), row(layer));
+    request_.betas[layer] = beta;
+    return true;
+  }
+
   const Problem& problem_;
   const BuildRequest<T>& request_;
   T* V_;
-  Features<T> features_;
-  OperatorBuilder<T> builder_;
-  const OperatorLayout& layout_;
-  std::optional<OneSweep<T>> fused_;
-  std::optional<Sweep<T>> wide_;
-  bool search_;
-  Buffer<T> last_tile_, spare_dense_, spare_factors_;
+  State<T> state_;
+  StepRule rule_;
+  Momentum momentum_;
+  Buffer<T> spare_dense_, spare_factors_;
   std::vector<T> membership_;
+  std::vector<double> point_;  // rates where a layer with momentum is built
   Step<T> step_{};
-  bool settled_ = false;  // no step raised the rate reduction: every later layer is the same
 };
 
 }  // namespace
 
 template <class T>
-index_t build(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
-              const BuildRequest<T>& request) {
-  return Construction<T>(set, parallel, problem, sizes, V, request).run();
+void build(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+           const BuildRequest<T>& request) {
+  Construction<T>(set, parallel, problem, sizes, V, request).run();
 }
 
-template index_t build<float>(const KernelSet&, Parallel&, const Problem&, const Sizes&, float*,
-                              const BuildRequest<float>&);
-template index_t build<double>(const KernelSet&, Parallel&, const Problem&, const Sizes&, double*,
-                               const BuildRequest<double>&);
+template void build<float>(const KernelSet&, Parallel&, const Problem&, const Sizes&, float*,
+                           const BuildRequest<float>&);
+template void build<double>(const KernelSet&, Parallel&, const Problem&, const Sizes&, double*,
+                            const BuildRequest<double>&);
 
 }  // namespace redunet

@@ -8,10 +8,10 @@
 
 namespace redunet {
 
-// Builds layers; V (m, C, F) is overwritten by the features. Returns the number of layers.
+// Builds layers; V (m, C, F) is overwritten by the features.
 template <class T>
-index_t build(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
-              const BuildRequest<T>& request);
+void build(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, T* V,
+           const BuildRequest<T>& request);
 
 // Maps V through layers.
 template <class T>

@@ -54,6 +54,12 @@ class Features {
     std::swap(data_, other.data_);
   }
 
+  // Exchanges numbers with features of the same samples.
+  void swap_numbers(Features& other) { std::swap(data_, other.data_); }
+  void copy_numbers(const Features& other, Parallel& parallel) {
+    parallel.run(n_tiles_, size(), [&](index_t tile, int) { copy_tile(panel(tile, 0), other.panel(tile, 0)); });
+  }
+
   // A copy of all tiles, and back: whole tiles in `room`, which has as many numbers as V, and a last one that is not
   // full in `rest`, which has tile_stride() of them.
   void save(T* room, T* rest, Parallel& parallel) const {

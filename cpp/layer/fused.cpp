@@ -81,7 +81,8 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
   };
   // With soft labels every task has sums of every class: not more memory than a quarter of the features.
   while (list_sums() > n_tiles * features.tile_stride() / 4 && n_tasks_ > 1) n_tasks_ /= 2;
-  sums_data_ = Buffer<T>(static_cast<index_t>(sums_.size()) * sum_size);
+  sums_size_ = static_cast<index_t>(sums_.size()) * sum_size;
+  sums_data_ = Buffer<T>(sums_size_);
   for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i].G = sums_data_.get() + static_cast<index_t>(i) * sum_size;
 }
 
@@ -219,55 +220,81 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
   if (q.scale != nullptr) kernels_.tile_gram(q);
 }
 
+// f(task, chunk, scratch) for all chunks; every task begins with its Gram matrices at zero.
+template <class T>
+template <class F>
+void OneSweep<T>::each_chunk(const Features<T>& features, double work, const F& f) {
+  const auto [m, C, F_, P] = layout_.sizes;
+  const index_t n_tiles = features.n_tiles(), sum_size = F_ * gram_entries<T>(C, P) + B<T>;
+  parallel_.run(n_tasks_, work, [&](index_t task, int thread) {
+    if (!sums_.empty()) {
+      T* begin = sums_data_.get();
+      std::fill(begin + at(first_sum_, task) * sum_size, begin + at(first_sum_, task + 1) * sum_size, T(0));
+    }
+    for (index_t index = n_chunks_ * task / n_tasks_; index < n_chunks_ * (task + 1) / n_tasks_; ++index)
+      f(task, Chunk{index * chunk_tiles_, std::min(chunk_tiles_, n_tiles - index * chunk_tiles_)},
+        at(scratch_, thread));
+  });
+}
+
+// own.pi <- the assignment of the chunk's samples, own.classes <- the classes that are not zero.
+template <class T>
+void OneSweep<T>::assign(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
+  const index_t stride = chunk_tiles_ * B<T>, lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
+  std::fill(own.live.begin(), own.live.end(), char{0});
+  if (step.membership == nullptr) {
+    gates(features, step, chunk, own);
+  } else {
+    for (index_t j = 0; j < k_; ++j) {
+      const T* given = step.membership + j * features.n_tiles() * B<T> + first_lane;
+      std::copy_n(given, lanes, own.pi.get() + j * stride);
+      at(own.live, j) = std::any_of(given, given + lanes, [](T pi) { return pi != 0; });
+    }
+  }
+  own.classes.clear();
+  for (index_t j = 0; j < k_; ++j)
+    if (at(own.live, j)) own.classes.push_back(j);
+}
+
 template <class T>
 void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t stride = chunk_tiles_ * B<T>, n_tiles = features.n_tiles();
+  const index_t stride = chunk_tiles_ * B<T>;
   merge(ops, step);
-  parallel_.run(n_tasks_, work(), [&, m = m, C = C, F = F, P = P](index_t task, int thread) {
-    Scratch& own = at(scratch_, thread);
-    if (!sums_.empty()) {
-      T* begin = sums_data_.get();
-      const index_t sum_size = F * gram_entries<T>(C, P) + B<T>;
-      std::fill(begin + at(first_sum_, task) * sum_size, begin + at(first_sum_, task + 1) * sum_size, T(0));
-    }
-    for (index_t index = n_chunks_ * task / n_tasks_; index < n_chunks_ * (task + 1) / n_tasks_; ++index) {
-      const Chunk chunk{index * chunk_tiles_, std::min(chunk_tiles_, n_tiles - index * chunk_tiles_)};
-      const index_t lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
-      std::fill(own.live.begin(), own.live.end(), char{0});
-      if (step.membership == nullptr) {
-        gates(features, step, chunk, own);
-      } else {
-        for (index_t j = 0; j < k_; ++j) {
-          const T* given = step.membership + j * n_tiles * B<T> + first_lane;
-          std::copy_n(given, lanes, own.pi.get() + j * stride);
-          at(own.live, j) = std::any_of(given, given + lanes, [](T pi) { return pi != 0; });
-        }
-      }
-      if (assignments != nullptr)
-        for (index_t i = 0; i < lanes && first_lane + i < m; ++i)
-          for (index_t j = 0; j < k_; ++j)
-            assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
-      own.classes.clear();
-      for (index_t j = 0; j < k_; ++j)
-        if (at(own.live, j)) own.classes.push_back(j);
-      kernels_.tile_move({.C = C,
-                          .planes = P,
-                          .F = F,
-                          .v = features.panel(chunk.tile, 0),
-                          .tile_stride = features.tile_stride(),
-                          .n_tiles = chunk.n_tiles,
-                          .operators = merged_.get(),
-                          .class_stride = F * C * C * P,
-                          .classes = own.classes.data(),
-                          .n_classes = static_cast<index_t>(own.classes.size()),
-                          .pi = own.pi.get(),
-                          .stride = stride,
-                          .freq_weights = freq_weights_.data(),
-                          .smallest_norm = static_cast<T>(kSmallestNorm),
-                          .scale = own.scale.get()});
-      finish(features, task, chunk, own);
-    }
+  each_chunk(features, work(), [&, m = m, C = C, F = F, P = P](index_t task, Chunk chunk, Scratch& own) {
+    assign(features, step, chunk, own);
+    const index_t lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
+    if (assignments != nullptr)
+      for (index_t i = 0; i < lanes && first_lane + i < m; ++i)
+        for (index_t j = 0; j < k_; ++j)
+          assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
+    kernels_.tile_move({.C = C,
+                        .planes = P,
+                        .F = F,
+                        .v = features.panel(chunk.tile, 0),
+                        .tile_stride = features.tile_stride(),
+                        .n_tiles = chunk.n_tiles,
+                        .operators = merged_.get(),
+                        .class_stride = F * C * C * P,
+                        .classes = own.classes.data(),
+                        .n_classes = static_cast<index_t>(own.classes.size()),
+                        .pi = own.pi.get(),
+                        .stride = stride,
+                        .freq_weights = freq_weights_.data(),
+                        .smallest_norm = static_cast<T>(kSmallestNorm),
+                        .scale = own.scale.get()});
+    finish(features, task, chunk, own);
+  });
+}
+
+template <class T>
+void OneSweep<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
+  const index_t tile_numbers = features.tile_stride();
+  features.swap_numbers(before);
+  each_chunk(features, double(features.n_tiles() * tile_numbers), [&](index_t task, Chunk chunk, Scratch& own) {
+    extrapolate_tiles(kernels_, before.panel(chunk.tile, 0), features.panel(chunk.tile, 0), chunk.n_tiles,
+                      layout_.sizes, freq_weights_.data(), static_cast<T>(beta), own.scale.get());
+    finish(features, task, chunk, own);
   });
 }
 

@@ -5,6 +5,7 @@
 // with B_j = I + eta (E - gamma_j C^j): one product for every class that is not zero, and none for E.
 #pragma once
 
+#include "layer/extrapolate.hpp"
 #include "layer/operators.hpp"
 #include "layer/prune.hpp"
 
@@ -22,8 +23,13 @@ class OneSweep {
 
   // As Sweep::move, for assignments that add up to one.
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
-  // Of the features after the last move.
+  // features <- normalise(z + beta (z - before)), before <- z.
+  void extrapolate(Features<T>& features, Features<T>& before, double beta);
+  // Of the features after the last move or extrapolation.
   const std::vector<GramSum<T>>& sums() const { return sums_; }
+  // A copy of them, and back.
+  void save_sums() { saved_sums_.assign(sums_data_.get(), sums_data_.get() + sums_size_); }
+  void restore_sums() { std::copy(saved_sums_.begin(), saved_sums_.end(), sums_data_.get()); }
   // Numbers that one after the other were added up to one of them, and then with those of the other tasks.
   index_t longest_sum() const { return chunk_tiles_ + n_chunks_ / n_tasks_ + n_tasks_; }
 
@@ -38,9 +44,12 @@ class OneSweep {
   };
 
   double work() const;
+  template <class F>
+  void each_chunk(const Features<T>& features, double work, const F& f);
   void merge(const LayerOperators<T>& ops, const Step<T>& step);
   void respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, Scratch& own);
   void gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own);
+  void assign(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own);
   void finish(Features<T>& features, index_t task, Chunk chunk, Scratch& own);
 
   const Kernels<T>& kernels_;
@@ -54,7 +63,9 @@ class OneSweep {
   std::vector<index_t> nearest_;         // per chunk, the class that its first sample gated to
   std::vector<GramSum<T>> sums_;
   std::vector<index_t> first_sum_;  // per task, and one more
+  index_t sums_size_ = 0;
   Buffer<T> sums_data_;
+  std::vector<T> saved_sums_;
   std::vector<Scratch> scratch_;
 };
 

@@ -14,6 +14,8 @@
 #include <limits>
 #include <numeric>
 
+#include "layer/extrapolate.hpp"
+
 namespace redunet {
 namespace {
 
@@ -427,6 +429,20 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
+  });
+}
+
+template <class T>
+void Sweep<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t n_slabs = divide_up(features.n_tiles(), slab_tiles_);
+  features.swap_numbers(before);
+  parallel_.run(n_slabs, double(m * C * F * P), [&, C = C, F = F, P = P](index_t index, int thread) {
+    const Slab part = slab(index, features);
+    T *v = features.panel(part.tile, 0), *by = at(scratch_, thread).squares.get();
+    extrapolate_tiles(kernels_, before.panel(part.tile, 0), v, part.n_tiles, layout_.sizes, freq_weights_.data(),
+                      static_cast<T>(beta), by);
+    kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, by);
   });
 }
 

@@ -130,49 +130,52 @@ T* mutable_data(py::array& array) {
 
 inline py::object contract(const char* name) { return py::module_::import("redunet._backends.contract").attr(name); }
 
+// Data of one of the arrays of a BuildResult, which must be plain and have this dtype and shape.
+template <class T>
+T* room_in(const py::object& result, const char* name, const py::dtype& dtype, const std::vector<index_t>& shape) {
+  const auto array = result.attr(name).cast<py::array>();
+  if (!array.dtype().equal(dtype) || !is_plain(array) || shape_of(array) != shape || !array.writeable())
+    throw py::value_error(std::string(name) + " of the result has not the dtype and shape expected");
+  return static_cast<T*>(const_cast<void*>(array.data()));
+}
+
 template <class Engine>
-py::object build_network(const py::object& into, const py::object& from, const py::object& asked, int n_threads) {
+void build_network(const py::object& into, const py::object& from, const py::object& asked, const py::object& result,
+                   int n_threads) {
   const Problem problem = problem_of(from);
   const Numbers V = Engine::writable(into);
   const auto n_layers = asked.attr("n_layers").cast<index_t>();
-  const auto lam = asked.attr("lam").cast<double>();
-  const bool keep = asked.attr("keep").cast<bool>();
-  const py::object etas = asked.attr("etas"), on_layer = asked.attr("on_layer");
-  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::object {
+  const auto is = [&](const char* name) { return asked.attr(name).cast<bool>(); };
+  const py::object on_layer = asked.attr("on_layer"), operators = result.attr("operators");
+  with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout(sizes, problem.ranks);
-    const index_t kept = keep ? n_layers : 1, k1 = problem.n_classes() + 1;
-    py::array dense(V.dtype, dense_shape(layout, kept)), factors(V.dtype, factors_shape(layout, kept));
-    Doubles rates({n_layers + 1, k1}), taken(n_layers);
+    const index_t k1 = problem.n_classes() + 1;
+    const py::dtype doubles = py::dtype::of<double>();
     BuildRequest<T> request{.n_layers = n_layers,
-                            .etas = data_of<double>(etas, "etas"),
-                            .lam = lam,
-                            .given = asked.attr("given").cast<bool>(),
-                            .keep = keep,
-                            .dense = mutable_data<T>(dense),
-                            .factors = mutable_data<T>(factors),
-                            .rates = rates.mutable_data(),
-                            .taken = taken.mutable_data(),
-                            .on_layer = {},
+                            .etas = data_of<double>(asked.attr("etas"), "etas"),
+                            .lam = asked.attr("lam").cast<double>(),
+                            .search = is("search"),
+                            .momentum = is("momentum"),
+                            .given = is("given"),
+                            .rates = room_in<double>(result, "rates", doubles, {n_layers + 1, k1}),
+                            .taken = room_in<double>(result, "etas", doubles, {n_layers}),
+                            .betas = room_in<double>(result, "betas", doubles, {n_layers}),
+                            .done = room_in<std::int64_t>(result, "done", py::dtype::of<std::int64_t>(), {1}),
+                            .every = asked.attr("every").cast<index_t>(),
                             .shortcuts = shortcuts};
+    if (!operators.is_none()) {
+      request.dense = room_in<T>(operators, "dense", V.dtype, dense_shape(layout, n_layers));
+      request.factors = room_in<T>(operators, "factors", V.dtype, factors_shape(layout, n_layers));
+    }
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
         const WithGil gil;
         return call(on_layer, py::make_tuple(layer, Doubles(k1, row))).cast<bool>();
       };
     T* features = static_cast<T*>(V.data);
-    index_t built;
-    {
-      const WithoutGil without;
-      built = Engine(n_threads).template build<T>(problem, sizes, features, request);
-    }
-    const py::slice layers(0, built, 1), rows(0, built + 1, 1);
-    const py::object steps = taken[layers];
-    py::object operators = py::none();
-    if (keep)
-      operators = call(contract("Operators").attr("of"),
-                       py::make_tuple(from, py::object(dense[layers]), py::object(factors[layers]), steps, lam));
-    return call(contract("BuildResult"), py::make_tuple(operators, steps, py::object(rates[rows])));
+    const WithoutGil without;
+    Engine(n_threads).template build<T>(problem, sizes, features, request);
   });
 }
 
@@ -184,7 +187,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
     const OperatorLayout layout(sizes, operators.attr("ranks").cast<std::vector<index_t>>());
     const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
     const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
-    const Doubles etas = doubles("etas");
+    const Doubles etas = doubles("etas"), betas = doubles("betas");
     const index_t n_layers = etas.shape(0);
     const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
       return array.dtype().equal(V.dtype) && is_plain(array) && shape_of(array) == shape;
@@ -200,6 +203,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
                                   .alphas = alphas.data(),
                                   .gammas = gammas.data(),
                                   .etas = etas.data(),
+                                  .betas = betas.data(),
                                   .lam = operators.attr("lam").cast<double>(),
                                   .freq_weights = freq_weights.data(),
                                   .assignments = assignments.mutable_data(),
@@ -294,9 +298,11 @@ void define_backend(py::module_& m) {
   });
   m.attr("constants") =
       py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
-               py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits, py::arg("SMALLEST_NORM") = kSmallestNorm);
-  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::kw_only(),
-        py::arg("n_threads"));
+               py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits, py::arg("SMALLEST_NORM") = kSmallestNorm,
+               py::arg("SEARCH_FACTOR") = kSearchFactor, py::arg("SHORTEST_STEP") = kShortestStep,
+               py::arg("LONGEST_STEP") = kLongestStep);
+  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::arg("result"),
+        py::kw_only(), py::arg("n_threads"));
   m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "layer_operators",

@@ -119,19 +119,23 @@ struct OperatorLayout {
   }
 };
 
-// What `build` is asked for.
+// What `build` is asked for, and its result.
 template <class T>
 struct BuildRequest {
   index_t n_layers;
-  const double* etas;  // (n_layers), or null: the natural step
+  const double* etas;  // (n_layers), or null: the natural step, or one that is searched for
   double lam;
-  bool given;
-  bool keep;
-  T *dense, *factors;  // room for n_layers layers if keep, else for one
-  double* rates;       // (n_layers + 1, k + 1)
-  double* taken;       // (n_layers): step sizes taken
-  std::function<bool(index_t, const double*)> on_layer;
+  bool search = false, momentum = false;
+  bool given = false;
+  T *dense = nullptr, *factors = nullptr;  // of n_layers layers; not kept where both are null
+  double* rates;                           // (n_layers + 1, k + 1)
+  double *taken, *betas;                   // (n_layers): steps taken, and momentum before layers
+  std::int64_t* done;                      // layers that are there, at first and at any time
+  std::function<bool(index_t, const double*)> on_layer = {};
+  index_t every = 0;  // the host has what is there when on_layer is called, at multiples of it
   Shortcuts shortcuts = {};
+
+  bool keep() const { return dense != nullptr || factors != nullptr; }
 };
 
 // What `apply` is asked for: the operators of layers, as BuildRequest left them.
@@ -140,11 +144,15 @@ struct ApplyRequest {
   index_t n_layers;
   const T *dense, *factors;
   const double *alphas, *gammas;  // (k + 1), (k)
-  const double* etas;             // (n_layers)
+  const double *etas, *betas;     // (n_layers)
   double lam;
   const double* freq_weights;  // (F)
   double* assignments;         // (m, k), of the last layer
   Shortcuts shortcuts = {};
+
+  bool momentum() const {
+    return std::any_of(betas, betas + n_layers, [](double beta) { return beta != 0; });
+  }
 };
 
 // The batches of redunet.linalg.

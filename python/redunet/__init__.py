@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 from redunet._backends import use_backend
 from redunet._backends.contract import CudaError, RateReduction
-from redunet.network import ReduNet, build, load
+from redunet.network import BuildInterrupted, ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _LAZY = {
 _SUBMODULES = ("datasets", "linalg", "plot", "sklearn")
 
 __all__ = [
+    "BuildInterrupted",
     "CosineNeighbors",
     "CudaError",
     "NearestSubspace",

@@ -9,7 +9,9 @@ from redunet._backends.contract import BuildRequest, BuildResult, Operators, Pro
 
 constants: dict[str, float]
 
-def build(V: npt.NDArray[Any], problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult: ...
+def build(
+    V: npt.NDArray[Any], problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int
+) -> None: ...
 def apply(V: npt.NDArray[Any], operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]: ...
 def layer_operators(
     V: npt.NDArray[Any], problem: Problem, *, n_threads: int

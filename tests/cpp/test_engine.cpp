@@ -93,8 +93,8 @@ struct Construction {
 template <class T>
 struct Built {
   std::vector<T> features, dense, factors;
-  std::vector<double> rates, taken;
-  index_t n_layers;
+  std::vector<double> rates, taken, betas;
+  std::int64_t n_layers;
 };
 
 template <class T>
@@ -107,19 +107,21 @@ Built<T> run_build(const Construction<T>& from, const KernelSet& set, int n_thre
                  std::vector<T>(check::size(kept * layout.factors_size())),
                  std::vector<double>(check::size((kLayers + 1) * k1)),
                  std::vector<double>(kLayers),
+                 std::vector<double>(kLayers),
                  0};
   const BuildRequest<T> request{.n_layers = kLayers,
                                 .etas = from.c.natural_step ? nullptr : from.etas.data(),
                                 .lam = from.c.lam,
                                 .given = from.c.given,
-                                .keep = keep,
-                                .dense = built.dense.data(),
-                                .factors = built.factors.data(),
+                                .dense = keep ? built.dense.data() : nullptr,
+                                .factors = keep ? built.factors.data() : nullptr,
                                 .rates = built.rates.data(),
                                 .taken = built.taken.data(),
+                                .betas = built.betas.data(),
+                                .done = &built.n_layers,
                                 .on_layer = std::move(on_layer)};
   Parallel parallel(n_threads);
-  built.n_layers = build(set, parallel, from.problem, from.c.sizes, built.features.data(), request);
+  build(set, parallel, from.problem, from.c.sizes, built.features.data(), request);
   return built;
 }
 
@@ -172,6 +174,7 @@ TEST(apply_takes_the_training_samples_the_same_way) {
                                     .alphas = from.problem.alphas.data(),
                                     .gammas = from.problem.gammas.data(),
                                     .etas = built.taken.data(),
+                                    .betas = built.betas.data(),
                                     .lam = from.c.lam,
                                     .freq_weights = from.freq_weights.data(),
                                     .assignments = assignments.data()};

@@ -26,6 +26,9 @@ NATURAL_STEP = 2.0
 MAX_HALVINGS = 20
 #: A fall of the rate reduction within this many rounding units of the rate is rounding, not a fall.
 FALL_ROUNDING_UNITS = 8.0
+#: ``eta="search"``: neighbouring steps differ by this factor, and lie between these parts of the natural step.
+SEARCH_FACTOR = 1.5
+SHORTEST_STEP, LONGEST_STEP = 1e-4, 1e4
 #: A sample with a smaller norm than this stays as it is: a zero sample stays zero.
 SMALLEST_NORM = 1e-8
 
@@ -102,6 +105,8 @@ class Operators(ReadOnlyCopies):
         As in `Problem`.
     etas : (L,) float64 array
         Step size of every layer.
+    betas : (L,) float64 array
+        Momentum before every layer, which is applied to normalise(z_l + beta_l (z_l - z_{l-1})); zeros without.
     lam : float
         Sharpness of the soft assignment.
     freq_weights : (F,) float64 array
@@ -114,28 +119,35 @@ class Operators(ReadOnlyCopies):
     alphas: npt.NDArray[np.float64]
     gammas: npt.NDArray[np.float64]
     etas: npt.NDArray[np.float64]
+    betas: npt.NDArray[np.float64]
     lam: float
     freq_weights: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, problem: Problem, dense: Array, factors: Array, etas: npt.NDArray[np.float64], lam: float) -> Operators:
-        """Of layers that were built for this problem."""
-        ranks, alphas, gammas = problem.ranks, problem.alphas, problem.gammas
-        return cls(dense, factors, ranks, alphas, gammas, etas, lam, problem.freq_weights)
-
-    @classmethod
     def single(cls, problem: Problem, dense: Array, factors: Array, *, eta: float = 0.0, lam: float = 0.0) -> Operators:
         """Of one layer, as `Backend.layer_operators` returns it."""
-        return cls.of(problem, dense[None], factors[None], np.array([eta]), lam)
+        return cls(
+            dense=dense[None],
+            factors=factors[None],
+            ranks=problem.ranks,
+            alphas=problem.alphas,
+            gammas=problem.gammas,
+            etas=np.array([eta]),
+            betas=np.zeros(1),
+            lam=lam,
+            freq_weights=problem.freq_weights,
+        )
 
     @property
     def n_layers(self) -> int:
         return len(self.etas)
 
-    def layer(self, index: int) -> Operators:
-        """Of one of the layers: views."""
-        at = slice(index, index + 1)
-        return replace(self, dense=self.dense[at], factors=self.factors[at], etas=self.etas[at])
+    def layers(self, first: int, last: int) -> Operators:
+        """Of layers first..last - 1: views."""
+        at = slice(first, last)
+        return replace(
+            self, dense=self.dense[at], factors=self.factors[at], etas=self.etas[at], betas=self.betas[at]
+        )
 
     @cached_property
     def finite(self) -> bool:
@@ -196,37 +208,150 @@ class BuildRequest:
     n_layers : int
         Layers, at most.
     etas : (n_layers,) float64 array, or None
-        Step size of every layer; None means the natural step.
+        Step size of every layer; None means the natural step, or `search`.
     lam : float
         Sharpness of the soft assignment.
+    search : bool
+        Whether a step is searched for in every layer; then ``etas`` is None.
+    momentum : bool
+        Whether layers are built ahead of the features, in the direction that they came from.
     given : bool
         Whether samples move by the given labels or membership, not by the estimated assignment.
-    keep : bool
-        Whether the operators are kept.
     on_layer : callable, or None
         Called as ``on_layer(l, rates)`` with a row of `BuildResult.rates` before layer l is applied and once after the
         last; when it returns true for l >= 1, the network ends with l layers. An exception in it ends the build.
+    every : int
+        When ``on_layer(l)`` is called and ``every`` divides l, `BuildResult` holds the l layers before; 0: no need to.
     """
 
     n_layers: int
     etas: npt.NDArray[np.float64] | None
     lam: float
-    given: bool
-    keep: bool
+    search: bool = False
+    momentum: bool = False
+    given: bool = False
     on_layer: OnLayer | None = None
+    every: int = 0
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What `build` returns beside the features, which replace ``V``.
+    """Room for what `Backend.build` makes, beside the features, which replace ``V``; filled layer by layer.
 
-    ``rates`` has shape (L + 1, 1 + k): R, then R_j = 1/(2N) sum_p w_p log det(I + alpha_j G_j(p)) of every class
-    (without gamma_j), at the input of each layer and after the last. ``operators`` is None if they were not kept.
+    However the build ends, the first `n_done` layers are there: their operators and steps, and rates up to row n_done.
+
+    Attributes
+    ----------
+    operators : Operators, or None
+        Of all layers, if they are kept.
+    etas, betas : (L,) float64 arrays
+        The steps taken, and the momentum before every layer.
+    rates : (L + 1, 1 + k) float64 array
+        R, then R_j = 1/(2N) sum_p w_p log det(I + alpha_j G_j(p)) of every class (without gamma_j), at the point where
+        each layer is built and after the last.
+    done : (1,) int64 array
+        `n_done`. Where it is not 0 at first, that many layers are there already, and ``V`` is taken through them.
     """
 
     operators: Operators | None
     etas: npt.NDArray[np.float64]
+    betas: npt.NDArray[np.float64]
     rates: npt.NDArray[np.float64]
+    done: npt.NDArray[np.int64]
+
+    @classmethod
+    def room(
+        cls, problem: Problem, n_layers: int, shape: tuple[int, int], dtype: np.dtype[Any], *, lam: float, keep: bool
+    ) -> BuildResult:
+        """For layers of spectra of ``shape`` (C, F); memory is taken when it is written to."""
+        C, F = shape
+        etas, betas = np.zeros(n_layers), np.zeros(n_layers)
+        operators = None
+        if keep:
+            n_dense = int(np.count_nonzero(problem.ranks == 0))
+            operators = Operators(
+                dense=np.empty((n_layers, n_dense, F, C, C), dtype),
+                factors=np.empty((n_layers, F, C, int(problem.ranks.sum())), dtype),
+                ranks=problem.ranks,
+                alphas=problem.alphas,
+                gammas=problem.gammas,
+                etas=etas,
+                betas=betas,
+                lam=lam,
+                freq_weights=problem.freq_weights,
+            )
+        return cls(operators, etas, betas, np.zeros((n_layers + 1, 1 + problem.n_classes)), np.zeros(1, np.int64))
+
+    @property
+    def n_done(self) -> int:
+        return int(self.done[0])
+
+
+class State(Protocol):
+    """The features of some samples in a backend's own layout, and what a layer does with them.
+
+    Made by `Backend.state`, of a `Problem` (samples that a network is built from) or of `Operators` (which are applied to
+    them). Sums of `grams` over shares of the samples are those of all samples; sums of the squares that `response_norms`
+    and `step` return over shares of the frequencies are those of all frequencies. Verbs change the features in place.
+    """
+
+    n_samples: int
+
+    def copy(self) -> State:
+        """The same features once more."""
+
+    def features(self) -> Array:
+        """Them as V, (m, C, F)."""
+
+    def grams(self) -> Array:
+        """Sums of omega_i pi_ij v_i v_i* over the samples, (k + 1, F, C, C) in double precision; number 0 of all."""
+
+    def operators(self, layer: int | None = None) -> tuple[Array, Array, npt.NDArray[np.float64]]:
+        """``dense``, ``factors`` and rates of one layer built here; its number is for the error message."""
+
+    def response_norms(self, operators: Operators) -> npt.NDArray[np.float64]:
+        """rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2 of every sample and class, (m, k)."""
+
+    def step(self, operators: Operators, pi: npt.NDArray[np.float64], eta: float) -> npt.NDArray[np.float64]:
+        """v <- v + eta (E v - sum_j gamma_j pi_j C^j v); returns sum_p w_p ||v(p)||^2 of every sample, (m,)."""
+
+    def scale(self, by: npt.NDArray[np.float64]) -> None:
+        """v <- by v, one number (m,) for every sample."""
+
+    def advance(
+        self, operators: Operators, eta: float, pi: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """One layer, as `response_norms`, the soft assignment (unless ``pi`` is given), `step` and `scale` to the sphere
+        one after the other make it; returns the assignment, (m, k)."""
+
+    def extrapolate(self, before: State, beta: float) -> None:
+        """v <- normalise(v + beta (v - v_before))."""
+
+    def pullback(
+        self, operators: Operators, pi: npt.NDArray[np.float64], eta: float, upstream: Array
+    ) -> Pullback:
+        """The adjoint of `step` at these features: gradients of <upstream, v + eta (...)>, <a, b> = Re sum a* b."""
+
+
+class Pullback(NamedTuple):
+    """Gradients to everything that `State.step` is made from.
+
+    Attributes
+    ----------
+    features : (m, C, F) array
+        To the features.
+    E : (F, C, C) array
+        To E: eta sum_i g_i v_i*, neither symmetric nor Hermitian.
+    Cs : (k, F, C, C) array
+        To the C^j: -eta gamma_j sum_i pi_ij g_i v_i*.
+    pi : (m, k) float64 array
+        To the assignments: -eta gamma_j Re <g_i, C^j v_i>.
+    """
+
+    features: Array
+    E: Array
+    Cs: Array
+    pi: npt.NDArray[np.float64]
 
 
 class Backend(Protocol):
@@ -237,8 +362,17 @@ class Backend(Protocol):
     `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and `rate_gradient`.
     """
 
-    def build(self, V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult:
+    def build(
+        self, V: Array, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int
+    ) -> None:
         """Construct the layers; ``V`` is overwritten by the features."""
+
+    def state(self, V: Array, of: Problem | Operators, *, n_threads: int) -> State:
+        """The features V as a `State`, which has a copy of them."""
+
+    def operators_of_grams(self, grams: Array, problem: Problem) -> tuple[Array, npt.NDArray[np.float64]]:
+        """``dense[0]`` and the row of rates of one layer from `State.grams`, or sums of them, in double precision; all
+        operators are dense."""
 
     def apply(self, V: Array, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]:
         """Map samples through all layers; ``V`` is overwritten. Returns the (m, k) assignments of the last layer."""

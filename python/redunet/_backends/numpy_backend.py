@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from redunet._backends.ascent import Ascent, membership, soft_assignment
+from redunet._backends.ascent import apply as apply_layers
 from redunet._backends.contract import (
-    FALL_ROUNDING_UNITS,
-    MAX_HALVINGS,
-    NATURAL_STEP,
     SMALLEST_NORM,
     Array,
     BuildRequest,
     BuildResult,
     Operators,
     Problem,
-    RateReduction,
+    Pullback,
+    State,
 )
 from redunet._backends.tasks import interruptible
 
@@ -33,51 +33,116 @@ Rates = npt.NDArray[np.float64]
 SMALL_TRACE = 1e-2
 
 
-def build(V: Array, problem: Problem, request: BuildRequest, *, n_threads: int) -> BuildResult:
-    columns = _to_columns(V)
-    etas, on_layer = request.etas, request.on_layer
-    membership = _membership(problem) if request.given else None
-    steps, rows, kept = [], [], []
-    settled = False  # no step raised the rate reduction: every later layer is the same
-    layer = _operators(columns, problem, 0)
-    for index in range(request.n_layers):
-        dense, factors, rates = layer
-        rows.append(rates)
-        if on_layer is not None and on_layer(index, rates) and index > 0:
-            break
-        ops = Operators.single(problem, dense, factors, lam=request.lam)
-        first = NATURAL_STEP / float(problem.alphas[0]) if etas is None else float(etas[index])
-        for halvings in range(MAX_HALVINGS if settled else 0, MAX_HALVINGS + 1):
-            eta = first / 2**halvings if etas is not None or halvings < MAX_HALVINGS else 0.0
-            moved, _ = _apply_layer(columns, ops, 0, eta, membership)
-            layer = _operators(moved, problem, index + 1)
-            if etas is not None or not _falls(rates, layer[2], problem, V.dtype):
-                break
-        settled = etas is None and eta == 0.0
-        columns = moved
-        steps.append(eta)
-        if request.keep:
-            kept.append((dense, factors))
-    else:
-        rows.append(layer[2])
-        if on_layer is not None:
-            on_layer(request.n_layers, layer[2])
-    V[...] = columns.transpose(2, 1, 0)
-    taken = np.array(steps)
-    operators = None
-    if request.keep:
-        dense, factors = (np.stack(parts) for parts in zip(*kept, strict=True))
-        operators = Operators.of(problem, dense, factors, taken, request.lam)
-    return BuildResult(operators, taken, np.array(rows))
+class NumpyState:
+    """`State` in NumPy: (F, C, m) columns, which are replaced and never written to."""
+
+    def __init__(self, columns: Array, of: Problem | Operators) -> None:
+        self.columns, self.of = columns, of
+
+    @property
+    def n_samples(self) -> int:
+        return int(self.columns.shape[2])
+
+    @property
+    def size(self) -> int:
+        """Numbers in all features, for `interruptible`."""
+        return self.columns.size
+
+    @property
+    def problem(self) -> Problem:
+        if not isinstance(self.of, Problem):
+            raise TypeError("this state is one of samples that operators are applied to: it knows no classes")
+        return self.of
+
+    def copy(self) -> NumpyState:
+        return NumpyState(self.columns, self.of)
+
+    def features(self) -> Array:
+        return np.ascontiguousarray(self.columns.transpose(2, 1, 0))
+
+    def grams(self) -> Array:
+        samples = (_weighted_samples(self.columns, self.problem, j) for j in range(len(self.problem.alphas)))
+        return np.stack([W @ _adjoint(W) for W in samples])
+
+    def operators(self, layer: int | None = None) -> tuple[Array, Array, Rates]:
+        return _operators(self.columns, self.problem, layer)
+
+    def response_norms(self, operators: Operators) -> Rates:
+        responses = (_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas)))
+        weights = self.of.freq_weights
+        return np.stack([_squared_norms(response, weights) for response in responses], axis=1).astype(np.float64)
+
+    @interruptible
+    def step(self, operators: Operators, pi: Rates, eta: float) -> Rates:
+        responses = [_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas))]
+        self.columns = self.columns + eta * _ascent(operators, self.columns, responses, self._real(pi))
+        return _squared_norms(self.columns, self.of.freq_weights).astype(np.float64)
+
+    def scale(self, by: Rates) -> None:
+        self.columns = self.columns * self._real(by)
+
+    @interruptible
+    def advance(self, operators: Operators, eta: float, pi: Rates | None = None) -> Rates:
+        weights = operators.freq_weights
+        responses = [_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas))]
+        if pi is None:
+            squares = np.stack([_squared_norms(response, weights) for response in responses], axis=1)
+            pi = soft_assignment(squares, operators.lam)
+        moved = self.columns + eta * _ascent(operators, self.columns, responses, self._real(pi))
+        self.columns = _normalised(moved, weights)
+        return pi.astype(np.float64)
+
+    @interruptible
+    def extrapolate(self, before: State, beta: float) -> None:
+        assert isinstance(before, NumpyState)
+        beyond = self.columns + beta * (self.columns - before.columns)
+        self.columns = _normalised(beyond, self.of.freq_weights)
+
+    @interruptible
+    def pullback(self, operators: Operators, pi: Rates, eta: float, upstream: Array) -> Pullback:
+        g, v, weights = _to_columns(upstream), self.columns, self._real(pi)
+        classes = range(len(operators.gammas))
+        to_features = g + eta * _ascent(operators, g, [_product(operators, 0, j + 1, g) for j in classes], weights)
+        to_pi, to_Cs = [], []
+        for j, gamma in enumerate(operators.gammas.tolist()):
+            response = _product(operators, 0, j + 1, v)
+            to_pi.append(-eta * gamma * (g.conj() * response).real.sum((0, 1)))
+            to_Cs.append(-eta * gamma * ((weights[:, j] * g) @ _adjoint(v)))
+        return Pullback(
+            features=np.ascontiguousarray(to_features.transpose(2, 1, 0)),
+            E=eta * (g @ _adjoint(v)),
+            Cs=np.stack(to_Cs),
+            pi=np.stack(to_pi, axis=1).astype(np.float64),
+        )
+
+    def _real(self, numbers: Rates) -> Array:
+        """In the precision of the features."""
+        return numbers.astype(self.columns.real.dtype)
+
+
+def state(V: Array, of: Problem | Operators, *, n_threads: int) -> NumpyState:
+    return NumpyState(_to_columns(V), of)
+
+
+def operators_of_grams(grams: Array, problem: Problem) -> tuple[Array, Rates]:
+    dense, row = [], np.empty(len(problem.alphas))
+    for number, alpha in enumerate(problem.alphas.tolist()):
+        with np.errstate(over="ignore", invalid="ignore"), _named(None, number):
+            operator, logdets = _from_gram(grams[number], alpha, problem.inner)
+        dense.append(operator)
+        row[number] = problem.freq_weights @ logdets / (2 * problem.n_points)
+    return np.stack(dense), row
+
+
+def build(V: Array, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int) -> None:
+    unit = float(np.finfo(V.dtype).eps)
+    V[...] = Ascent(NumpyState(_to_columns(V), problem), problem, request, result, unit).run().features()
 
 
 def apply(V: Array, operators: Operators, *, n_threads: int) -> Rates:
-    columns = _to_columns(V)
-    pi = np.zeros((len(V), len(operators.gammas)))
-    for layer in range(operators.n_layers):
-        columns, pi = _apply_layer(columns, operators, layer, float(operators.etas[layer]), None)
-    V[...] = columns.transpose(2, 1, 0)
-    return pi.astype(np.float64)
+    moved, pi = apply_layers(NumpyState(_to_columns(V), operators), operators)
+    V[...] = moved.features()
+    return pi
 
 
 def layer_operators(V: Array, problem: Problem, *, n_threads: int) -> tuple[Array, Array, Rates]:
@@ -93,10 +158,9 @@ def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
     columns = _to_columns(V)
     dense, factors, _ = _operators(columns, problem)
     ops = Operators.single(problem, dense, factors)
-    pi = _membership(problem).astype(columns.real.dtype)
-    gradient = _product(ops, 0, 0, columns)
-    for j, gamma in enumerate(problem.gammas.tolist()):
-        gradient -= gamma * pi[:, j] * _product(ops, 0, j + 1, columns)
+    pi = membership(problem).astype(columns.real.dtype)
+    responses = [_product(ops, 0, j + 1, columns) for j in range(problem.n_classes)]
+    gradient = _ascent(ops, columns, responses, pi)
     if problem.weights is not None:
         gradient *= problem.weights.astype(pi.dtype)
     gradient *= problem.inner / problem.n_points
@@ -198,14 +262,6 @@ def _inverse(L: Array) -> Array:
     return inverse
 
 
-def _membership(problem: Problem) -> Rates:
-    """Pi as an (m, k) array, one-hot for hard labels."""
-    if problem.membership is not None:
-        return problem.membership
-    assert problem.labels is not None
-    return np.eye(problem.n_classes)[problem.labels]
-
-
 def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     """The columns whose Gram matrix makes operator ``number``, each times the root of its weight: (F, C, count).
 
@@ -248,10 +304,8 @@ def _operators(columns: Array, problem: Problem, layer: int | None = None) -> tu
                 else:
                     dense.append((alpha * (np.eye(C) - Q @ _adjoint(Q))).astype(columns.dtype))
             else:
-                G = a * (W @ _adjoint(W))
-                L = _cholesky(np.eye(C) + G)
-                logdets = _logdet_beside_one(G, L)
-                dense.append((alpha * _inverse(L)).astype(columns.dtype))
+                operator, logdets = _from_gram(W @ _adjoint(W), alpha, problem.inner)
+                dense.append(operator.astype(columns.dtype))
         row[number] = problem.freq_weights @ logdets / (2 * problem.n_points)
     stacked = np.stack(dense) if dense else np.empty((0, F, C, C), columns.dtype)
     return stacked, np.concatenate(factors, axis=2), row
@@ -266,39 +320,29 @@ def _product(ops: Operators, layer: int, number: int, columns: Array) -> Array:
     return product
 
 
-def _norms(columns: Array, freq_weights: Rates) -> Array:
-    """sqrt(sum_p w_p ||v(p)||^2) of every sample: (m,)."""
-    squares = (columns.real**2 + columns.imag**2) if np.iscomplexobj(columns) else columns**2
-    result: Array = np.sqrt(np.einsum("p,pcm->m", freq_weights.astype(squares.dtype), squares))
-    return result
+def _from_gram(G: Array, alpha: float, inner: float) -> tuple[Array, Array]:
+    """alpha (I + a G)^-1 with a = alpha inner, and log det(I + a G)."""
+    M = alpha * inner * G
+    L = _cholesky(np.eye(G.shape[-1]) + M)
+    return alpha * _inverse(L), _logdet_beside_one(M, L)
 
 
-@interruptible
-def _apply_layer(
-    columns: Array, ops: Operators, layer: int, eta: float, membership: Rates | None
-) -> tuple[Array, Array]:
-    """z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)); also returns pi, (m, k)."""
-    responses = [_product(ops, layer, j + 1, columns) for j in range(len(ops.gammas))]
-    norms = np.stack([_norms(response, ops.freq_weights) for response in responses], axis=1)
-    pi = _softmax(-ops.lam * norms)
-    if membership is not None:
-        pi = membership.astype(pi.dtype)
-    step = _product(ops, layer, 0, columns)
+def _ascent(ops: Operators, columns: Array, responses: list[Array], pi: Array) -> Array:
+    """E z - sum_j gamma_j pi_j C^j z, with the responses C^j z."""
+    step = _product(ops, 0, 0, columns)
     for j, gamma in enumerate(ops.gammas.tolist()):
         step -= gamma * pi[:, j] * responses[j]
-    moved = columns + eta * step
-    moved /= np.maximum(_norms(moved, ops.freq_weights), SMALLEST_NORM)
-    return moved, pi
+    return step
 
 
-def _softmax(scores: Array) -> Array:
-    """Row by row, shifted by the maximum so that nothing overflows."""
-    e = np.exp(scores - scores.max(axis=1, keepdims=True))
-    result: Array = e / e.sum(axis=1, keepdims=True)
+def _squared_norms(columns: Array, freq_weights: Rates) -> Array:
+    """sum_p w_p ||v(p)||^2 of every sample: (m,)."""
+    squares = (columns.real**2 + columns.imag**2) if np.iscomplexobj(columns) else columns**2
+    result: Array = np.einsum("p,pcm->m", freq_weights.astype(squares.dtype), squares)
     return result
 
 
-def _falls(before: Rates, after: Rates, problem: Problem, dtype: np.dtype[Any]) -> bool:
-    """Whether the rate reduction fell by more than rounding."""
-    allowed = FALL_ROUNDING_UNITS * float(np.finfo(dtype).eps) * float(before[0])
-    return RateReduction.of(before, problem.gammas).delta - RateReduction.of(after, problem.gammas).delta > allowed
+def _normalised(columns: Array, freq_weights: Rates) -> Array:
+    """Samples of unit norm; those near zero as they are."""
+    result: Array = columns / np.maximum(np.sqrt(_squared_norms(columns, freq_weights)), SMALLEST_NORM)
+    return result

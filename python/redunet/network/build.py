@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildRequest, RateReduction
+from redunet._backends.contract import BuildRequest, BuildResult, RateReduction
 from redunet._inputs import checks, prepare
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
 from redunet.network.progress import RateProgress
-from redunet.network.redunet import ReduNet
+from redunet.network.redunet import ReduNet, load
 
 Array = npt.NDArray[Any]
+#: Watches the rate reduction; a true result ends the network.
+Watcher = Callable[[int, RateReduction], Any]
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Ctrl-C during `build`.
+
+    Attributes
+    ----------
+    net : ReduNet, or None
+        The network of the layers that were there, to be used, saved, or gone on with: ``build(..., resume=net)``. None
+        where there was none, or ``keep="features"``.
+    """
+
+    def __init__(self, net: ReduNet | None = None) -> None:
+        super().__init__("no layer was built" if net is None else f"{net.n_layers} layers were built")
+        self.net = net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.net,)
 
 
 def build(
@@ -38,6 +59,9 @@ def build(
     dtype: npt.DTypeLike | None = None,
     progress: bool = False,
     on_layer: Callable[[int, RateReduction], bool | None] | None = None,
+    resume: ReduNet | str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 100,
 ) -> tuple[ReduNet, Array]:
     """Construct a ReduNet by projected gradient ascent of the coding-rate reduction.
 
@@ -57,11 +81,12 @@ def build(
     eta : float, (n_layers,) array, "auto" or "search", default "auto"
         Step size. ``"auto"`` is the natural step eta = 2 / alpha, halved for a layer whose rate reduction would fall:
         it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments. ``"search"`` looks for
-        the step of every layer that raises the rate reduction most: half the layers again, each about ten times as
-        long to build, and as long as any to apply. The steps taken are the network's ``etas``.
+        the step of every layer that raises the rate reduction most: half the layers again, each as long to build as the
+        three or four steps that it tries, and as long as any to apply. The steps taken are the network's ``etas``.
     momentum : bool, default False
-        Nesterov's momentum on the sphere with restart, with any `eta`: a third to a half fewer layers. Layers are then
-        built and applied one by one, and each needs the features of two before it; see `redunet.network.momentum`.
+        Nesterov's momentum on the sphere with restart, with any `eta`: a third to a half fewer layers, each about twice
+        as long to build. Layer l is built at, and applied to, normalise(z_l + beta_l (z_l - z_{l-1})) where that raises
+        the rate reduction, and else at z_l; new samples take the same path, with the network's ``betas``.
     epsilon_sq : float, default 0.1
         Squared distortion eps^2 > 0. The authors' code calls this number ``eps``.
     lam : float, default 500
@@ -91,6 +116,14 @@ def build(
     on_layer : callable, optional
         Called as ``on_layer(index, rates)`` with a `RateReduction` at the input of layer ``index``, and once after the
         last; a true result ends the network before that layer (never before the first).
+    resume : ReduNet or path-like, optional
+        A network of the same samples and settings (step sizes may be others), or its file, to go on from: its layers
+        are applied, and the rest of the `n_layers` built. The result is that of a build without a stop.
+    checkpoint : path-like, optional
+        A file that the network is saved to after every `every` layers and at the end; see `ReduNet.save`. A process that
+        is killed loses no more layers than that.
+    every : int, default 100
+        See `checkpoint`.
 
     Returns
     -------
@@ -107,6 +140,8 @@ def build(
         If what is needed exceeds what is available; said in GiB before anything is allocated.
     numpy.linalg.LinAlgError
         If a matrix is not positive definite.
+    BuildInterrupted
+        At Ctrl-C, a `KeyboardInterrupt` whose ``net`` holds the layers so far.
 
     Notes
     -----
@@ -131,28 +166,54 @@ def build(
     checks.choice(keep, "keep", KEEPS)
     momentum, progress = checks.flag(momentum, "momentum"), checks.flag(progress, "progress")
     checks.function(on_layer, "on_layer")
+    every = checks.integer(every, "every", 1)
+    path = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+    for name, option in (("resume", resume), ("checkpoint", checkpoint)):
+        if option is not None and keep != "operators":
+            raise ValueError(f'{name} needs operators, and keep is {keep!r}; expected keep="operators"')
     problem, classes = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
     prepare.check_memory(given, problem, n_layers=n_layers, keep=keep == "operators")
     etas = checks.step_sizes(eta, n_layers)
     largest_gram = problem.inner * given.n_channels / float(epsilon_sq)
     prepare.check_range(problem, given.dtype, lam=lam, etas=etas, largest_gram=largest_gram)
+    plateau = _plateau(tol, patience)
 
     V = given.spectra(normalize=True)
-    module, cores = given.module, given.n_threads
-    search = isinstance(eta, str) and eta == "search"
-    if search and not momentum:
-        from redunet.network.line_search import search_steps
+    result = BuildResult.room(problem, n_layers, V.shape[1:], V.dtype, lam=lam, keep=keep == "operators")
 
-        etas = search_steps(
-            V, problem, module, n_layers=n_layers, lam=lam, given=assignment == "given", n_threads=cores,
-            progress=progress, stop=_plateau(tol, patience),
-        )  # fmt: skip
-        n_layers = len(etas)
+    def network() -> ReduNet:
+        """Of the layers that are there."""
+        n, old = result.n_done, 0 if before is None else before.n_layers
+        operators, rates = result.operators, result.rates[: n + 1] * np.concatenate([[1.0], problem.gammas])
+        if before is not None:
+            rates[:old, 0], rates[:old, 1:] = before.rates.rate[:old], before.rates.per_class[:old]
+        return ReduNet(
+            classes_=classes,
+            n_channels=given.n_channels,
+            signal_shape=given.fourier.signal_shape,
+            rates=Rates(rates[:, 0].copy(), rates[:, 1:].copy()),
+            etas=result.etas[:n].copy(),
+            betas=result.betas[:n].copy(),
+            epsilon_sq=float(epsilon_sq),
+            lam=lam,
+            assignment=assignment,
+            dft_norm=dft_norm,
+            dtype=given.dtype,
+            backend=given.backend,
+            _operators=operators and operators.layers(0, n).known_finite(),
+        )
+
+    before = None
+    if resume is not None:
+        wanted = network()  # of no layers
+        before = resume if isinstance(resume, ReduNet) else load(checks.path(resume, "resume"))
+        _go_on_from(before, wanted, result, plateau)
     with RateProgress(n_layers, progress) as bar:
-        watchers = [watch for watch in (_plateau(tol, patience), on_layer, bar.update) if watch is not None]
-        watched = progress or tol is not None or on_layer is not None
+        watchers = [watch for watch in (plateau, on_layer, bar.update if progress else None) if watch is not None]
 
         def report(index: int, row: npt.NDArray[np.float64]) -> bool:
+            if path is not None and index > 0 and index % every == 0 and index < n_layers:
+                network().save(path)
             rates = RateReduction.of(row, problem.gammas)
             return any([bool(watch(index, rates)) for watch in watchers])
 
@@ -160,37 +221,48 @@ def build(
             n_layers=n_layers,
             etas=etas,
             lam=lam,
+            search=isinstance(eta, str) and eta == "search",
+            momentum=momentum,
             given=assignment == "given",
-            keep=keep == "operators",
-            on_layer=report if watched else None,
+            on_layer=report if watchers or path is not None else None,
+            every=0 if path is None else every,
         )
-        if momentum:
-            from redunet.network.momentum import build_with_momentum
-
-            V, result, betas = build_with_momentum(V, problem, module, request, search=search, n_threads=cores)
-        else:
-            result = module.build(V, problem, request, n_threads=cores)
-            betas = np.zeros(len(result.etas))
-    Z = given.from_spectra(V)
-    net = ReduNet(
-        classes_=classes,
-        n_channels=given.n_channels,
-        signal_shape=given.fourier.signal_shape,
-        rates=Rates(result.rates[:, 0].copy(), result.rates[:, 1:] * problem.gammas),
-        etas=result.etas,
-        betas=betas,
-        epsilon_sq=float(epsilon_sq),
-        lam=lam,
-        assignment=assignment,
-        dft_norm=dft_norm,
-        dtype=given.dtype,
-        backend=given.backend,
-        _operators=result.operators and result.operators.known_finite(),
-    )
-    return net, Z
+        try:
+            given.module.build(V, problem, request, result, n_threads=given.n_threads)
+        except KeyboardInterrupt as stop:
+            built = result.operators is not None and result.n_done > 0
+            raise BuildInterrupted(network() if built else None) from stop
+    net = network()
+    if path is not None:
+        net.save(path)
+    return net, given.from_spectra(V)
 
 
-def _plateau(tol: float | None, patience: int) -> Callable[[int, RateReduction], bool] | None:
+def _go_on_from(before: ReduNet, wanted: ReduNet, result: BuildResult, plateau: Watcher | None) -> None:
+    """The layers of a network where `Backend.build` finds them; it must be like the one ``wanted``."""
+    n, room = before.n_layers, len(result.etas)
+    if n > room:
+        raise ValueError(f"resume has {n} layers and n_layers is {room}; expected at least as many")
+    for name in ("n_channels", "signal_shape", "dtype", "dft_norm", "epsilon_sq", "lam", "assignment"):
+        found, expected = getattr(before, name), getattr(wanted, name)
+        if found != expected:
+            raise ValueError(f"resume was built with {name} {found!r}; expected {expected!r}, as in this build")
+    if not np.array_equal(before.classes_, wanted.classes_):
+        raise ValueError(f"resume has the classes {before.classes_}; expected those of y, {wanted.classes_}")
+    operators, mine = before.operators, wanted.operators
+    if not all(np.array_equal(getattr(operators, name), getattr(mine, name)) for name in ("ranks", "alphas", "gammas")):
+        raise ValueError("resume was built with other numbers of samples, or weights, in the classes than y has")
+    assert result.operators is not None
+    result.operators.dense[:n] = operators.dense
+    result.operators.factors[:n] = operators.factors
+    result.etas[:n], result.betas[:n], result.done[0] = before.etas, before.betas, n
+    for index in range(n if plateau is not None else 0):
+        rates = before.rates
+        row = RateReduction(float(rates.delta[index]), float(rates.rate[index]), float(rates.class_rate[index]))
+        plateau(index, row)  # type: ignore[misc]
+
+
+def _plateau(tol: float | None, patience: int) -> Watcher | None:
     """A watcher that stops when the rate reduction has not risen by ``tol`` of itself for ``patience`` layers."""
     patience = checks.integer(patience, "patience", 1)
     if tol is None:

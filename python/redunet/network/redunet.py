@@ -158,12 +158,7 @@ class ReduNet(ReadOnlyCopies):
         if not self.operators.finite and given.on_host:
             # An engine leaves a class, and what may be NaN in the rest of its operator, as soon as it is out.
             return np.full(given.array.shape, np.nan, self.dtype), np.full((len(given), self.n_classes), np.nan)
-        if self.betas.any():
-            from redunet.network.momentum import apply_with_momentum
-
-            V, pi = apply_with_momentum(V, self.operators, self.betas, given.module, n_threads=given.n_threads)
-        else:
-            pi = given.module.apply(V, self.operators, n_threads=given.n_threads)
+        pi = given.module.apply(V, self.operators, n_threads=given.n_threads)
         return given.from_spectra(V), pi
 
     def save(self, path: str | os.PathLike[str]) -> None:

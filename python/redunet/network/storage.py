@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from redunet import files
 from redunet._backends import MODULES
-from redunet._backends.contract import NATURAL_STEP, Operators
+from redunet._backends.contract import LONGEST_STEP, NATURAL_STEP, Operators
 from redunet._inputs import checks
 from redunet._inputs.problem import ASSIGNMENTS, DFT_NORMS, largest_square_root
 from redunet.network import label_codec
 from redunet.network.container import UNSOUND, Container, checksum
 from redunet.network.container import write as write_container
 from redunet.network.layers import Rates
-from redunet.network.line_search import LONGEST
 from redunet.transforms.cyclic import Fourier
 
 Array = npt.NDArray[Any]
@@ -51,7 +50,7 @@ def write(path: str, fields: Mapping[str, Any]) -> None:
         "alphas": operators.alphas,
         "gammas": operators.gammas,
         "etas": operators.etas,
-        "betas": fields["betas"],
+        "betas": operators.betas,
         "freq_weights": operators.freq_weights,
         "rate": rates.rate,
         "per_class": rates.per_class,
@@ -113,7 +112,7 @@ def _fields(container: Container, verify: bool) -> dict[str, Any]:
         dense=_complex_view(container.tensor("dense"), is_complex),
         factors=_complex_view(container.tensor("factors"), is_complex),
         lam=lam,
-        **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "freq_weights")},
+        **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "betas", "freq_weights")},
     )
     return {
         "classes_": classes,
@@ -213,7 +212,7 @@ def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
     if lam * alpha > largest:
         raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {dtype}; expected a smaller number")
     # Steps that are given are limited by the precision, those that are searched for by the natural step.
-    longest = max(largest / alpha, LONGEST * NATURAL_STEP / float(alphas[0]))
+    longest = max(largest / alpha, LONGEST_STEP * NATURAL_STEP / float(alphas[0]))
     _require(container, "etas", lambda part: (part >= 0) & (part <= longest), f"steps in [0, {longest:.3g}]")
     _require(container, "betas", lambda part: (part >= 0) & (part < 1), "numbers in [0, 1)")
     _require(container, "freq_weights", lambda part: part > 0, "positive numbers")
