@@ -9,16 +9,6 @@
 namespace redunet {
 namespace {
 
-// Runs f and puts the layer before the message of an error.
-template <class F>
-void in_layer(index_t layer, const F& f) {
-  try {
-    f();
-  } catch (const NotPositiveDefinite& error) {
-    throw NotPositiveDefinite("layer " + std::to_string(layer) + ", " + error.what());
-  }
-}
-
 template <class T>
 class Construction {
  public:

@@ -87,10 +87,13 @@ struct HostFeatures {
     if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error("V is read-only");
     return numbers;
   }
-  // New ones of the same dtype and shape, beside these.
+  // New ones; of the same dtype and shape, beside these.
+  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool /*on_host*/) {
+    return py::array(dtype, shape);
+  }
   static py::object like(const py::object& V) {
     const Numbers numbers = features(V);
-    return py::array(numbers.dtype, numbers.shape);
+    return room(numbers.dtype, numbers.shape, true);
   }
 };
 

@@ -155,6 +155,22 @@ struct ApplyRequest {
   }
 };
 
+// What a verb of a State is given of a layer.
+template <class T>
+struct LayerRequest {
+  LayerOperators<T> ops;  // not written to
+  const double* gammas;   // (k)
+  double eta, lam;
+  const double* pi;  // (m, k), or null: estimate
+};
+
+// Gradients that State.pullback writes.
+template <class T>
+struct PullbackRoom {
+  T *features, *E, *Cs;  // (m, C, F), (F, C, C), (k, F, C, C)
+  double* pi;            // (m, k)
+};
+
 // The batches of redunet.linalg.
 enum class Task { kCholesky, kInverse, kSolve, kLogdet };
 
@@ -164,5 +180,16 @@ inline index_t divide_up(index_t a, index_t b) { return (a + b - 1) / b; }
 struct NotPositiveDefinite : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+// Runs f and puts the layer before the message of its error; without one if it is negative.
+template <class F>
+void in_layer(index_t layer, const F& f) {
+  try {
+    f();
+  } catch (const NotPositiveDefinite& error) {
+    if (layer < 0) throw;
+    throw NotPositiveDefinite("layer " + std::to_string(layer) + ", " + error.what());
+  }
+}
 
 }  // namespace redunet

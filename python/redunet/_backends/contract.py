@@ -370,7 +370,9 @@ class Backend(Protocol):
     def state(self, V: Array, of: Problem | Operators, *, n_threads: int) -> State:
         """The features V as a `State`, which has a copy of them."""
 
-    def operators_of_grams(self, grams: Array, problem: Problem) -> tuple[Array, npt.NDArray[np.float64]]:
+    def operators_of_grams(
+        self, grams: Array, problem: Problem, *, n_threads: int
+    ) -> tuple[Array, npt.NDArray[np.float64]]:
         """``dense[0]`` and the row of rates of one layer from `State.grams`, or sums of them, in double precision; all
         operators are dense."""
 

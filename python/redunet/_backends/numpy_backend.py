@@ -124,7 +124,7 @@ def state(V: Array, of: Problem | Operators, *, n_threads: int) -> NumpyState:
     return NumpyState(_to_columns(V), of)
 
 
-def operators_of_grams(grams: Array, problem: Problem) -> tuple[Array, Rates]:
+def operators_of_grams(grams: Array, problem: Problem, *, n_threads: int) -> tuple[Array, Rates]:
     dense, row = [], np.empty(len(problem.alphas))
     for number, alpha in enumerate(problem.alphas.tolist()):
         with np.errstate(over="ignore", invalid="ignore"), _named(None, number):

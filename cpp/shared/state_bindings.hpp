@@ -1,0 +1,282 @@
+// The State of python/redunet/_backends/contract.py as a Python class, for any engine.
+//
+// An Engine has State<T>, made by make_state<T>(problem, sizes) or make_state<T>(layout, alphas, freq_weights), with
+//   make_like(), read(V), write(V), copy(other), grams(out), look(operators, rates), response_norms(ops, squares),
+//   step(request, squares), scale(by), advance(request, assignments), extrapolate(before, beta) (which may change `before`),
+//   pullback(request, upstream, room),
+// and operators_of_grams(problem, sizes, grams, dense, rates).
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "shared/bindings.hpp"
+
+namespace redunet::bindings {
+
+// Data of a C-contiguous argument of this dtype and shape.
+template <class T>
+const T* plain_in(const py::array& array, const char* name, const py::dtype& dtype, const std::vector<index_t>& shape) {
+  if (!array.dtype().equal(dtype) || !is_plain(array) || shape_of(array) != shape)
+    throw py::value_error(std::string(name) + " does not fit the features");
+  return static_cast<const T*>(array.data());
+}
+
+// The features of some samples, whatever the engine.
+class AnyState {
+ public:
+  virtual ~AnyState() = default;
+  virtual index_t n_samples() const = 0;
+  virtual std::unique_ptr<AnyState> copy() const = 0;
+  virtual py::object features() const = 0;
+  virtual py::array grams() = 0;
+  virtual py::tuple operators(const py::object& layer) = 0;
+  virtual Doubles response_norms(const py::object& operators) = 0;
+  virtual Doubles step(const py::object& operators, const Doubles& pi, double eta) = 0;
+  virtual void scale(const Doubles& by) = 0;
+  virtual Doubles advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) = 0;
+  virtual void extrapolate(const AnyState& before, double beta) = 0;
+  virtual py::object pullback(const py::object& operators, const Doubles& pi, double eta, const py::object& upstream) = 0;
+};
+
+template <class Engine, class T>
+class StateOf : public AnyState {
+ public:
+  using Made = typename Engine::template State<T>;
+
+  // of: a Problem or Operators, kept alive. V: features, or null: none yet.
+  StateOf(const py::object& of, const Numbers& V, const Sizes& sizes, bool on_host, int n_threads)
+      : of_(of),
+        building_(!py::hasattr(of, "etas")),
+        on_host_(on_host),
+        n_threads_(n_threads),
+        dtype_(V.dtype),
+        ranks_(of.attr("ranks").cast<std::vector<index_t>>()),
+        alphas_(of.attr("alphas").cast<std::vector<double>>()),
+        layout_(sizes, ranks_) {
+    if (building_) problem_ = problem_of(of);
+    const double* freq_weights = data_of<double>(of.attr("freq_weights"), "freq_weights");
+    const WithoutGil without;
+    const Engine engine(n_threads);
+    state_ = building_ ? engine.template make_state<T>(problem_, sizes)
+                       : engine.template make_state<T>(layout_, alphas_.data(), freq_weights);
+    if (V.data != nullptr) state_->read(static_cast<const T*>(V.data));
+  }
+  ~StateOf() override {
+    const WithoutGil without;
+    const Engine engine(n_threads_);
+    state_.reset();
+  }
+
+  index_t n_samples() const override { return layout_.sizes.m; }
+
+  std::unique_ptr<AnyState> copy() const override {
+    auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.sizes, on_host_, n_threads_);
+    run([&] { other->state_->copy(*state_); });
+    return other;
+  }
+
+  py::object features() const override {
+    py::object V = room_for_features();
+    T* out = static_cast<T*>(Engine::writable(V).data);
+    run([&] { state_->write(out); });
+    return V;
+  }
+
+  py::array grams() override {
+    expect_classes();
+    const auto [m, C, F, P] = layout_.sizes;
+    py::array sums(P == 2 ? py::dtype::of<std::complex<double>>() : py::dtype::of<double>(),
+                   std::vector<index_t>{problem_.n_classes() + 1, F, C, C});
+    double* out = mutable_data<double>(sums);
+    run([&] { state_->grams(out); });
+    return sums;
+  }
+
+  py::tuple operators(const py::object& layer) override {
+    expect_classes();
+    py::array dense(dtype_, dense_shape(layout_, 1)), factors(dtype_, factors_shape(layout_, 1));
+    Doubles rates(problem_.n_classes() + 1);
+    const LayerOperators<T> out{mutable_data<T>(dense), mutable_data<T>(factors)};
+    double* row = rates.mutable_data();
+    const auto number = layer.is_none() ? index_t{-1} : layer.cast<index_t>();
+    run([&] { in_layer(number, [&] { state_->look(out, row); }); });
+    return py::make_tuple(py::object(dense[py::int_(0)]), py::object(factors[py::int_(0)]), rates);
+  }
+
+  Doubles response_norms(const py::object& operators) override {
+    const Layer layer(*this, operators);
+    Doubles squares({n_samples(), layer.n_classes()});
+    double* out = squares.mutable_data();
+    run([&] { state_->response_norms(layer.request.ops, out); });
+    return squares;
+  }
+
+  Doubles step(const py::object& operators, const Doubles& pi, double eta) override {
+    Layer layer(*this, operators);
+    layer.take(pi, eta);
+    Doubles squares(n_samples());
+    double* out = squares.mutable_data();
+    run([&] { state_->step(layer.request, out); });
+    return squares;
+  }
+
+  void scale(const Doubles& by) override {
+    const double* numbers = plain_in<double>(by, "by", py::dtype::of<double>(), {n_samples()});
+    run([&] { state_->scale(numbers); });
+  }
+
+  Doubles advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) override {
+    Layer layer(*this, operators);
+    layer.request.eta = eta;
+    if (pi) layer.take(*pi, eta);
+    Doubles assignments({n_samples(), layer.n_classes()});
+    double* out = assignments.mutable_data();
+    run([&] { state_->advance(layer.request, out); });
+    return assignments;
+  }
+
+  void extrapolate(const AnyState& before, double beta) override {
+    const auto* other = dynamic_cast<const StateOf*>(&before);
+    const auto shape = [](const StateOf& state) {
+      const auto [m, C, F, P] = state.layout_.sizes;
+      return std::vector<index_t>{m, C, F, P};
+    };
+    if (other == nullptr || shape(*other) != shape(*this)) throw py::value_error("before does not fit the features");
+    const std::unique_ptr<AnyState> alone = before.copy();  // a state may go beyond itself, and another thread use it
+    auto& remembered = *static_cast<StateOf&>(*alone).state_;
+    run([&] { state_->extrapolate(remembered, beta); });
+  }
+
+  py::object pullback(const py::object& operators, const Doubles& pi, double eta, const py::object& upstream) override {
+    Layer layer(*this, operators);
+    layer.take(pi, eta);
+    const auto [m, C, F, P] = layout_.sizes;
+    const index_t k = layer.n_classes();
+    const Numbers g = Engine::features(upstream);
+    if (!g.dtype.equal(dtype_) || g.shape != std::vector<index_t>{m, C, F})
+      throw py::value_error("upstream does not fit the features");
+    py::object to_features = Engine::like(upstream);
+    py::array E(dtype_, std::vector<index_t>{F, C, C}), Cs(dtype_, std::vector<index_t>{k, F, C, C});
+    Doubles to_pi({m, k});
+    const PullbackRoom<T> room{.features = static_cast<T*>(Engine::writable(to_features).data),
+                               .E = mutable_data<T>(E),
+                               .Cs = mutable_data<T>(Cs),
+                               .pi = to_pi.mutable_data()};
+    run([&] { state_->pullback(layer.request, static_cast<const T*>(g.data), room); });
+    return contract("Pullback")(to_features, E, Cs, to_pi);
+  }
+
+ private:
+  // The one layer of Operators that a verb is given, which are those that the state was made for.
+  struct Layer {
+    Layer(const StateOf& state, const py::object& operators) : state(state) {
+      const OperatorLayout& layout = state.layout_;
+      if (operators.attr("ranks").cast<std::vector<index_t>>() != state.ranks_ ||
+          operators.attr("alphas").cast<std::vector<double>>() != state.alphas_)
+        throw py::value_error("the operators have other ranks or alphas than what the state was made of");
+      dense = operators.attr("dense"), factors = operators.attr("factors");
+      gammas = operators.attr("gammas").cast<Doubles>();
+      const char* which = "the operators, of one layer,";
+      request.ops = {const_cast<T*>(plain_in<T>(dense, which, state.dtype_, dense_shape(layout, 1))),
+                     const_cast<T*>(plain_in<T>(factors, which, state.dtype_, factors_shape(layout, 1)))};
+      request.gammas = gammas.data();
+      request.lam = operators.attr("lam").cast<double>();
+    }
+    index_t n_classes() const { return gammas.shape(0); }
+    void take(const Doubles& pi, double eta) {
+      request.pi = plain_in<double>(pi, "pi", py::dtype::of<double>(), {state.n_samples(), n_classes()});
+      request.eta = eta;
+    }
+
+    const StateOf& state;
+    py::array dense, factors;
+    Doubles gammas;
+    LayerRequest<T> request{};
+  };
+
+  template <class F>
+  void run(const F& f) const {
+    const WithoutGil without;
+    const std::lock_guard alone(in_use_);
+    const Engine engine(n_threads_);
+    f();
+  }
+  void expect_classes() const {
+    if (!building_)
+      throw py::type_error("this state is one of samples that operators are applied to: it knows no classes");
+  }
+  py::object room_for_features() const {
+    const auto [m, C, F, P] = layout_.sizes;
+    return Engine::room(dtype_, {m, C, F}, on_host_);
+  }
+
+  py::object of_;
+  bool building_, on_host_;
+  int n_threads_;
+  py::dtype dtype_;
+  std::vector<index_t> ranks_;
+  std::vector<double> alphas_;
+  OperatorLayout layout_;
+  Problem problem_;
+  std::unique_ptr<Made> state_;
+  mutable std::mutex in_use_;
+};
+
+template <class Engine>
+std::unique_ptr<AnyState> state_of(const py::object& from, const py::object& of, int n_threads) {
+  const Numbers V = Engine::features(from);
+  const bool on_host = py::isinstance<py::array>(from);
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> std::unique_ptr<AnyState> {
+    return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), on_host, n_threads);
+  });
+}
+
+// Operators from Gram matrices, all in double precision.
+template <class Engine>
+py::tuple operators_of_grams(const py::array& grams, const py::object& from, int n_threads) {
+  Problem problem = problem_of(from);
+  const index_t k1 = problem.n_classes() + 1;
+  // Of no samples, of whom nothing but the Gram matrices is left.
+  problem.labels = nullptr, problem.membership = nullptr, problem.weights = nullptr;
+  problem.ranks.assign(as_size(k1), 0);
+  if (grams.ndim() != 4 || grams.shape(0) != k1 || grams.shape(2) != grams.shape(3) || !is_plain(grams))
+    throw py::value_error("grams is not a plain (k + 1, F, C, C) array");
+  return with_type(grams.dtype(), "grams", [&]<class T>(T, index_t planes) -> py::tuple {
+    if constexpr (!std::is_same_v<T, double>) {
+      throw py::type_error("grams is not in double precision");
+    } else {
+      const Sizes sizes{0, grams.shape(2), grams.shape(1), planes};
+      py::array dense(grams.dtype(), shape_of(grams));
+      Doubles rates(k1);
+      const double* sums = static_cast<const double*>(grams.data());
+      double *out = mutable_data<double>(dense), *row = rates.mutable_data();
+      {
+        const WithoutGil without;
+        Engine(n_threads).operators_of_grams(problem, sizes, sums, out, row);
+      }
+      return py::make_tuple(dense, rates);
+    }
+  });
+}
+
+template <class Engine>
+void define_state(py::module_& m) {
+  py::class_<AnyState>(m, "State", "Features in the engine's own layout; see redunet._backends.contract.State.")
+      .def_property_readonly("n_samples", &AnyState::n_samples)
+      .def("copy", &AnyState::copy)
+      .def("features", &AnyState::features)
+      .def("grams", &AnyState::grams)
+      .def("operators", &AnyState::operators, py::arg("layer") = py::none())
+      .def("response_norms", &AnyState::response_norms, py::arg("operators"))
+      .def("step", &AnyState::step, py::arg("operators"), py::arg("pi"), py::arg("eta"))
+      .def("scale", &AnyState::scale, py::arg("by"))
+      .def("advance", &AnyState::advance, py::arg("operators"), py::arg("eta"), py::arg("pi") = py::none())
+      .def("extrapolate", &AnyState::extrapolate, py::arg("before"), py::arg("beta"))
+      .def("pullback", &AnyState::pullback, py::arg("operators"), py::arg("pi"), py::arg("eta"), py::arg("upstream"));
+  m.def("state", state_of<Engine>, py::arg("V"), py::arg("of"), py::kw_only(), py::arg("n_threads"));
+  m.def("operators_of_grams", operators_of_grams<Engine>, py::arg("grams"), py::arg("problem"), py::kw_only(),
+        py::arg("n_threads"));
+}
+
+}  // namespace redunet::bindings
