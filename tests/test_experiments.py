@@ -161,32 +161,39 @@ def test_shifted_copies_are_all_shifts():
     assert len(list(common.shifted_copies(X, 2))) == 4
 
 
-@pytest.mark.parametrize("scheme", ["0.5", "2/α, natural"])
-def test_the_loop_of_schemes_is_the_network(scheme):
-    """Its features, rates and test features are those of `build` and `transform`."""
+def task(**about):
     X, y = rn.datasets.sinusoids(15, length=9, random_state=0)
     X = np.concatenate([X, np.roll(X, 1, axis=2) ** 2], axis=1).astype(np.float32)
-    ascent = depth.Ascent(X, y, X[::3] + np.float32(0.1))
-    point, step = ascent.start, depth.SCHEMES[scheme]()
-    for _ in range(3):
-        point = step(ascent, point)
-    eta = 0.5 if scheme == "0.5" else 2 / ascent.alpha
-    net, Z = rn.build(X, y, n_layers=3, eta=eta)
-    assert point.delta == pytest.approx(net.rates.delta[-1], rel=1e-4)
-    np.testing.assert_allclose(ascent.features(point.V), Z, atol=1e-4)
-    np.testing.assert_allclose(ascent.features(point.V_test), net.transform(X[::3] + np.float32(0.1)), atol=1e-4)
+    return depth.Task(X, y, X[::3] + np.float32(0.1), y[::3], 2, 12, stride=1, **about)
 
 
-def test_a_line_search_never_falls_with_or_without_momentum():
-    X, y = rn.datasets.gaussian_mixture(60, n_features=3, noise=0.4, random_state=0)
-    X = X.astype(np.float32)
-    for name in ("line search", "momentum, line search"):
-        ascent = depth.Ascent(X, y, X[:5])
-        step, point, deltas = depth.SCHEMES[name](), ascent.start, []
-        for _ in range(8):
-            deltas.append(point.delta)
-            point = step(ascent, point)
-        assert np.diff(deltas).min() >= 0, name
+def test_a_curve_is_that_of_networks_cut_where_it_says():
+    about = task()
+    curve = depth.climb(about, common.Options(), None, n_layers=12, multiple=1.5)
+    net, Z = rn.build(about.X, about.y, n_layers=12, eta=1.5 / (2 / (30 * 0.1)))
+    np.testing.assert_array_equal(curve.delta, net.rates.delta)
+    assert curve.delta[curve.enough] >= 0.99 * curve.delta[-1] > curve.delta[curve.enough - 1]
+    assert set(curve.accuracy) == set(curve.seconds) == {1, 2, 3, 5, 7, 10, 12, curve.enough}
+    nearest = rn.NearestSubspace(2).fit(Z, about.y)
+    Z_test = net.transform(about.X_test)
+    assert curve.accuracy[12] == [nearest.score(Z_test, about.y_test), nearest.score_all_shifts(Z_test, about.y_test)]
+
+
+def test_a_goal_that_is_not_reached_and_accuracies_that_are():
+    curve = depth.climb(task(), common.Options(), np.inf, n_layers=3)
+    assert curve.enough is None
+    curve.accuracy = {1: [0.9, 0.5], 2: [0.8, 0.7], 5: [0.9, 0.7]}
+    assert curve.layers_to((0.9, 0.7)) == 5
+    assert curve.layers_to((0.8, 0.6)) == 2
+    assert curve.layers_to((0.95, 0.1)) is curve.layers_to(()) is None
+
+
+@pytest.mark.parametrize("steps", depth.SCHEMES.values(), ids=list(depth.SCHEMES))
+def test_every_scheme_climbs(steps):
+    curve = depth.climb(task(), common.Options(), None, n_layers=8, **steps)
+    assert curve.delta[-1] > curve.delta[0]
+    if steps.get("eta") == "search" and "momentum" not in steps:
+        assert np.diff(curve.delta).min() >= 0
 
 
 def test_relu_membership_keeps_the_sphere():
@@ -195,6 +202,18 @@ def test_relu_membership_keeps_the_sphere():
     Z, Z_test, _ = relu_network(X, y, X[:3], n_layers=2)
     np.testing.assert_allclose(np.linalg.norm(Z.reshape(len(Z), -1), axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(Z_test, Z[:3], atol=1e-5)
+
+
+def test_relu_membership_is_equation_17():
+    """Of vectors, with the operators of a network's first layer."""
+    X, y = rn.datasets.gaussian_mixture(20, n_features=3, noise=0.3, random_state=0)
+    layer = rn.build(X, y, n_layers=1)[0].layers[0]
+    alpha = 3 / (len(X) * 0.1)
+    z = X.T / np.linalg.norm(X, axis=1)
+    explained = sum(np.maximum(z - C @ z / (3 * alpha), 0) for C in layer.Cs)
+    moved = z + 2 / alpha * (layer.E @ z - alpha * (z - explained))
+    Z, _, _ = relu_network(X, y, X[:1], n_layers=1)
+    np.testing.assert_allclose(Z.T, moved / np.linalg.norm(moved, axis=0), atol=1e-5)
 
 
 def test_spread():

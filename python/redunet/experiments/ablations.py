@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy.typing as npt
 from redunet import plot
 from redunet._backends.contract import Operators
 from redunet._inputs import prepare
+from redunet._inputs.prepare import Samples
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.common import Options, held_out_digits, mnist, timed_build, training_digits
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import polar
 from redunet.rates import rate_reduction
-from redunet.transforms.norms import unit_sphere
+from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 BASE = {"n_layers": 40, "epsilon_sq": 0.1, "lam": 500.0}
@@ -97,28 +99,36 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
 
     Returns features of training and test samples, and the seconds that both took.
     """
-    import time
-
-    both = [prepare.samples(some, dtype=np.float32, backend="numpy") for some in (X, X_test)]
-    module, cores = both[0].module, both[0].n_threads
-    problem, _ = prepare.problem(both[0], y, sample_weight=None, epsilon_sq=BASE["epsilon_sq"], dft_norm="ortho")
     start = time.perf_counter()
-    spectra = [some.spectra(normalize=True) for some in both]
+    both = [X, X_test]
     for _ in range(n_layers):
-        dense, factors, _ = module.layer_operators(spectra[0], problem, n_threads=cores)
-        ops = Operators.single(problem, dense, factors)
-        E, *Cs = (ops.to_dense(0, number) / problem.alphas[number] for number in range(problem.n_classes + 1))
-        for i, V in enumerate(spectra):
-            explained = np.zeros((len(V), *X.shape[1:]), np.float32)
-            for C in Cs:  # products by frequency: (F, C, C) with (F, C, m)
-                projected = V - np.matmul(C, V.transpose(2, 1, 0)).transpose(2, 1, 0)
-                explained += np.maximum(np.fft.irfftn(projected, s=X.shape[2:], axes=(2,), norm="ortho"), 0)
-            rest = V - np.fft.rfftn(explained, axes=(2,), norm="ortho")
-            moved = V + NATURAL * (np.matmul(E, V.transpose(2, 1, 0)).transpose(2, 1, 0) - rest)
-            spectra[i] = np.ascontiguousarray(unit_sphere(moved, problem.freq_weights), dtype=V.dtype)
-    seconds = time.perf_counter() - start
-    Z, Z_test = (some.from_spectra(V) for some, V in zip(both, spectra, strict=True))
-    return Z, Z_test, seconds
+        given = [prepare.samples(Z, dtype=np.float32, backend="numpy") for Z in both]
+        spectra = [some.spectra(normalize=True) for some in given]
+        problem, _ = prepare.problem(given[0], y, sample_weight=None, epsilon_sq=BASE["epsilon_sq"], dft_norm="ortho")
+        state = given[0].module.state(spectra[0], problem, n_threads=given[0].n_threads)
+        dense, factors, _ = state.operators()
+        layer = Operators.single(problem, dense, factors)
+        both = [_relu_step(some, V, layer) for some, V in zip(given, spectra, strict=True)]
+    return unit(both[0]), unit(both[1]), time.perf_counter() - start
+
+
+def _relu_step(given: Samples, V: Array, layer: Operators) -> Array:
+    """z + eta (E z - alpha (z - sum_j ReLU(P_j z))) of samples with spectra V, which are lost.
+
+    A step with pi = 0 is z + eta E z, and one with pi = e_j is shorter by eta gamma_j C^j z = 2 (z - P_j z).
+    """
+
+    def step(pi: Array) -> Array:
+        state = given.module.state(V, layer, n_threads=given.n_threads)
+        state.step(layer, np.tile(pi, (len(given), 1)), NATURAL / float(layer.alphas[0]))
+        return given.from_spectra(state.features())
+
+    k = len(layer.gammas)
+    expanded, compressed = step(np.zeros(k)), [step(one) for one in np.eye(k)]
+    z = given.from_spectra(V)
+    explained = sum(np.maximum(z + (less - expanded) / NATURAL, 0) for less in compressed)
+    moved: Array = expanded - NATURAL * (z - explained)
+    return moved
 
 
 def _figure(report: Report) -> None:

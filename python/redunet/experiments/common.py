@@ -121,7 +121,7 @@ class Built:
 def timed_build(X: Array, y: Array, options: Options, **settings: Any) -> Built:
     """`redunet.build`, with its time."""
     start = time.perf_counter()
-    net, Z = build(X, y, progress=options.progress, **settings)
+    net, Z = build(X, y, **{"progress": options.progress, **settings})
     return Built(net, Z, time.perf_counter() - start)
 
 

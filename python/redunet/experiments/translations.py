@@ -40,7 +40,8 @@ def pixels(images: Array) -> Array:
     return scaled
 
 
-def _lifted(images: Array, n_channels: int, kernel_size: int, seed: int, activation: str = "relu") -> Array:
+def lifted(images: Array, n_channels: int, kernel_size: int, seed: int, activation: str = "relu") -> Array:
+    """Images through random kernels: (m, n_channels, H, W), float32."""
     lift = RandomLift(n_channels, kernel_size, activation=activation, random_state=10 + seed)
     return np.asarray(lift(pixels(images)), np.float32)
 
@@ -66,7 +67,7 @@ def trans01(options: Options) -> Report:
     found: Found = {}
     for seed in range(options.seeds):
         digits, y = training_digits(data, n_train, (0, 1), seed)
-        X, X_test = (_lifted(some, 5, 9, seed) for some in (digits, images))
+        X, X_test = (lifted(some, 5, 9, seed) for some in (digits, images))
         for eta, layers in dict.fromkeys(schemes):
             built = timed_build(X, y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ)
             nearest = NearestSubspace(10).fit(built.Z, y)
@@ -84,7 +85,7 @@ def trans01(options: Options) -> Report:
     digits, y = training_digits(data, n_train, (0, 1), 0)
     if options.plain:
         _plain(found, options, n_layers, digits, y, images, y_test)
-    X, X_test = (unit(_lifted(some, 5, 9, 0)) for some in (digits, images))
+    X, X_test = (unit(lifted(some, 5, 9, 0)) for some in (digits, images))
     nearest = NearestSubspace(10).fit(X, y)
     found[("none: the lifted samples", "", 0)] = [
         [nearest.score(X_test, y_test), nearest.score_all_shifts(X_test, y_test), np.nan, np.nan]
@@ -198,7 +199,7 @@ def trans10(options: Options) -> Report:
     images, y_test = held_out_digits(data, range(10), 10 if options.n_test is None else options.n_test)
     for seed in range(options.seeds):
         digits, y = training_digits(data, n_train, range(10), seed)
-        X, X_test = (_lifted(some, 75, 9, seed) for some in (digits, images))
+        X, X_test = (lifted(some, 75, 9, seed) for some in (digits, images))
         for eta, layers in ((ETA, n_layers), ("auto", n_layers)):
             built = timed_build(X, y, options, n_layers=layers, eta=eta, epsilon_sq=EPSILON_SQ)
             nearest = NearestSubspace(10).fit(built.Z, y)
@@ -236,7 +237,7 @@ def forward10(options: Options) -> Report:
     found: dict[tuple[str, int, str], list[list[float]]] = {}
     for seed in range(options.seeds):
         digits, y = training_digits(data, n_train, range(10), seed)
-        X, X_test = (_lifted(some, 16, 9, seed) for some in (digits, images))
+        X, X_test = (lifted(some, 16, 9, seed) for some in (digits, images))
         schemes = (
             (ETA, n_layers, "ortho"), (ETA, n_layers, "backward"), ("auto", n_layers, "ortho"),
             ("auto", n_layers, "backward"), ("auto", min(n_layers, 3), "backward"),
@@ -268,9 +269,9 @@ def forward10(options: Options) -> Report:
                         **{"10 000 test digits": NearestSubspace(n_components).fit(built.Z, y).score(Z_test, y_test)},
                     )
                 heat_maps(report, X, y, built, stride=14)
-        lifted = NearestSubspace(10).fit(unit(X), y).score(unit(X_test), y_test)
+        without = NearestSubspace(10).fit(unit(X), y).score(unit(X_test), y_test)
         raw = NearestSubspace(10).fit(unit(pixels(digits)), y).score(unit(pixels(images)), y_test)
-        report.add("Without a network", seed=seed, **{"lifted samples": lifted, "raw pixels": raw})
+        report.add("Without a network", seed=seed, **{"lifted samples": without, "raw pixels": raw})
     for (eta, layers, norm), rows in found.items():
         nearest_, neighbours, machine, delta, seconds = np.array(rows).T
         report.add(

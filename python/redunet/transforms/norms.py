@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import SMALLEST_NORM
-
 Array = npt.NDArray[Any]
 
 # Double-precision samples with a largest magnitude in 2^-400 to 2^400 can be squared as they are: what vanishes is
@@ -47,15 +45,6 @@ def scaled_to_unit(Z: Array, largest: Array, dtype: np.dtype[Any]) -> Array:
     rows = real_rows(Z)
     rows /= _divisors(np.linalg.norm(rows, axis=1, keepdims=True))
     return Z
-
-
-def unit_sphere(V: Array, freq_weights: npt.NDArray[np.float64]) -> Array:
-    """Spectra V (m, C, F), which are overwritten, by their norms sqrt(sum_p w_p ||v(p)||^2), as a layer's output is."""
-    real = V.real.dtype
-    squares = (V.real**2 + V.imag**2) if V.dtype.kind == "c" else V**2
-    norms = np.sqrt(np.einsum("mcp,p->m", squares, freq_weights.astype(real)))
-    V /= np.maximum(norms, real.type(SMALLEST_NORM))[:, None, None]
-    return V
 
 
 def squarable(array: Array) -> tuple[Array, npt.NDArray[np.int32]]:
