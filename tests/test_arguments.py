@@ -84,6 +84,8 @@ WRONG = {
     "seeds": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
     "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
+    "resume": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b"],
+    "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -198,6 +200,7 @@ def test_pictures():
 def test_every_public_function_is_in_the_table():
     listed = {where.partition(".")[0] for where, _, _ in public()} | {"linalg", "datasets", "plot", "sklearn"}
     others = {
+        "BuildInterrupted",
         "CudaError",
         "RateReduction",
         "ReduNet",

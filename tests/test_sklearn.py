@@ -28,6 +28,7 @@ from redunet.sklearn import (
     ReduNetClassifier,
     ReduNetTransformer,
 )
+from redunet.sklearn.network import BUILD_OPTIONS, NO_PARAMETERS
 
 ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
 
@@ -62,8 +63,11 @@ def test_estimators_have_the_options_of_build(estimator: Any) -> None:
     """Under the same names, with the same defaults, but for those that have no meaning in an estimator."""
     options = {name: p.default for name, p in inspect.signature(rn.build).parameters.items()}
     parameters = {name: p.default for name, p in inspect.signature(estimator).parameters.items()}
-    without = {"X", "y", "n_layers", "sample_weight", "keep", "dtype", "on_layer"}
-    for name in options.keys() - without:
+    without = {"X", "y", "sample_weight", "dtype", "keep", "on_layer", "resume", "checkpoint", "every"}
+    assert without == set(NO_PARAMETERS)
+    assert set(BUILD_OPTIONS) == options.keys() - without
+    assert not without - {"sample_weight"} & parameters.keys()
+    for name in options.keys() - without - {"n_layers"}:  # which has a default here only
         assert parameters[name] == options[name], name
     assert estimator(eta=0.25).get_params()["eta"] == 0.25
 

@@ -195,10 +195,10 @@ def function(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a function or None")
 
 
-def path(value: Any, name: str) -> str:
+def path(value: Any, name: str, expected: str = "a path") -> str:
     """The path of a file or a folder."""
     if not isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a path")
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected {expected}")
     result = os.fsdecode(value)
     if "\0" in result:
         raise ValueError(f"{name} is {result!r}; expected a path without null characters")

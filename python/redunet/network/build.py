@@ -168,6 +168,8 @@ def build(
     checks.function(on_layer, "on_layer")
     every = checks.integer(every, "every", 1)
     path = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+    if path is not None and not os.path.isdir(os.path.dirname(path) or "."):  # said before the work, not after it
+        raise ValueError(f"checkpoint is {path!r}; expected a file in a folder that exists")
     for name, option in (("resume", resume), ("checkpoint", checkpoint)):
         if option is not None and keep != "operators":
             raise ValueError(f'{name} needs operators, and keep is {keep!r}; expected keep="operators"')
@@ -206,8 +208,9 @@ def build(
     before = None
     if resume is not None:
         wanted = network()  # of no layers
-        before = resume if isinstance(resume, ReduNet) else load(checks.path(resume, "resume"))
-        _go_on_from(before, wanted, result, plateau)
+        before = resume if isinstance(resume, ReduNet) else load(checks.path(resume, "resume", "a ReduNet or its file"))
+        row = given.module.rates(V, problem, n_threads=given.n_threads) * np.concatenate([[1.0], problem.gammas])
+        _go_on_from(before, wanted, row, result, plateau)
     with RateProgress(n_layers, progress) as bar:
         watchers = [watch for watch in (plateau, on_layer, bar.update if progress else None) if watch is not None]
 
@@ -238,9 +241,17 @@ def build(
     return net, given.from_spectra(V)
 
 
-def _go_on_from(before: ReduNet, wanted: ReduNet, result: BuildResult, plateau: Watcher | None) -> None:
-    """The layers of a network where `Backend.build` finds them; it must be like the one ``wanted``."""
+def _go_on_from(
+    before: ReduNet, wanted: ReduNet, row: npt.NDArray[np.float64], result: BuildResult, plateau: Watcher | None
+) -> None:
+    """The layers of a network where `Backend.build` finds them.
+
+    It must be like the one ``wanted``, and have begun with the rates R and gamma_j R_j of the samples, ``row``, to half
+    of their digits: backends differ in the others.
+    """
     n, room = before.n_layers, len(result.etas)
+    if before._operators is None:
+        raise ValueError('resume was built with keep="features"; expected a network with its operators')
     if n > room:
         raise ValueError(f"resume has {n} layers and n_layers is {room}; expected at least as many")
     for name in ("n_channels", "signal_shape", "dtype", "dft_norm", "epsilon_sq", "lam", "assignment"):
@@ -252,14 +263,18 @@ def _go_on_from(before: ReduNet, wanted: ReduNet, result: BuildResult, plateau: 
     operators, mine = before.operators, wanted.operators
     if not all(np.array_equal(getattr(operators, name), getattr(mine, name)) for name in ("ranks", "alphas", "gammas")):
         raise ValueError("resume was built with other numbers of samples, or weights, in the classes than y has")
+    rates = np.column_stack([before.rates.rate, before.rates.per_class])
+    if np.abs(rates[0] - row).max() > np.sqrt(np.finfo(before.dtype).eps) * row[0]:
+        raise ValueError(
+            f"resume was built from samples, or labels, whose coding rates are {rates[0]}; those of X and y are {row}"
+        )
     assert result.operators is not None
     result.operators.dense[:n] = operators.dense
     result.operators.factors[:n] = operators.factors
     result.etas[:n], result.betas[:n], result.done[0] = before.etas, before.betas, n
-    for index in range(n if plateau is not None else 0):
-        rates = before.rates
-        row = RateReduction(float(rates.delta[index]), float(rates.rate[index]), float(rates.class_rate[index]))
-        plateau(index, row)  # type: ignore[misc]
+    if plateau is not None:
+        for index in range(n):
+            plateau(index, RateReduction.of(rates[index], np.ones(len(row) - 1)))
 
 
 def _plateau(tol: float | None, patience: int) -> Watcher | None:

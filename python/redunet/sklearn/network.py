@@ -20,12 +20,11 @@ from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 Array = npt.NDArray[Any]
 
 
+#: What of `build` is no parameter of the estimators. The first five are what `fit` is given, or what `transform` needs.
+#: The others belong to one construction: the file or network of one fold of a search is not another's.
+NO_PARAMETERS = ("X", "y", "sample_weight", "dtype", "keep", "on_layer", "resume", "checkpoint", "every")
 #: Options of `build` that the estimators have as parameters, under the same names and with the same defaults.
-BUILD_OPTIONS = tuple(
-    name
-    for name in inspect.signature(build).parameters
-    if name not in ("X", "y", "sample_weight", "keep", "dtype", "on_layer")
-)
+BUILD_OPTIONS = tuple(name for name in inspect.signature(build).parameters if name not in NO_PARAMETERS)
 
 
 class NetworkEstimator(SignalEstimator):
