@@ -16,7 +16,9 @@ compare: such comparisons are counted and left out.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -57,10 +59,10 @@ def relative(a: Any, b: Any) -> float:
     return float(np.linalg.norm(np.ravel(a) - np.ravel(b))) / (scale or 1.0)
 
 
-def same_bits(name: str, one: Any, other: Any) -> None:
+def same_bits(name: str, one: Any, other: Any, on: str = "the number of threads") -> None:
     one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
     equal = one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    require(equal, f"{name} depends on the number of threads")
+    require(equal, f"{name} depends on {on}")
 
 
 def double(x: Any) -> Any:
@@ -287,7 +289,7 @@ def build_case(rng: np.random.Generator) -> dict[str, Any]:
     stop = None
     if rng.random() < 0.15 and not isinstance(options["eta"], np.ndarray):
         options.update(n_layers=12, tol=float(rng.choice([1e-3, 1e-1])), patience=int(rng.integers(1, 4)))
-    elif rng.random() < 0.2 and eta != "search":
+    elif rng.random() < 0.2:
         stop = int(rng.integers(0, n_layers + 1))
     new = {"few": 3, "many": 70, "one": 1}[rng.choice(["one", "few", "many"])]
     return {
@@ -295,6 +297,8 @@ def build_case(rng: np.random.Generator) -> dict[str, Any]:
         "y": target(rng, m),
         "options": options,
         "stop": stop,
+        "cut": float(rng.random()),
+        "file": bool(rng.random() < 0.3),
         "new": (X[rng.integers(0, m, new)] * rng.uniform(0.5, 1.5, (new, C, *[1] * (X.ndim - 2)))).astype(dtype),
         "threads": int(rng.integers(2, MOST_THREADS + 1)),
         "shortcuts": {name: bool(rng.random() < 0.5) for name in SHORTCUTS},
@@ -412,7 +416,34 @@ def run_build(case: dict[str, Any]) -> None:
         for name, value in measures(net, Z).items():
             same_bits(name, value, measures(other, V)[name])
     if options.get("keep") != "features":
+        with engine(usable[-1]):
+            check_resume(net, Z, case, watch)
         run_transform(net, case)
+
+
+def check_resume(net: Any, Z: Any, case: dict[str, Any], watch: dict[str, Any]) -> None:
+    """Interrupted at a layer and gone on with, from memory or a file: the same network."""
+    X, y, options = case["X"], case["y"], case["options"]
+    cut = round(case["cut"] * net.n_layers)
+
+    def press(index: int, rates: Any) -> None:
+        if index == cut:
+            raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = {"checkpoint": os.path.join(folder, "net"), "every": max(cut, 1)} if case["file"] else {}
+        try:
+            rn.build(X, y, **options, **file, on_layer=press, backend="cpu", n_threads=1)
+            raise Disagreement(f"a build goes on after Ctrl-C at layer {cut}")
+        except rn.BuildInterrupted as stop:
+            before = stop.net
+        require((0 if before is None else before.n_layers) == cut, f"Ctrl-C at layer {cut} leaves {before}")
+        if 0 < cut < options["n_layers"] and file:
+            before = rn.load(file["checkpoint"])
+        other, W = rn.build(X, y, **options, **watch, resume=before, backend="cpu", n_threads=case["threads"])
+    found = {**measures(other, W), "etas": other.etas, "betas": other.betas}
+    for name, value in {**measures(net, Z), "etas": net.etas, "betas": net.betas}.items():
+        same_bits(name, value, found[name], f"a stop at layer {cut}")
 
 
 def run_transform(net: Any, case: dict[str, Any]) -> None:
