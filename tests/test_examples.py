@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +47,16 @@ def test_the_readme_shows_the_quickstart() -> None:
     (shown,) = re.findall(r"```python\n(import redunet.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     code = (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
     assert shown == code[code.index("import redunet") :]
+
+
+def test_what_the_documentation_shows_of_stopping_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (EXAMPLES.parent / "docs" / "howto.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["longer"].n_layers == 50
+    assert rn.load(names["file"]).n_layers == 300
+    assert names["net"].n_layers < 1000

@@ -27,6 +27,8 @@ EPSILON_SQ, LAMBDA, PUBLISHED_STEP = 0.1, 500.0, 0.5
 FEW = 60
 #: Networks of these many layers, and times 10, 100, ..., are tested.
 MARKS = (1, 2, 3, 5, 7)
+#: Seconds for which a build is repeated, to take the fastest.
+TIMED = 0.5
 #: Options of `build`; a step {"multiple": s} is s / alpha.
 SCHEMES: dict[str, dict[str, Any]] = {
     "0.5": {"eta": PUBLISHED_STEP},
@@ -115,9 +117,12 @@ def climb(task: Task, options: Options, goal: float | None, *, n_layers: int, **
     marks = {mark * 10**e for mark in MARKS for e in range(5)} | {n_layers, curve.enough or n_layers}
     for n in sorted(mark for mark in marks if mark <= n_layers):
         built = whole if n == n_layers else timed_build(task.X, task.y, options, n_layers=n, **settings)
+        seconds = [built.seconds]
+        while sum(seconds) < TIMED:
+            seconds.append(timed_build(task.X, task.y, options, n_layers=n, **settings).seconds)
         nearest = NearestSubspace(task.n_components).fit(built.Z, task.y)
         Z_test = built.net.transform(task.X_test)
-        curve.seconds[n] = built.seconds
+        curve.seconds[n] = min(seconds)
         curve.accuracy[n] = [nearest.score(Z_test, task.y_test)]
         if task.stride:
             curve.accuracy[n].append(nearest.score_all_shifts(Z_test, task.y_test, stride=task.stride))
@@ -136,7 +141,7 @@ def _digits(
     options: Options, seed: int, classes: Sequence[int], n_train: int, front_end: Callable[[Array], Array], **about: Any
 ) -> Task:
     data = mnist(options)
-    images, y_test = held_out_digits(data, classes, 200 if options.n_test is None else options.n_test)
+    images, y_test = held_out_digits(data, classes, options.n_test)
     digits, y = training_digits(data, options.samples(n_train), classes, seed)
     return Task(front_end(digits), y, front_end(images), y_test, 10, **about)
 
@@ -164,7 +169,8 @@ def depth(options: Options) -> Report:
 
     Layers and seconds until ΔR is 99 % of what the published step of 0.5 ends with, and to the published accuracy:
     of the networks of 1, 2, 3, 5, 7, 10, ... layers, the first that has it. Seconds are those of a build of so many
-    layers. 200 test digits a class; of the shifts all rotations and every 4th translation in both directions.
+    layers, the fastest of those that fit into half a second. All test digits; of their shifts all rotations and every
+    4th translation in both directions.
     """
     report = Report(
         "depth",
