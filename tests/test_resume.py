@@ -14,6 +14,7 @@ import pytest
 from interpreters import output, python
 
 import redunet as rn
+from redunet.transforms.cyclic import Fourier
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
@@ -309,6 +310,20 @@ class TestInterrupted:
         with pytest.raises(rn.BuildInterrupted) as caught:
             rn.build(X, y, n_layers=4, keep="features", on_layer=press)
         assert caught.value.net is None
+
+    @pytest.mark.parametrize("at_the_end", ["save", "inverse"])
+    def test_after_the_last_layer_has_them_all(self, backend, at_the_end, tmp_path, monkeypatch):
+        """While the last checkpoint is written, or features are taken back from their spectra."""
+
+        def press(*arguments, **options):
+            raise KeyboardInterrupt
+
+        X, y = problem((45, 3, 7))
+        net, _ = rn.build(X, y, n_layers=3)
+        monkeypatch.setattr(*{"save": (rn.ReduNet, "save"), "inverse": (Fourier, "inverse")}[at_the_end], press)
+        with pytest.raises(rn.BuildInterrupted) as caught:
+            rn.build(X, y, n_layers=3, checkpoint=tmp_path / "net")
+        same_layers(caught.value.net, net)
 
     def test_survives_pickling(self):
         X, y = problem((60, 3))

@@ -232,13 +232,13 @@ def build(
         )
         try:
             given.module.build(V, problem, request, result, n_threads=given.n_threads)
+            net = network()
+            if path is not None:
+                net.save(path)
+            return net, given.from_spectra(V)
         except KeyboardInterrupt as stop:
             built = result.operators is not None and result.n_done > 0
             raise BuildInterrupted(network() if built else None) from stop
-    net = network()
-    if path is not None:
-        net.save(path)
-    return net, given.from_spectra(V)
 
 
 def _go_on_from(
