@@ -196,7 +196,7 @@ def test_every_scheme_climbs(steps):
         assert np.diff(curve.delta).min() >= 0
 
 
-def test_relu_membership_keeps_the_sphere():
+def test_relu_membership_keeps_the_sphere(backend):
     X, y = rn.datasets.sinusoids(10, length=8, random_state=0)
     X = X.astype(np.float32)
     Z, Z_test, _ = relu_network(X, y, X[:3], n_layers=2)
@@ -204,7 +204,7 @@ def test_relu_membership_keeps_the_sphere():
     np.testing.assert_allclose(Z_test, Z[:3], atol=1e-5)
 
 
-def test_relu_membership_is_equation_17():
+def test_relu_membership_is_equation_17(backend):
     """Of vectors, with the operators of a network's first layer."""
     X, y = rn.datasets.gaussian_mixture(20, n_features=3, noise=0.3, random_state=0)
     layer = rn.build(X, y, n_layers=1)[0].layers[0]

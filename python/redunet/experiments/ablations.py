@@ -102,7 +102,7 @@ def relu_network(X: Array, y: Array, X_test: Array, *, n_layers: int) -> tuple[A
     start = time.perf_counter()
     both = [X, X_test]
     for _ in range(n_layers):
-        given = [prepare.samples(Z, dtype=np.float32, backend="numpy") for Z in both]
+        given = [prepare.samples(Z, dtype=np.float32) for Z in both]
         spectra = [some.spectra(normalize=True) for some in given]
         problem, _ = prepare.problem(given[0], y, sample_weight=None, epsilon_sq=BASE["epsilon_sq"], dft_norm="ortho")
         state = given[0].module.state(spectra[0], problem, n_threads=given[0].n_threads)

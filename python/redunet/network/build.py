@@ -82,7 +82,7 @@ def build(
         Step size. ``"auto"`` is the natural step eta = 2 / alpha, halved for a layer whose rate reduction would fall:
         it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments. ``"search"`` looks for
         the step of every layer that raises the rate reduction most: half the layers again, each as long to build as the
-        three or four steps that it tries, and as long as any to apply. The steps taken are the network's ``etas``.
+        four or five steps that it tries, and as long as any to apply. The steps taken are the network's ``etas``.
     momentum : bool, default False
         Nesterov's momentum on the sphere with restart, with any `eta`: a third to a half fewer layers, each about twice
         as long to build. Layer l is built at, and applied to, normalise(z_l + beta_l (z_l - z_{l-1})) where that raises
