@@ -242,11 +242,12 @@ class TestCheckpoint:
 
             def say(index, rates):
                 print(index, flush=True)
-                time.sleep(1e-3)  # 250 layers last longer than the kills are apart
+                time.sleep(2e-3)  # all layers last longer than the kills are apart
 
             path = {str(path)!r}
             rn.build(X, np.arange(20) % 2, n_layers={n_layers}, eta=0.1, momentum=True, checkpoint=path, every={every},
                      resume=path if os.path.exists(path) else None, on_layer=say, backend={backend!r})
+            time.sleep(100)  # on a machine that is too busy to kill it before
         """
         kept = 0
         for delay in np.random.default_rng().uniform(0, 0.15, 3):

@@ -171,7 +171,9 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
 #: What is compiled once per SIMD level: an inline function of it must not be merged into the rest of the program.
 PER_LEVEL = re.compile(r"cpp/kernels/(?!dispatch\.).*")
 PLAIN_HEADERS = {"cstddef", "cstdint", "utility", "immintrin.h", "arm_neon.h"}
-KNOWS_PYBIND11 = re.compile(r"cpp/shared/(bindings|state_bindings|gil)\.hpp|(cpp|cuda)/module\.cpp|cuda/arrays/exchange\.[ch]pp")
+KNOWS_PYBIND11 = re.compile(
+    r"cpp/shared/(bindings|state_bindings|gil)\.hpp|(cpp|cuda)/module\.cpp|cuda/arrays/exchange\.[ch]pp"
+)
 
 
 def include_violations(files: Mapping[str, str]) -> list[str]:
