@@ -46,8 +46,8 @@ class CudaEngine {
   }
 
   template <class T>
-  index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
-    return cuda::build(problem, sizes, V, request, bindings::check_signals);
+  void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
+    cuda::build(problem, sizes, V, request, bindings::check_signals);
   }
   template <class T>
   void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request) const {

@@ -10,12 +10,13 @@
 
 namespace redunet::cuda {
 
-// Called between layers, to stop the work by throwing. Of the shortcuts only `one_sweep` has a meaning here: networks
-// of few channels by their own kernels.
+// Called between layers, at least so often, to stop the work by throwing. Of the shortcuts only `one_sweep` has a
+// meaning here: networks of few channels by their own kernels.
 using Poll = std::function<void()>;
+constexpr index_t kLayersBetweenPolls = 64;
 
 template <class T>
-index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll);
+void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll);
 
 template <class T>
 void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request, const Poll& poll);

@@ -164,6 +164,30 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
   if (move.partial != nullptr && threadIdx.y == 0 && i < q.m) move.partial[chunk * q.m + i] = sum;
 }
 
+// v <- v + beta (v - before), before <- v; partial[chunk][i] = sum of w_p |v|^2 of the new ones. m numbers a row.
+template <class N>
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4)
+    extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> beta,
+                       Real<N>* partial, index_t rows_per_chunk) {
+  using T = Real<N>;
+  SharedMemory shared;
+  T* sums = shared.array<T>(kWarp * kSampleRows);
+  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
+  const index_t chunk = blockIdx.y, begin = chunk * rows_per_chunk;
+  const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
+  T sum = 0;
+  if (i < m)
+    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) {
+      const N v = V[row * m + i];
+      const N beyond = add_scaled(v, beta, add_scaled(v, T(-1), before[row * m + i]));
+      before[row * m + i] = v;
+      V[row * m + i] = beyond;
+      sum += weights[row / C] * squared(beyond);
+    }
+  sum = sum_over_y(sum, sums);
+  if (threadIdx.y == 0 && i < m) partial[chunk * m + i] = sum;
+}
+
 // v <- v / max(||v||, smallest)
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
