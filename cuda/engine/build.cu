@@ -90,11 +90,11 @@ class Construction {
     if (request_.keep() && kept_.all() && handed_over_ < n_layers)
       kept_.download(handed_over_, n_layers, dense(), factors());
     const index_t begin = rows_, end = std::min(n_layers + 1, rows_made_);
-    rows_ = std::max(begin, end);
     if (begin < end)
       state_.builder().rates(begin, end, row(begin), true);
     else
       Device::get().synchronise();
+    rows_ = std::max(begin, end);
     handed_over_ = std::max(handed_over_, n_layers);
   }
 

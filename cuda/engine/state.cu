@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 #include <string>
 
@@ -73,6 +74,16 @@ void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, c
     sweep_.move_few(features_, ops.dense, step, pi, progress);
   else
     sweep_.move(features_, ops, step, pi);
+}
+
+template <class N>
+void State<N>::scale(const Real<N>* by) {
+  const auto [m, C, F, P] = layout_.sizes;
+  if (m == 0) return;
+  constexpr unsigned kRows = 8, kMostBlocks = 4096;
+  launch(weigh_kernel<N, N>, dim3(blocks_of(m, kWarp), std::min(blocks_of(F * C, kRows), kMostBlocks)),
+         dim3(kWarp, kRows), 0, Device::get().stream(), features_.get(), m, features_.get(), m, F * C, by);
+  REDUNET_CHECK(cudaGetLastError());
 }
 
 template class State<float>;

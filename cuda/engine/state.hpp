@@ -30,6 +30,7 @@ class State {
   const OperatorBuilder<N>& builder() const { return *builder_; }
   Sweep<N>& sweep() { return sweep_; }
   Spectrum<N>& features() { return features_; }
+  const Spectrum<N>& features() const { return features_; }
   // Whether layers are few launches; they find their number in a `progress` where they are given one.
   bool few() const { return few_; }
 
@@ -44,6 +45,9 @@ class State {
   // The best that were reached from there.
   void keep() { features_.copy_to(kept_); }
   void recall() { features_.swap(kept_); }
+
+  // v <- by v, one number of the device for every sample.
+  void scale(const Real<N>* by);
 
   // With momentum: features that the next extrapolation goes away from; normalise(z + beta (z - remembered)), while z
   // is remembered; and back to what is remembered.

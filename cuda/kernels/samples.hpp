@@ -46,6 +46,15 @@ __global__ void gather_kernel(const N* from, index_t m, N* to, index_t count, in
     to[row * count + u] = scaled(by[u], from[row * m + index[u]]);
 }
 
+// to[row][i] = by[i] from[row][i], in the precision of `to`: m samples, of which `from` has ld numbers a row.
+template <class N, class M>
+__global__ void weigh_kernel(const N* from, index_t ld, M* to, index_t m, index_t rows, const Real<M>* by) {
+  const index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= m) return;
+  for (index_t row = index_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += index_t{gridDim.y} * blockDim.y)
+    to[row * m + i] = scaled(by[i], converted<M>(from[row * ld + i]));
+}
+
 // The operators' responses to a tile of samples: Y[number][row][i], numbers from `first` on.
 template <class N>
 struct Responses {
@@ -99,6 +108,18 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
       sum += q.weights[row / q.C] * squared(response(q, j + 1, row, i));
   sum = sum_over_y(sum, sums);
   if (threadIdx.y == 0 && i < q.m) partial[(chunk * k + j) * q.m + i] = sum;
+}
+
+// sums[j][i] = the sum over chunks of partial[chunk][j][i].
+template <class T>
+__global__ void sum_chunks_kernel(const T* partial, index_t chunks, int k, int m, T* sums, index_t ld) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= m) return;
+  for (int j = 0; j < k; ++j) {
+    T sum = 0;
+    for (index_t chunk = 0; chunk < chunks; ++chunk) sum += partial[(chunk * k + j) * m + i];
+    sums[j * ld + i] = sum;
+  }
 }
 
 // pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sum over chunks of partial[chunk][j][i].

@@ -20,6 +20,7 @@ Spectrum<N>::Spectrum(const Sizes& sizes, const std::vector<int>& order)
 template <class N>
 void Spectrum<N>::read(const N* from) {
   const auto [m, C, F, P] = sizes_;
+  if (m == 0) return;
   DeviceArray<N> copy;
   if (!Device::holds(from)) {
     copy = DeviceArray<N>(numbers());
@@ -36,6 +37,7 @@ void Spectrum<N>::read(const N* from) {
 template <class N>
 void Spectrum<N>::write(N* to) const {
   const auto [m, C, F, P] = sizes_;
+  if (m == 0) return;
   const bool here = Device::holds(to);
   const DeviceArray<N> copy(here ? 0 : numbers());
   launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
@@ -162,7 +164,6 @@ const N* OperatorBuilder<N>::samples(const Spectrum<N>& features, const Members<
 template <class N>
 void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& out, int row) {
   const auto [m, C, F, P] = features.sizes();
-  const int channels = static_cast<int>(C), group = static_cast<int>(F);
   index_t ld, stride;
   for (const index_t number : dense_numbers_) {
     const index_t slot = at(layout_.slot, number);
@@ -172,13 +173,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kNone, Op::kAdjoint, C, C, members.count, 1, {V, ld, stride}, {V, ld, stride}, 0,
             {grams_.get() + slot * F * C * C, C, C * C}, F);
   }
-  Factorise<N> dense{};
-  dense.M = grams_.get(), dense.stride = C * C, dense.n = channels, dense.ld = channels, dense.group = group;
-  dense.terms = total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0;
-  dense.shift = 1, dense.scale = dense_scales_.get();
-  dense.inverse = out.dense, dense.out_scale = dense_alphas_.get();
-  dense.logdets = logdets_.get();
-  factoriser_.run(dense, layout_.n_dense * F);
+  factorise(grams_.get(), out.dense, total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0);
 
   index_t place = layout_.n_dense;
   for (std::size_t number = 0; number < members_.size(); ++number) {
@@ -189,7 +184,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kAdjoint, Op::kNone, r, r, C, 1, columns, columns, 0, {small_grams_.get(), r, r * r}, F);
     Factorise<N> small{};
     small.M = small_grams_.get(), small.stride = r * r;
-    small.n = small.ld = small.out_ld = static_cast<int>(r), small.group = group;
+    small.n = small.ld = small.out_ld = static_cast<int>(r), small.group = static_cast<int>(F);
     small.shift = 1, small.scale = scales_.get() + number;
     small.W = out.factors == nullptr ? nullptr : small_inverses_.get(), small.out_stride = r * r;
     small.logdets = logdets_.get() + place++ * F;
@@ -201,6 +196,24 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
             {out.factors + layout_.column[number], R, C * R}, F);
   }
   sum_rates(nullptr, row);
+}
+
+template <class N>
+void OperatorBuilder<N>::run(const N* grams, N* dense) {
+  factorise(grams, dense, 0);
+  sum_rates(nullptr, 0);
+}
+
+// The dense operators, and their log dets; number 0 is of the sum of `terms` others, if there are any.
+template <class N>
+void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms) {
+  const auto [m, C, F, P] = layout_.sizes;
+  Factorise<N> q{};
+  q.M = grams, q.stride = C * C, q.n = q.ld = static_cast<int>(C), q.group = static_cast<int>(F), q.terms = terms;
+  q.shift = 1, q.scale = dense_scales_.get();
+  q.inverse = dense, q.out_scale = dense_alphas_.get();
+  q.logdets = logdets_.get();
+  factoriser_.run(q, layout_.n_dense * F);
 }
 
 template <class N>

@@ -44,6 +44,7 @@ class Spectrum {
   // As many numbers as these: copied there, copied from there, and exchanged.
   void copy_to(const DeviceArray<N>& room) const { room.copy_from(V_); }
   void copy_from(const DeviceArray<N>& room) { V_.copy_from(room); }
+  void copy_from(const Spectrum& other) { V_.copy_from(other.V_); }
   void swap(DeviceArray<N>& room) { std::swap(V_, room); }
 
  private:
@@ -77,6 +78,9 @@ class OperatorBuilder {
   // The same in few launches, where classes are hard, channels few and all operators dense. With `progress` they find
   // in it which row, and which slot of `dense`, is theirs.
   void run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
+  // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense, and their layer has
+  // no number.
+  void run(const N* grams, N* dense);
   // Rows [begin, end) of rates; waits. An operator that is not positive definite is an error that names its layer,
   // which is its row, if asked to.
   void rates(index_t begin, index_t end, double* to, bool name_layer) const;
@@ -88,6 +92,7 @@ class OperatorBuilder {
 
  private:
   const N* samples(const Spectrum<N>& features, const Members<N>& members, index_t& ld, index_t& stride);
+  void factorise(const N* grams, N* dense, int terms);
   void sum_rates(const int* in_progress, int row);
 
   const Problem& problem_;

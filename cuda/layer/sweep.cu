@@ -51,6 +51,12 @@ void Sweep<N>::plan() {
 }
 
 template <class N>
+void Sweep<N>::release() {
+  tile_ = 0;
+  responses_ = {}, reduced_ = {}, partial_ = {}, pi_ = {}, norms_ = {};
+}
+
+template <class N>
 Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, Tile tile) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t w = tile.width, stride = F * C * w;
@@ -73,6 +79,49 @@ Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, 
 }
 
 template <class N>
+dim3 Sweep<N>::grid(index_t width, index_t depth) const {
+  return dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_), static_cast<unsigned>(depth));
+}
+
+template <class N>
+void Sweep<N>::sum_chunks(index_t width, index_t k, Real<N>* sums, index_t ld) {
+  constexpr unsigned kThreads = 128;
+  launch(sum_chunks_kernel<Real<N>>, dim3(blocks_of(width, kThreads)), dim3(kThreads), 0, Device::get().stream(),
+         partial_.get(), chunks_, static_cast<int>(k), static_cast<int>(width), sums, ld);
+  REDUNET_CHECK(cudaGetLastError());
+}
+
+template <class N>
+void Sweep<N>::response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares) {
+  plan();
+  const index_t m = layout_.sizes.m;
+  for (index_t begin = 0; begin < m; begin += tile_) {
+    const index_t width = std::min(tile_, m - begin);
+    const Responses<N> q = respond(features.get(), m, ops, {begin, width});
+    launch(response_norms_kernel<N>, grid(width, k_), dim3(kWarp, kSampleRows),
+           shared_bytes<Real<N>>(kWarp * kSampleRows), Device::get().stream(), q, partial_.get(), static_cast<int>(k_));
+    REDUNET_CHECK(cudaGetLastError());
+    sum_chunks(width, k_, squares + begin, m);
+  }
+}
+
+template <class N>
+void Sweep<N>::step(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* squares) {
+  plan();
+  const index_t m = layout_.sizes.m;
+  for (index_t begin = 0; begin < m; begin += tile_) {
+    const index_t width = std::min(tile_, m - begin);
+    const Responses<N> q = respond(features.get(), m, ops, {begin, width});
+    launch(move_kernel<N>, grid(width), dim3(kWarp, kSampleRows), shared_bytes<Real<N>>(kWarp * kSampleRows),
+           Device::get().stream(), q,
+           Move<N>{features.get() + begin, m, step.given + begin, m, static_cast<int>(k_), step.gammas, step.eta, 1,
+                   nullptr, partial_.get()});
+    REDUNET_CHECK(cudaGetLastError());
+    sum_chunks(width, 1, squares + begin, m);
+  }
+}
+
+template <class N>
 void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi) {
   using T = Real<N>;
   plan();
@@ -84,15 +133,12 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
     const index_t width = std::min(tile_, m - begin);
     const Responses<N> q = respond(features.get(), m, ops, {begin, width});
     const dim3 block(kWarp, kSampleRows);
-    const auto grid = [&](index_t depth) {
-      return dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_), static_cast<unsigned>(depth));
-    };
     const T* used = step.given == nullptr ? nullptr : step.given + begin;
     index_t pi_ld = m;
     if (used == nullptr) {
       T* out = pi == nullptr ? pi_.get() : pi + begin;
       pi_ld = pi == nullptr ? tile_ : m;
-      launch(response_norms_kernel<N>, grid(k_), block, shared, stream, q, partial_.get(), k);
+      launch(response_norms_kernel<N>, grid(width, k_), block, shared, stream, q, partial_.get(), k);
       REDUNET_CHECK(cudaGetLastError());
       constexpr unsigned kThreads = 128;
       launch(gates_kernel<T>, dim3(blocks_of(width, kThreads)), dim3(kThreads), 0, stream, partial_.get(), chunks_, k,
@@ -101,10 +147,10 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
       used = out;
     }
     N* V = features.get() + begin;
-    launch(move_kernel<N>, grid(1), block, shared, stream, q,
+    launch(move_kernel<N>, grid(width), block, shared, stream, q,
            Move<N>{V, m, used, pi_ld, k, step.gammas, step.eta, 1, nullptr, partial_.get()});
     REDUNET_CHECK(cudaGetLastError());
-    launch(normalise_kernel<N>, grid(1), block, 0, stream, V, m, q.rows, static_cast<int>(width), partial_.get(),
+    launch(normalise_kernel<N>, grid(width), block, 0, stream, V, m, q.rows, static_cast<int>(width), partial_.get(),
            chunks_, rows_per_chunk_, static_cast<T>(kSmallestNorm));
     REDUNET_CHECK(cudaGetLastError());
   }
@@ -119,8 +165,8 @@ void Sweep<N>::gradient(const Spectrum<N>& features, const Operators<N>& ops, co
   for (index_t begin = 0; begin < m; begin += tile_) {
     const index_t width = std::min(tile_, m - begin);
     const Responses<N> q = respond(features.get(), m, ops, {begin, width});
-    launch(move_kernel<N>, dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_)), dim3(kWarp, kSampleRows),
-           shared_bytes<T>(kWarp * kSampleRows), Device::get().stream(), q,
+    launch(move_kernel<N>, grid(width), dim3(kWarp, kSampleRows), shared_bytes<T>(kWarp * kSampleRows),
+           Device::get().stream(), q,
            Move<N>{out + begin, m, pi + begin, m, static_cast<int>(k_), gammas, one_.get(), 0, by + begin, nullptr});
     REDUNET_CHECK(cudaGetLastError());
   }
@@ -132,13 +178,14 @@ void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t rows = F * C;
   const int width = static_cast<int>(m);
+  if (m == 0) return;
   if (norms_.size() == 0) norms_ = DeviceArray<T>(chunks_ * m);
-  const dim3 grid(blocks_of(m, kWarp), static_cast<unsigned>(chunks_)), block(kWarp, kSampleRows);
+  const dim3 block(kWarp, kSampleRows);
   const cudaStream_t stream = Device::get().stream();
-  launch(extrapolate_kernel<N>, grid, block, shared_bytes<T>(kWarp * kSampleRows), stream, features.get(), before, rows,
-         static_cast<int>(C), width, freq_weights_.get(), static_cast<T>(beta), norms_.get(), rows_per_chunk_);
+  launch(extrapolate_kernel<N>, grid(m), block, shared_bytes<T>(kWarp * kSampleRows), stream, features.get(), before,
+         rows, static_cast<int>(C), width, freq_weights_.get(), static_cast<T>(beta), norms_.get(), rows_per_chunk_);
   REDUNET_CHECK(cudaGetLastError());
-  launch(normalise_kernel<N>, grid, block, 0, stream, features.get(), m, rows, width, norms_.get(), chunks_,
+  launch(normalise_kernel<N>, grid(m), block, 0, stream, features.get(), m, rows, width, norms_.get(), chunks_,
          rows_per_chunk_, static_cast<T>(kSmallestNorm));
   REDUNET_CHECK(cudaGetLastError());
 }

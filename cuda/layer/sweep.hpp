@@ -13,6 +13,13 @@ struct Step {
   const Real<N>* given;  // pi[k][m], or null: estimated
 };
 
+// Gradients to what a step is made from; arrays of the device.
+template <class N>
+struct Gradients {
+  N *E, *Cs;    // (F, C, C), (k, F, C, C)
+  Real<N>* pi;  // [k][m]
+};
+
 template <class N>
 class Sweep {
  public:
@@ -23,8 +30,19 @@ class Sweep {
   // out[p][c][i] <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i)
   void gradient(const Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
                 const Real<N>* by, N* out);
+  // squares[k][m] <- ||C^j v||^2
+  void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
+  // features <- v + eta (E v - sum_j gamma_j pi_j C^j v) with the pi of the step; squares[m] <- their ||v||^2.
+  void step(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* squares);
+  // upstream <- the adjoint of `step` of it; the rest of `to` receives sum_i g_i v_i*, sum_i pi_ij g_i v_i* and
+  // Re <g_i, C^j v_i>, the first two times `by` of the operator's number. (backward.cu)
+  void pullback(const Spectrum<N>& features, Spectrum<N>& upstream, const Operators<N>& ops, const Step<N>& step,
+                const std::vector<double>& by, const Gradients<N>& to);
   // features <- normalise(z + beta (z - before)), before <- z
   void extrapolate(Spectrum<N>& features, N* before, double beta);
+
+  // Gives the memory for responses back; the next call takes it again.
+  void release();
 
   // With few channels and dense operators: `move` in one launch. With `progress` it finds in it which slot of `dense`
   // and which number of step.eta are its.
@@ -37,6 +55,10 @@ class Sweep {
   };
   Responses<N> respond(const N* V, index_t ld, const Operators<N>& ops, Tile tile);
   void plan();
+  // The launch of a kernel over rows and samples of a tile, `depth` times.
+  dim3 grid(index_t width, index_t depth = 1) const;
+  // sums[k][ld] <- what such a kernel left in partial_.
+  void sum_chunks(index_t width, index_t k, Real<N>* sums, index_t ld);
 
   const OperatorLayout& layout_;
   index_t k_, tile_, chunks_, rows_per_chunk_;
