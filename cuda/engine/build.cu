@@ -205,6 +205,7 @@ class Construction {
       }
       if (rule_.keep()) state_.keep();
       state_.restore();
+      poll_();
     }
   }
 
