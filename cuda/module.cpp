@@ -7,7 +7,7 @@
 #include "engine/engine.hpp"
 #include "layer/fourier.hpp"
 #include "platform/error.hpp"
-#include "shared/bindings.hpp"
+#include "shared/state_bindings.hpp"
 
 namespace py = pybind11;
 using namespace redunet;
@@ -39,15 +39,18 @@ class CudaEngine {
   static bindings::Numbers writable(const py::object& V) {
     return py::isinstance<cuda::Array>(V) ? features(V) : bindings::HostFeatures::writable(V);
   }
+  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool on_host) {
+    if (on_host) return bindings::HostFeatures::room(dtype, shape, true);
+    return py::cast(cuda::Array(dtype.char_(), shape));
+  }
   static py::object like(const py::object& V) {
-    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::like(V);
-    const auto& array = V.cast<const cuda::Array&>();
-    return py::cast(cuda::Array(array.type(), array.shape()));
+    const bindings::Numbers numbers = features(V);
+    return room(numbers.dtype, numbers.shape, !py::isinstance<cuda::Array>(V));
   }
 
   template <class T>
-  index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
-    return cuda::build(problem, sizes, V, request, bindings::check_signals);
+  void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {
+    cuda::build(problem, sizes, V, request, bindings::check_signals);
   }
   template <class T>
   void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request) const {
@@ -61,6 +64,21 @@ class CudaEngine {
   template <class T>
   void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient) const {
     cuda::rate_gradient(problem, sizes, V, gradient);
+  }
+  template <class T>
+  using State = cuda::Verbs<T>;
+  template <class T>
+  std::unique_ptr<State<T>> make_state(const Problem& problem, const Sizes& sizes, const Shortcuts& shortcuts) const {
+    return cuda::make_state<T>(problem, sizes, shortcuts);
+  }
+  template <class T>
+  std::unique_ptr<State<T>> make_state(const OperatorLayout& layout, const double* alphas, const double* freq_weights,
+                                       const Shortcuts& shortcuts) const {
+    return cuda::make_state<T>(layout, alphas, freq_weights, shortcuts);
+  }
+  void operators_of_grams(const Problem& problem, const Sizes& sizes, const double* grams, double* dense,
+                          double* rates) const {
+    cuda::operators_of_grams(problem, sizes, grams, dense, rates);
   }
   template <class T>
   void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, T* out, index_t n_rhs) const {
@@ -154,6 +172,7 @@ PYBIND11_MODULE(engine, m) {
   });
   bindings::define_backend<CudaEngine>(m);
   define_array(m);
+  bindings::define_state<CudaEngine>(m);
   m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
   m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));

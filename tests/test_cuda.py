@@ -6,7 +6,9 @@ every kernel in sizes that the thread sanitizer can bear; it is also what must f
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
 import types
 
@@ -16,6 +18,9 @@ from oracle import relative
 
 import redunet as rn
 from redunet import _backends, linalg
+from redunet._backends import numpy_backend
+from redunet._backends.contract import BuildRequest, BuildResult, Operators
+from redunet._inputs import prepare
 
 REQUIRED = os.environ.get("REDUNET_REQUIRE_BACKENDS", "").split(",")
 if _backends.status()["cuda"] != "available" and "cuda" not in REQUIRED:
@@ -48,6 +53,8 @@ def agrees(X, y, **options):
     assert relative(net.operators.factors, reference.operators.factors) < tolerance
     np.testing.assert_allclose(net.rates.rate, reference.rates.rate, rtol=tolerance)
     np.testing.assert_allclose(net.rates.class_rate, reference.rates.class_rate, rtol=tolerance)
+    np.testing.assert_allclose(net.etas, reference.etas, rtol=tolerance)
+    np.testing.assert_array_equal(net.betas, reference.betas)
     new = X[::2] + 0.1
     assert relative(net.transform(new, backend="cuda"), reference.transform(new, backend="numpy")) < tolerance
     return net
@@ -78,6 +85,32 @@ class TestSmall:
         agrees(*problem((20, 3, 4), 2), assignment="given")
         agrees(*problem((20, 3, 4), 2), eta="auto")
 
+    @pytest.mark.parametrize("n_channels", [3, 10])
+    def test_momentum_and_search(self, n_channels):
+        X, y = problem((20, n_channels, 4), 2)
+        agrees(X, y, n_layers=3, momentum=True)
+        agrees(X, y, n_layers=3, eta="search", momentum=True)
+
+    @pytest.mark.parametrize(("shape", "k"), [((9, 3, 4), 3), ((20, 9), 2), ((8, 10, 3), 2)], ids=str)
+    def test_verbs(self, cuda, shape, k):
+        (V, of, state), reference = states(cuda, *problem(shape, k))
+        given, factors, _ = reference.operators()
+        ops = Operators.single(of, given, factors, eta=0.3, lam=20.0)
+        rng = np.random.default_rng(0)
+        pi, g, by = rng.uniform(-1, 1, (len(V), k)), rng.standard_normal(V.shape) * V, rng.uniform(1, 2, len(V))
+        before = state.copy(), reference.copy()
+        close(state.grams(), reference.grams())
+        close(cuda.operators_of_grams(reference.grams(), of, n_threads=1)[1], reference.operators()[2])
+        close(state.response_norms(ops), reference.response_norms(ops))
+        close(state.pullback(ops, pi, 0.3, g), reference.pullback(ops, pi, 0.3, g))
+        close(state.step(ops, pi, 0.3), reference.step(ops, pi, 0.3))
+        close(state.advance(ops, 0.3), reference.advance(ops, 0.3))
+        state.scale(by)
+        reference.scale(by)
+        state.extrapolate(before[0], 0.5)
+        reference.extrapolate(before[1], 0.5)
+        close(state.features(), reference.features())
+
     @pytest.mark.parametrize("n", [1, 5, 17, 33])
     def test_linear_algebra(self, n):
         check_linear_algebra(n, 3, np.complex128)
@@ -86,6 +119,19 @@ class TestSmall:
         X, y = problem((9, 3, 4), 3)
         found = [rn.rate_reduction_gradient(X, y, backend=backend) for backend in ("cuda", "numpy")]
         assert relative(*found) < 1e-10
+
+
+def states(cuda, X, y):
+    """Spectra and their problem, with a state of them; NumPy's state of the same."""
+    given = prepare.samples(X, backend="numpy", n_threads=1)
+    of, _ = prepare.problem(given, y, sample_weight=None, epsilon_sq=0.5, dft_norm="ortho")
+    V = given.spectra(normalize=True)
+    return (V, of, cuda.state(V, of, n_threads=1)), numpy_backend.state(V, of, n_threads=1)
+
+
+def close(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10 * np.abs(other).max())
 
 
 def check_linear_algebra(n, count, dtype):
@@ -131,6 +177,142 @@ def test_a_graph_of_a_layer_and_separate_launches_give_the_same(cuda, shape):
     assert relative(rn.build(X, y, **options)[1], Z) < 1e-10
 
 
+# --- Steps, and builds that end before their time. ---
+
+KINDS_OF_STEPS = [
+    {"eta": 0.3},
+    {"eta": "auto"},
+    {"eta": "search"},
+    {"eta": 0.3, "momentum": True},
+    {"eta": "auto", "momentum": True},
+    {"eta": "search", "momentum": True},
+]
+SHAPES = [(50, 2), (40, 5, 5), (20, 12, 2, 3)]
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_steps_are_those_of_numpy(shape, options):
+    X, y = problem(shape, 2)
+    net = agrees(X, y, n_layers=8, **options)
+    assert (net.betas > 0).any() == ("momentum" in options)
+    agrees(X.astype(np.float32), y, n_layers=3, **options)
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_build_that_goes_on_is_the_whole_build(shape, options):
+    X, y = problem(shape, 2)
+    options = {**options, "epsilon_sq": 0.5, "lam": 20.0, "backend": "cuda"}
+    whole, Z = rn.build(X, y, n_layers=7, **options)
+    for n in (1, 4, 7):
+        first, _ = rn.build(X, y, n_layers=n, **options)
+        net, W = rn.build(X, y, n_layers=7, resume=first, **options)
+        same(net, whole, 7)
+        np.testing.assert_array_equal(W, Z)
+
+
+def same(net, whole, n_layers):
+    """The first layers of a network, bit by bit."""
+    assert net.n_layers == n_layers
+    first = whole.operators.layers(0, n_layers)
+    np.testing.assert_array_equal(net.operators.dense, first.dense)
+    np.testing.assert_array_equal(net.operators.factors, first.factors)
+    np.testing.assert_array_equal(net.etas, first.etas)
+    np.testing.assert_array_equal(net.betas, first.betas)
+    np.testing.assert_array_equal(net.rates.rate[:n_layers], whole.rates.rate[:n_layers])
+    if (whole.betas == 0).all():  # else one row is of the features, the other of a point ahead of them
+        np.testing.assert_array_equal(net.rates.per_class[n_layers], whole.rates.per_class[n_layers])
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_interrupted_build_leaves_its_layers(shape, options):
+    def press(index, rates):
+        if index == 5:
+            raise KeyboardInterrupt
+
+    X, y = problem(shape, 2)
+    whole, _ = rn.build(X, y, n_layers=8, backend="cuda", **options)
+    with pytest.raises(rn.BuildInterrupted) as stop:
+        rn.build(X, y, n_layers=8, backend="cuda", on_layer=press, **options)
+    same(stop.value.net, whole, 5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("shape", [(20, 2), (20, 9)], ids=str)
+def test_ctrl_c_between_layers_of_whom_the_host_knew_nothing(shape):
+    X, y = problem(shape, 2)
+    options = {"eta": 0.3, "backend": "cuda"}
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    net, delay = None, 0.25
+    try:
+        while net is None:  # it may come before the first layers on a slow machine
+            delay *= 2
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            try:
+                rn.build(X, y, n_layers=10**5, **options)
+            except KeyboardInterrupt as stop:
+                net = getattr(stop, "net", None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 0 < net.n_layers < 10**5
+    same(net, rn.build(X, y, n_layers=net.n_layers, **options)[0], net.n_layers)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_checkpoints_hold_the_layers_before(shape, tmp_path):
+    X, y = problem(shape, 2)
+    whole, _ = rn.build(X, y, n_layers=7, eta=0.3, backend="cuda")
+    path, seen = tmp_path / "net.safetensors", []
+
+    def look(index, rates):
+        if index > 1 and index < 7:
+            same(rn.load(path), whole, index // 2 * 2)
+            seen.append(index)
+
+    rn.build(X, y, n_layers=7, eta=0.3, backend="cuda", on_layer=look, checkpoint=path, every=2)
+    assert seen == [2, 3, 4, 5, 6]
+    same(rn.load(path), whole, 7)
+
+
+@pytest.mark.parametrize("watch", [None, lambda index, rates: False], ids=["alone", "watched"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_layers_before_one_that_is_not_definite_are_there(cuda, shape, watch):
+    """A step without length and end, which the public functions refuse, makes features that are no numbers."""
+    (V, of, _), _ = states(cuda, *problem(shape, 2))
+    n_layers, options = 5, {"lam": 20.0, "keep": True}
+    etas = np.array([0.3, 0.3, np.nan, 0.3, 0.3])
+    result, expected = (BuildResult.room(of, n_layers, V.shape[1:], V.dtype, **options) for _ in range(2))
+    with pytest.raises(np.linalg.LinAlgError, match=r"^layer 3, all classes, frequency 0: "):
+        cuda.build(V.copy(), of, BuildRequest(n_layers, etas, 20.0, on_layer=watch), result, n_threads=1)
+    assert result.n_done == 2
+    cuda.build(V.copy(), of, BuildRequest(2, etas[:2].copy(), 20.0), part(expected, 2), n_threads=1)
+    np.testing.assert_array_equal(result.rates[:3], expected.rates[:3])
+    for name in ("dense", "factors"):
+        np.testing.assert_array_equal(*(getattr(one.operators, name)[:2] for one in (result, expected)))
+
+
+def part(result, n):
+    """Room for the first n layers alone."""
+    operators = result.operators.layers(0, n)
+    return BuildResult(operators, result.etas[:n], result.betas[:n], result.rates[: n + 1], result.done)
+
+
+def test_a_state_of_features_on_the_device_stays_there(cuda):
+    (V, of, state), reference = states(cuda, *problem((20, 3, 4), 2))
+    there = cuda.state(cuda.Array(V), of, n_threads=1)
+    assert isinstance(there.features(), cuda.Array)
+    assert isinstance(state.features(), np.ndarray)
+    ops = Operators.single(of, *reference.operators()[:2], eta=0.3, lam=20.0)
+    pi = np.full((20, 2), 0.5)
+    back, expected = there.pullback(ops, pi, 0.3, cuda.Array(V)), state.pullback(ops, pi, 0.3, V)
+    assert isinstance(back.features, cuda.Array)
+    for one, other in zip(back, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), other)
+
+
 def test_many_classes_do_not_fit_the_kernel_of_few_channels():
     agrees(*problem((400, 2), 130))
 
@@ -140,20 +322,32 @@ def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_l
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
     X, y = problem(shape, k)
-    ample, Z = rn.build(X, y, n_layers=6, eta=0.3, backend="cuda")
+    ample, Z = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
     moved = ample.transform(X, backend="cuda")
     tried = 0
+
+    def press(index, rates):
+        if index == 4:
+            raise KeyboardInterrupt
+
     for size in range(0, 1 << 22, 1 << 15):
         monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(size))
         try:
-            net, W = rn.build(X, y, n_layers=6, eta=0.3, backend="cuda")
+            net, W = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
             again = net.transform(X, backend="cuda")
+            with pytest.raises(rn.BuildInterrupted) as stop:
+                rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda", on_layer=press)
+            first = stop.value.net
+            gone_on, U = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda", resume=first)
         except rn.CudaError:
             continue
         tried += 1
         assert relative(W, Z) < 1e-12
         assert relative(net.operators.dense, ample.operators.dense) < 1e-12
         assert relative(again, moved) < 1e-12
+        same(first, net, 4)
+        same(gone_on, net, 6)
+        np.testing.assert_array_equal(U, W)
         if tried == 8:
             break
     assert tried == 8
@@ -163,6 +357,7 @@ def test_an_array_too_large_is_an_error_that_says_how_large(cuda, monkeypatch):
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
     X, y = problem((150, 12, 5), 3)
+    gc.collect()  # what errors of other tests hold on the device
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
     with pytest.raises(rn.CudaError, match=r"spectra of 1800 channels of 5 points need at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")

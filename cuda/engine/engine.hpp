@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -10,12 +11,13 @@
 
 namespace redunet::cuda {
 
-// Called between layers, to stop the work by throwing. Of the shortcuts only `one_sweep` has a meaning here: networks
-// of few channels by their own kernels.
+// Called between layers, at least so often, to stop the work by throwing. Of the shortcuts only `one_sweep` has a
+// meaning here: networks of few channels by their own kernels.
 using Poll = std::function<void()>;
+constexpr index_t kLayersBetweenPolls = 64;
 
 template <class T>
-index_t build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll);
+void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request, const Poll& poll);
 
 template <class T>
 void apply(const OperatorLayout& layout, T* V, const ApplyRequest<T>& request, const Poll& poll);
@@ -26,6 +28,33 @@ void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,
 
 template <class T>
 void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient);
+
+// The verbs of a State of that contract. Features lie on the host or on the device, everything else on the host.
+template <class T>
+class Verbs {
+ public:
+  virtual ~Verbs() = default;
+  virtual void read(const T* V) = 0;
+  virtual void write(T* V) const = 0;
+  virtual void copy(const Verbs& other) = 0;  // of one that was made of the same
+  virtual void grams(double* sums) = 0;
+  virtual void look(const LayerOperators<T>& out, double* rates) = 0;
+  virtual void response_norms(const LayerOperators<T>& ops, double* squares) = 0;
+  virtual void step(const LayerRequest<T>& request, double* squares) = 0;
+  virtual void scale(const double* by) = 0;
+  virtual void advance(const LayerRequest<T>& request, double* assignments) = 0;
+  virtual void extrapolate(Verbs& before, double beta) = 0;  // `before` becomes the features as they were
+  virtual void pullback(const LayerRequest<T>& request, const T* upstream, const PullbackRoom<T>& room) = 0;
+};
+// Of samples that a network is built from; of samples that layers are applied to. The problem is kept, not copied.
+template <class T>
+std::unique_ptr<Verbs<T>> make_state(const Problem& problem, const Sizes& sizes, const Shortcuts& shortcuts);
+template <class T>
+std::unique_ptr<Verbs<T>> make_state(const OperatorLayout& layout, const double* alphas, const double* freq_weights,
+                                     const Shortcuts& shortcuts);
+
+// dense (k + 1, F, C, C) and the row of rates from Gram matrices.
+void operators_of_grams(const Problem& problem, const Sizes& sizes, const double* grams, double* dense, double* rates);
 
 // `out` holds the right-hand sides of a solve, and receives the result.
 template <class T>

@@ -1,6 +1,8 @@
 // Real and complex numbers as one family, so that a kernel is written once: N is float, double, or Complex of them.
 #pragma once
 
+#include <type_traits>
+
 #include "platform/gpu.hpp"
 
 namespace redunet::cuda {
@@ -62,6 +64,22 @@ template <class N>
 __device__ inline N scaled(Real<N> x, N z) {
   return add_scaled(number<N>(0), x, z);
 }
+// Re conj(a) b
+template <class N>
+__device__ inline Real<N> real_product(N a, N b) {
+  if constexpr (NumberTraits<N>::is_complex)
+    return a.re * b.re + a.im * b.im;
+  else
+    return a * b;
+}
+// The same number in the precision of M.
+template <class M, class N>
+__device__ inline M converted(N z) {
+  if constexpr (NumberTraits<N>::is_complex)
+    return {static_cast<Real<M>>(z.re), static_cast<Real<M>>(z.im)};
+  else
+    return static_cast<M>(z);
+}
 // s + a b
 template <class N>
 __device__ inline N add_product(N s, N a, N b) {
@@ -75,6 +93,10 @@ template <class N>
 __device__ inline N add_conj_product(N s, N a, N b) {
   return add_product(s, a, conjugate(b));
 }
+
+// The same family in double precision.
+template <class N>
+using InDouble = std::conditional_t<NumberTraits<N>::is_complex, Complex<double>, double>;
 
 __device__ inline bool is_finite(float x) { return x - x == 0; }
 __device__ inline bool is_finite(double x) { return x - x == 0; }

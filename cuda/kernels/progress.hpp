@@ -5,13 +5,11 @@
 
 namespace redunet::cuda {
 
-[[maybe_unused]] static __global__ void advance_kernel(Progress* progress, int n_slots) {
+static __global__ void advance_kernel(Progress* progress, int n_slots) {
   progress->layer += 1;
   progress->slot = (progress->slot + 1) % n_slots;
 }
-static __global__ void set_progress_kernel(Progress* progress, int layer, int slot, double* etas, double eta) {
-  *progress = {layer, slot};
-  if (etas != nullptr) etas[layer] = eta;
-}
+static __global__ void set_progress_kernel(Progress* progress, int layer, int slot) { *progress = {layer, slot}; }
+static __global__ void set_number_kernel(double* to, double value) { *to = value; }
 
 }  // namespace redunet::cuda

@@ -46,6 +46,15 @@ __global__ void gather_kernel(const N* from, index_t m, N* to, index_t count, in
     to[row * count + u] = scaled(by[u], from[row * m + index[u]]);
 }
 
+// to[row][i] = by[i] from[row][i], in the precision of `to`: m samples, of which `from` has ld numbers a row.
+template <class N, class M>
+__global__ void weigh_kernel(const N* from, index_t ld, M* to, index_t m, index_t rows, const Real<M>* by) {
+  const index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= m) return;
+  for (index_t row = index_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += index_t{gridDim.y} * blockDim.y)
+    to[row * m + i] = scaled(by[i], converted<M>(from[row * ld + i]));
+}
+
 // The operators' responses to a tile of samples: Y[number][row][i], numbers from `first` on.
 template <class N>
 struct Responses {
@@ -99,6 +108,18 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
       sum += q.weights[row / q.C] * squared(response(q, j + 1, row, i));
   sum = sum_over_y(sum, sums);
   if (threadIdx.y == 0 && i < q.m) partial[(chunk * k + j) * q.m + i] = sum;
+}
+
+// sums[j][i] = the sum over chunks of partial[chunk][j][i].
+template <class T>
+__global__ void sum_chunks_kernel(const T* partial, index_t chunks, int k, int m, T* sums, index_t ld) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= m) return;
+  for (int j = 0; j < k; ++j) {
+    T sum = 0;
+    for (index_t chunk = 0; chunk < chunks; ++chunk) sum += partial[(chunk * k + j) * m + i];
+    sums[j * ld + i] = sum;
+  }
 }
 
 // pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sum over chunks of partial[chunk][j][i].
@@ -162,6 +183,30 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
   }
   sum = sum_over_y(sum, sums);
   if (move.partial != nullptr && threadIdx.y == 0 && i < q.m) move.partial[chunk * q.m + i] = sum;
+}
+
+// v <- v + beta (v - before), before <- v; partial[chunk][i] = sum of w_p |v|^2 of the new ones. m numbers a row.
+template <class N>
+__global__ void __launch_bounds__(kWarp* kSampleRows, 4)
+    extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> beta,
+                       Real<N>* partial, index_t rows_per_chunk) {
+  using T = Real<N>;
+  SharedMemory shared;
+  T* sums = shared.array<T>(kWarp * kSampleRows);
+  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
+  const index_t chunk = blockIdx.y, begin = chunk * rows_per_chunk;
+  const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
+  T sum = 0;
+  if (i < m)
+    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) {
+      const N v = V[row * m + i];
+      const N beyond = add_scaled(v, beta, add_scaled(v, T(-1), before[row * m + i]));
+      before[row * m + i] = v;
+      V[row * m + i] = beyond;
+      sum += weights[row / C] * squared(beyond);
+    }
+  sum = sum_over_y(sum, sums);
+  if (threadIdx.y == 0 && i < m) partial[chunk * m + i] = sum;
 }
 
 // v <- v / max(||v||, smallest)

@@ -15,11 +15,12 @@ namespace {}  // namespace
 
 template <class N>
 Spectrum<N>::Spectrum(const Sizes& sizes, const std::vector<int>& order)
-    : sizes_(sizes), order_(order), V_(sizes.m * sizes.C * sizes.F) {}
+    : sizes_(sizes), host_order_(order), order_(order), V_(sizes.m * sizes.C * sizes.F) {}
 
 template <class N>
 void Spectrum<N>::read(const N* from) {
   const auto [m, C, F, P] = sizes_;
+  if (m == 0) return;
   DeviceArray<N> copy;
   if (!Device::holds(from)) {
     copy = DeviceArray<N>(numbers());
@@ -36,6 +37,7 @@ void Spectrum<N>::read(const N* from) {
 template <class N>
 void Spectrum<N>::write(N* to) const {
   const auto [m, C, F, P] = sizes_;
+  if (m == 0) return;
   const bool here = Device::holds(to);
   const DeviceArray<N> copy(here ? 0 : numbers());
   launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
@@ -46,17 +48,6 @@ void Spectrum<N>::write(N* to) const {
     Device::get().synchronise();
   else
     copy.download(to);
-}
-
-template <class N>
-void Spectrum<N>::save() {
-  if (copy_.size() == 0) copy_ = DeviceArray<N>(numbers());
-  copy_.copy_from(V_);
-}
-
-template <class N>
-void Spectrum<N>::restore() {
-  V_.copy_from(copy_);
 }
 
 // --- Operators
@@ -171,9 +162,8 @@ const N* OperatorBuilder<N>::samples(const Spectrum<N>& features, const Members<
 }
 
 template <class N>
-void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& out, int layer) {
+void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& out, int row) {
   const auto [m, C, F, P] = features.sizes();
-  const int channels = static_cast<int>(C), group = static_cast<int>(F);
   index_t ld, stride;
   for (const index_t number : dense_numbers_) {
     const index_t slot = at(layout_.slot, number);
@@ -183,13 +173,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kNone, Op::kAdjoint, C, C, members.count, 1, {V, ld, stride}, {V, ld, stride}, 0,
             {grams_.get() + slot * F * C * C, C, C * C}, F);
   }
-  Factorise<N> dense{};
-  dense.M = grams_.get(), dense.stride = C * C, dense.n = channels, dense.ld = channels, dense.group = group;
-  dense.terms = total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0;
-  dense.shift = 1, dense.scale = dense_scales_.get();
-  dense.inverse = out.dense, dense.out_scale = dense_alphas_.get();
-  dense.logdets = logdets_.get();
-  factoriser_.run(dense, layout_.n_dense * F);
+  factorise(grams_.get(), out.dense, total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0);
 
   index_t place = layout_.n_dense;
   for (std::size_t number = 0; number < members_.size(); ++number) {
@@ -200,7 +184,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kAdjoint, Op::kNone, r, r, C, 1, columns, columns, 0, {small_grams_.get(), r, r * r}, F);
     Factorise<N> small{};
     small.M = small_grams_.get(), small.stride = r * r;
-    small.n = small.ld = small.out_ld = static_cast<int>(r), small.group = group;
+    small.n = small.ld = small.out_ld = static_cast<int>(r), small.group = static_cast<int>(F);
     small.shift = 1, small.scale = scales_.get() + number;
     small.W = out.factors == nullptr ? nullptr : small_inverses_.get(), small.out_stride = r * r;
     small.logdets = logdets_.get() + place++ * F;
@@ -211,11 +195,29 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kNone, Op::kAdjoint, C, r, r, root, columns, {small_inverses_.get(), r, r * r}, 0,
             {out.factors + layout_.column[number], R, C * R}, F);
   }
-  sum_rates(nullptr, layer);
+  sum_rates(nullptr, row);
 }
 
 template <class N>
-void OperatorBuilder<N>::run_few(const Spectrum<N>& features, N* dense, const Progress* progress) {
+void OperatorBuilder<N>::run(const N* grams, N* dense) {
+  factorise(grams, dense, 0);
+  sum_rates(nullptr, 0);
+}
+
+// The dense operators, and their log dets; number 0 is of the sum of `terms` others, if there are any.
+template <class N>
+void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms) {
+  const auto [m, C, F, P] = layout_.sizes;
+  Factorise<N> q{};
+  q.M = grams, q.stride = C * C, q.n = q.ld = static_cast<int>(C), q.group = static_cast<int>(F), q.terms = terms;
+  q.shift = 1, q.scale = dense_scales_.get();
+  q.inverse = dense, q.out_scale = dense_alphas_.get();
+  q.logdets = logdets_.get();
+  factoriser_.run(q, layout_.n_dense * F);
+}
+
+template <class N>
+void OperatorBuilder<N>::run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
   const auto [m, C, F, P] = features.sizes();
   const cudaStream_t stream = Device::get().stream();
   with_channels(C, [&, m = m, F = F]<int kC>() {
@@ -228,37 +230,44 @@ void OperatorBuilder<N>::run_few(const Spectrum<N>& features, N* dense, const Pr
   q.M = grams_.get(), q.stride = C * C, q.n = q.ld = static_cast<int>(C), q.group = static_cast<int>(F);
   q.terms = static_cast<int>(problem_.n_classes());
   q.shift = 1, q.scale = dense_scales_.get();
-  q.inverse = dense, q.out_scale = dense_alphas_.get(), q.layer = &progress->slot,
-  q.layer_stride = layout_.n_dense * F * C * C;
+  q.inverse = dense, q.out_scale = dense_alphas_.get();
+  q.layer = progress == nullptr ? nullptr : &progress->slot, q.layer_stride = layout_.n_dense * F * C * C;
   q.logdets = logdets_.get();
   factoriser_.run(q, layout_.n_dense * F);
-  sum_rates(&progress->layer, 0);
+  sum_rates(progress == nullptr ? nullptr : &progress->layer, row);
 }
 
 template <class N>
-void OperatorBuilder<N>::sum_rates(const int* layer, int given) {
+void OperatorBuilder<N>::sum_rates(const int* in_progress, int row) {
   const auto numbers = static_cast<int>(members_.size());
   launch(rates_kernel, dim3(1), dim3(kRatesThreads),
          shared_bytes<double>(kRatesThreads) + shared_bytes<int>(kRatesThreads), Device::get().stream(), logdets_.get(),
          place_.get(), numbers, static_cast<int>(layout_.sizes.F), freq_weights_.get(), 1 / (2 * problem_.n_points),
-         rates_.get(), layer, given, noted_.get());
+         rates_.get(), in_progress, row, noted_.get());
   REDUNET_CHECK(cudaGetLastError());
 }
 
 template <class N>
-void OperatorBuilder<N>::rates(int begin, int end, double* to, bool name_layer) {
+void OperatorBuilder<N>::rates(index_t begin, index_t end, double* to, bool name_layer) const {
   const index_t k1 = problem_.n_classes() + 1;
-  int noted[3] = {0, 0, 0};
-  noted_.download(noted);
   REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, as_size((end - begin) * k1) * sizeof(double),
                                 cudaMemcpyDeviceToHost, Device::get().stream()));
-  Device::get().synchronise();
+  int noted[3] = {0, 0, 0};
+  noted_.download(noted);
   if (noted[0] < 0) return;
-  throw NotPositiveDefinite((name_layer ? "layer " + std::to_string(noted[0]) + ", " : "") +
-                            (noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) + ", frequency " +
-                            std::to_string(noted[2]) +
-                            ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
-                            "for this precision");
+  in_layer(name_layer ? noted[0] : -1, [&] {
+    throw NotPositiveDefinite((noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) +
+                              ", frequency " + std::to_string(noted[2]) +
+                              ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
+                              "for this precision");
+  });
+}
+
+template <class N>
+index_t OperatorBuilder<N>::bad_row() const {
+  int noted[3] = {0, 0, 0};
+  noted_.download(noted);
+  return noted[0];
 }
 
 #define REDUNET_INSTANTIATE(N) \

@@ -36,17 +36,22 @@ class Spectrum {
   Spectrum(const Sizes& sizes, const std::vector<int>& order);
 
   const Sizes& sizes() const { return sizes_; }
+  const std::vector<int>& order() const { return host_order_; }
   index_t numbers() const { return sizes_.m * sizes_.C * sizes_.F; }
   N* get() const { return V_.get(); }
   void read(const N* from);  // (m, C, F) of the host or of the device
   void write(N* to) const;   // waits
-  void save();               // a copy to come back to
-  void restore();
+  // As many numbers as these: copied there, copied from there, and exchanged.
+  void copy_to(const DeviceArray<N>& room) const { room.copy_from(V_); }
+  void copy_from(const DeviceArray<N>& room) { V_.copy_from(room); }
+  void copy_from(const Spectrum& other) { V_.copy_from(other.V_); }
+  void swap(DeviceArray<N>& room) { std::swap(V_, room); }
 
  private:
   Sizes sizes_;
+  std::vector<int> host_order_;
   DeviceArray<int> order_;
-  DeviceArray<N> V_, copy_;
+  DeviceArray<N> V_;
 };
 
 // The samples of one operator: a run of neighbours, each counting once, or any with weights.
@@ -68,21 +73,27 @@ class OperatorBuilder {
  public:
   OperatorBuilder(const Problem& problem, const OperatorLayout& layout, const std::vector<int>& order, index_t n_rows);
 
-  // Operators at these features, and the row of rates of this layer.
-  void run(const Spectrum<N>& features, const Operators<N>& out, int layer);
-  // The same in launches that know everything by `progress`; operators go to dense + its slot. Classes are hard, all
-  // operators are dense.
-  void run_few(const Spectrum<N>& features, N* dense, const Progress* progress);
+  // Operators at these features, and a row of rates.
+  void run(const Spectrum<N>& features, const Operators<N>& out, int row);
+  // The same in few launches, where classes are hard, channels few and all operators dense. With `progress` they find
+  // in it which row, and which slot of `dense`, is theirs.
+  void run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
+  // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense, and their layer has
+  // no number.
+  void run(const N* grams, N* dense);
   // Rows [begin, end) of rates; waits. An operator that is not positive definite is an error that names its layer,
-  // unless `name_layer` is off.
-  void rates(int begin, int end, double* to, bool name_layer);
+  // which is its row, if asked to.
+  void rates(index_t begin, index_t end, double* to, bool name_layer) const;
+  // The first row with such an operator, or -1; waits.
+  index_t bad_row() const;
 
   // Bytes of all that is needed beside the features and the operators.
   static std::size_t bytes(const Problem& problem, const OperatorLayout& layout);
 
  private:
   const N* samples(const Spectrum<N>& features, const Members<N>& members, index_t& ld, index_t& stride);
-  void sum_rates(const int* layer, int given);
+  void factorise(const N* grams, N* dense, int terms);
+  void sum_rates(const int* in_progress, int row);
 
   const Problem& problem_;
   const OperatorLayout& layout_;

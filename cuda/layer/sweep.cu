@@ -16,7 +16,7 @@ constexpr double kShare = 0.8;
 }  // namespace
 
 template <class N>
-Sweep<N>::Sweep(const OperatorLayout& layout, const double* alphas, const double* gammas, const double* freq_weights)
+Sweep<N>::Sweep(const OperatorLayout& layout, const double* alphas, const double* freq_weights)
     : layout_(layout), k_(static_cast<index_t>(layout.ranks.size()) - 1), tile_(0) {
   const index_t F = layout.sizes.F, rows = F * layout.sizes.C;
   rows_per_chunk_ = std::max(kFewestRows, divide_up(rows, kMostChunks));
@@ -25,7 +25,6 @@ Sweep<N>::Sweep(const OperatorLayout& layout, const double* alphas, const double
   for (index_t number = 0; number <= k_; ++number)
     if (at(layout.ranks, number) != 0) at(factored, number) = alphas[number];
   factored_ = DeviceArray<double>(factored);
-  gammas_ = DeviceArray<double>(std::vector<double>(gammas, gammas + k_));
   one_ = DeviceArray<double>(std::vector<double>{1.0});
   freq_weights_ = DeviceArray<Real<N>>(std::vector<Real<N>>(freq_weights, freq_weights + F));
 }
@@ -52,6 +51,12 @@ void Sweep<N>::plan() {
 }
 
 template <class N>
+void Sweep<N>::release() {
+  tile_ = 0;
+  responses_ = {}, reduced_ = {}, partial_ = {}, pi_ = {}, norms_ = {};
+}
+
+template <class N>
 Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, Tile tile) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t w = tile.width, stride = F * C * w;
@@ -74,7 +79,50 @@ Responses<N> Sweep<N>::respond(const N* V, index_t ld, const Operators<N>& ops, 
 }
 
 template <class N>
-void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step& step, Real<N>* pi) {
+dim3 Sweep<N>::grid(index_t width, index_t depth) const {
+  return dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_), static_cast<unsigned>(depth));
+}
+
+template <class N>
+void Sweep<N>::sum_chunks(index_t width, index_t k, Real<N>* sums, index_t ld) {
+  constexpr unsigned kThreads = 128;
+  launch(sum_chunks_kernel<Real<N>>, dim3(blocks_of(width, kThreads)), dim3(kThreads), 0, Device::get().stream(),
+         partial_.get(), chunks_, static_cast<int>(k), static_cast<int>(width), sums, ld);
+  REDUNET_CHECK(cudaGetLastError());
+}
+
+template <class N>
+void Sweep<N>::response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares) {
+  plan();
+  const index_t m = layout_.sizes.m;
+  for (index_t begin = 0; begin < m; begin += tile_) {
+    const index_t width = std::min(tile_, m - begin);
+    const Responses<N> q = respond(features.get(), m, ops, {begin, width});
+    launch(response_norms_kernel<N>, grid(width, k_), dim3(kWarp, kSampleRows),
+           shared_bytes<Real<N>>(kWarp * kSampleRows), Device::get().stream(), q, partial_.get(), static_cast<int>(k_));
+    REDUNET_CHECK(cudaGetLastError());
+    sum_chunks(width, k_, squares + begin, m);
+  }
+}
+
+template <class N>
+void Sweep<N>::step(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* squares) {
+  plan();
+  const index_t m = layout_.sizes.m;
+  for (index_t begin = 0; begin < m; begin += tile_) {
+    const index_t width = std::min(tile_, m - begin);
+    const Responses<N> q = respond(features.get(), m, ops, {begin, width});
+    launch(move_kernel<N>, grid(width), dim3(kWarp, kSampleRows), shared_bytes<Real<N>>(kWarp * kSampleRows),
+           Device::get().stream(), q,
+           Move<N>{features.get() + begin, m, step.given + begin, m, static_cast<int>(k_), step.gammas, step.eta, 1,
+                   nullptr, partial_.get()});
+    REDUNET_CHECK(cudaGetLastError());
+    sum_chunks(width, 1, squares + begin, m);
+  }
+}
+
+template <class N>
+void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi) {
   using T = Real<N>;
   plan();
   const index_t m = layout_.sizes.m;
@@ -85,15 +133,12 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step& 
     const index_t width = std::min(tile_, m - begin);
     const Responses<N> q = respond(features.get(), m, ops, {begin, width});
     const dim3 block(kWarp, kSampleRows);
-    const auto grid = [&](index_t depth) {
-      return dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_), static_cast<unsigned>(depth));
-    };
-    const T* used = step.given == nullptr ? nullptr : static_cast<const T*>(step.given) + begin;
+    const T* used = step.given == nullptr ? nullptr : step.given + begin;
     index_t pi_ld = m;
     if (used == nullptr) {
       T* out = pi == nullptr ? pi_.get() : pi + begin;
       pi_ld = pi == nullptr ? tile_ : m;
-      launch(response_norms_kernel<N>, grid(k_), block, shared, stream, q, partial_.get(), k);
+      launch(response_norms_kernel<N>, grid(width, k_), block, shared, stream, q, partial_.get(), k);
       REDUNET_CHECK(cudaGetLastError());
       constexpr unsigned kThreads = 128;
       launch(gates_kernel<T>, dim3(blocks_of(width, kThreads)), dim3(kThreads), 0, stream, partial_.get(), chunks_, k,
@@ -102,30 +147,47 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step& 
       used = out;
     }
     N* V = features.get() + begin;
-    launch(move_kernel<N>, grid(1), block, shared, stream, q,
-           Move<N>{V, m, used, pi_ld, k, gammas_.get(), step.eta, 1, nullptr, partial_.get()});
+    launch(move_kernel<N>, grid(width), block, shared, stream, q,
+           Move<N>{V, m, used, pi_ld, k, step.gammas, step.eta, 1, nullptr, partial_.get()});
     REDUNET_CHECK(cudaGetLastError());
-    launch(normalise_kernel<N>, grid(1), block, 0, stream, V, m, q.rows, static_cast<int>(width), partial_.get(),
+    launch(normalise_kernel<N>, grid(width), block, 0, stream, V, m, q.rows, static_cast<int>(width), partial_.get(),
            chunks_, rows_per_chunk_, static_cast<T>(kSmallestNorm));
     REDUNET_CHECK(cudaGetLastError());
   }
 }
 
 template <class N>
-void Sweep<N>::gradient(const Spectrum<N>& features, const Operators<N>& ops, const Real<N>* pi, const Real<N>* by,
-                        N* out) {
+void Sweep<N>::gradient(const Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
+                        const Real<N>* by, N* out) {
   using T = Real<N>;
   plan();
   const index_t m = layout_.sizes.m;
   for (index_t begin = 0; begin < m; begin += tile_) {
     const index_t width = std::min(tile_, m - begin);
     const Responses<N> q = respond(features.get(), m, ops, {begin, width});
-    launch(move_kernel<N>, dim3(blocks_of(width, kWarp), static_cast<unsigned>(chunks_)), dim3(kWarp, kSampleRows),
-           shared_bytes<T>(kWarp * kSampleRows), Device::get().stream(), q,
-           Move<N>{out + begin, m, pi + begin, m, static_cast<int>(k_), gammas_.get(), one_.get(), 0, by + begin,
-                   nullptr});
+    launch(move_kernel<N>, grid(width), dim3(kWarp, kSampleRows), shared_bytes<T>(kWarp * kSampleRows),
+           Device::get().stream(), q,
+           Move<N>{out + begin, m, pi + begin, m, static_cast<int>(k_), gammas, one_.get(), 0, by + begin, nullptr});
     REDUNET_CHECK(cudaGetLastError());
   }
+}
+
+template <class N>
+void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta) {
+  using T = Real<N>;
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t rows = F * C;
+  const int width = static_cast<int>(m);
+  if (m == 0) return;
+  if (norms_.size() == 0) norms_ = DeviceArray<T>(chunks_ * m);
+  const dim3 block(kWarp, kSampleRows);
+  const cudaStream_t stream = Device::get().stream();
+  launch(extrapolate_kernel<N>, grid(m), block, shared_bytes<T>(kWarp * kSampleRows), stream, features.get(), before,
+         rows, static_cast<int>(C), width, freq_weights_.get(), static_cast<T>(beta), norms_.get(), rows_per_chunk_);
+  REDUNET_CHECK(cudaGetLastError());
+  launch(normalise_kernel<N>, grid(m), block, 0, stream, features.get(), m, rows, width, norms_.get(), chunks_,
+         rows_per_chunk_, static_cast<T>(kSmallestNorm));
+  REDUNET_CHECK(cudaGetLastError());
 }
 
 template <class N>
@@ -136,16 +198,16 @@ bool Sweep<N>::few_channels_fit(const OperatorLayout& layout) {
 }
 
 template <class N>
-void Sweep<N>::move_few(Spectrum<N>& features, const N* dense, const Progress* progress, const double* etas, double lam,
-                        const Real<N>* given, Real<N>* pi) {
+void Sweep<N>::move_few(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi,
+                        const Progress* progress) {
   const auto [m, C, F, P] = layout_.sizes;
   const int k = static_cast<int>(k_);
   FewSweep<N> q{};
   q.V = features.get(), q.m = static_cast<int>(m), q.F = static_cast<int>(F), q.k = k;
   q.weights = freq_weights_.get(), q.operators = dense, q.progress = progress;
-  q.etas = etas, q.gammas = gammas_.get();
-  q.lambda = static_cast<Real<N>>(lam), q.smallest = static_cast<Real<N>>(kSmallestNorm);
-  q.given = given, q.pi = pi;
+  q.etas = step.eta, q.gammas = step.gammas;
+  q.lambda = static_cast<Real<N>>(step.lam), q.smallest = static_cast<Real<N>>(kSmallestNorm);
+  q.given = step.given, q.pi = pi;
   with_channels(C, [&, m = m]<int kC>() {
     launch(few_sweep_kernel<N, kC>, dim3(blocks_of(m, kWarp)), dim3(kWarp, kFewRows), few_sweep_shared<N>(k),
            Device::get().stream(), q);

@@ -5,27 +5,49 @@
 
 namespace redunet::cuda {
 
-// What a layer applies beside its operators.
+// What a layer applies beside its operators; arrays of the device.
+template <class N>
 struct Step {
-  const double* eta;  // of the device
+  const double *eta, *gammas;
   double lam;
-  const void* given;  // pi[k][m] of the device in the features' precision, or null: estimated
+  const Real<N>* given;  // pi[k][m], or null: estimated
+};
+
+// Gradients to what a step is made from; arrays of the device.
+template <class N>
+struct Gradients {
+  N *E, *Cs;    // (F, C, C), (k, F, C, C)
+  Real<N>* pi;  // [k][m]
 };
 
 template <class N>
 class Sweep {
  public:
-  Sweep(const OperatorLayout& layout, const double* alphas, const double* gammas, const double* freq_weights);
+  Sweep(const OperatorLayout& layout, const double* alphas, const double* freq_weights);
 
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
-  void move(Spectrum<N>& features, const Operators<N>& ops, const Step& step, Real<N>* pi);
+  void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
   // out[p][c][i] <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i)
-  void gradient(const Spectrum<N>& features, const Operators<N>& ops, const Real<N>* pi, const Real<N>* by, N* out);
+  void gradient(const Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
+                const Real<N>* by, N* out);
+  // squares[k][m] <- ||C^j v||^2
+  void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
+  // features <- v + eta (E v - sum_j gamma_j pi_j C^j v) with the pi of the step; squares[m] <- their ||v||^2.
+  void step(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* squares);
+  // upstream <- the adjoint of `step` of it; the rest of `to` receives sum_i g_i v_i*, sum_i pi_ij g_i v_i* and
+  // Re <g_i, C^j v_i>, the first two times `by` of the operator's number. (backward.cu)
+  void pullback(const Spectrum<N>& features, Spectrum<N>& upstream, const Operators<N>& ops, const Step<N>& step,
+                const std::vector<double>& by, const Gradients<N>& to);
+  // features <- normalise(z + beta (z - before)), before <- z
+  void extrapolate(Spectrum<N>& features, N* before, double beta);
 
-  // With few channels and dense operators: one launch, which finds what changes from layer to layer by `progress`.
+  // Gives the memory for responses back; the next call takes it again.
+  void release();
+
+  // With few channels and dense operators: `move` in one launch. With `progress` it finds in it which slot of `dense`
+  // and which number of step.eta are its.
   static bool few_channels_fit(const OperatorLayout& layout);
-  void move_few(Spectrum<N>& features, const N* dense, const Progress* progress, const double* etas, double lam,
-                const Real<N>* given, Real<N>* pi);
+  void move_few(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
 
  private:
   struct Tile {
@@ -33,11 +55,15 @@ class Sweep {
   };
   Responses<N> respond(const N* V, index_t ld, const Operators<N>& ops, Tile tile);
   void plan();
+  // The launch of a kernel over rows and samples of a tile, `depth` times.
+  dim3 grid(index_t width, index_t depth = 1) const;
+  // sums[k][ld] <- what such a kernel left in partial_.
+  void sum_chunks(index_t width, index_t k, Real<N>* sums, index_t ld);
 
   const OperatorLayout& layout_;
   index_t k_, tile_, chunks_, rows_per_chunk_;
-  DeviceArray<double> gammas_, factored_, one_;
-  DeviceArray<Real<N>> freq_weights_, partial_, pi_;
+  DeviceArray<double> factored_, one_;
+  DeviceArray<Real<N>> freq_weights_, partial_, pi_, norms_;
   DeviceArray<N> responses_, reduced_;
 };
 

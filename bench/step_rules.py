@@ -1,0 +1,126 @@
+"""What a layer costs under each step rule, against one of a given step: momentum, search, and both.
+
+    python -m bench.step_rules [--rounds 9] [--workloads NAME ...] [--json out.json]
+
+Whole builds, in turns; a layer is the difference of a build of many layers and one of a single layer. A searched layer
+is also divided by its evaluations: the operators at one set of features, most of the cost of a layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import redunet as rn
+from bench.environment import hold_fresh_memory
+from bench.workloads import Workload, load
+from redunet import _backends
+from redunet._backends.ascent import Ascent
+from redunet._backends.contract import BuildRequest, BuildResult
+from redunet._inputs import prepare
+
+LAYERS = {"gauss2d": 400, "gauss3d": 400, "rot01": 60, "trans01": 40, "bp2d": 12, "rot10": 40}
+DEFAULT = ("gauss2d", "rot01", "bp2d")
+RULES: dict[str, dict[str, Any]] = {
+    "given": {"eta": 0.5},
+    "natural": {"eta": "auto"},
+    "search": {"eta": "search"},
+    "momentum": {"eta": 0.5, "momentum": True},
+    "momentum, natural": {"eta": "auto", "momentum": True},
+    "momentum, search": {"eta": "search", "momentum": True},
+}
+
+
+def evaluations(workload: Workload, n_layers: int, *, eta: Any, momentum: bool = False) -> float:
+    """Per layer: how often the loop that is made from the verbs, with the same rule, looks at features."""
+    given = prepare.samples(workload.X, dtype=np.float32, backend="auto", n_threads=None)
+    problem, _ = prepare.problem(
+        given, workload.y, sample_weight=None, epsilon_sq=workload.epsilon_sq, dft_norm="ortho"
+    )
+    V = given.spectra(normalize=True)
+    request = BuildRequest(
+        n_layers=n_layers,
+        etas=None if isinstance(eta, str) else np.full(n_layers, eta),
+        lam=workload.lam,
+        search=eta == "search",
+        momentum=momentum,
+    )
+    result = BuildResult.room(problem, n_layers, V.shape[1:], V.dtype, lam=workload.lam, keep=False)
+    module = _backends.select()[1]
+    loop = Ascent(
+        module.state(V, problem, n_threads=given.n_threads), problem, request, result, float(np.finfo(V.dtype).eps)
+    )
+    looks = 0
+    look = loop._look
+
+    def counted(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look(*args)
+
+    loop._look = counted  # type: ignore[method-assign]
+    loop.run()
+    return (looks - 1) / n_layers
+
+
+def seconds(workload: Workload, n_layers: int, **rule: Any) -> float:
+    """Of one build that keeps its operators."""
+    hold_fresh_memory()
+    begin = time.perf_counter()
+    rn.build(
+        workload.X, workload.y, n_layers=n_layers, lam=workload.lam, epsilon_sq=workload.epsilon_sq,
+        dtype="float32", **rule,
+    )  # fmt: skip
+    return time.perf_counter() - begin
+
+
+def measure(name: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a layer, times that of a given step (medians of the rounds' ratios), and evaluations."""
+    workload, n = load(name), LAYERS[name]
+    times: dict[str, list[float]] = {rule: [] for rule in RULES}
+    for turn in range(rounds + 1):
+        for rule, options in RULES.items():
+            layer = (seconds(workload, n, **options) - seconds(workload, 1, **options)) / (n - 1)
+            if turn:
+                times[rule].append(layer)
+    found = {}
+    for rule, options in RULES.items():
+        ratio = statistics.median(a / b for a, b in zip(times[rule], times["given"], strict=True))
+        count = evaluations(workload, n, **options)
+        found[rule] = {
+            "ms": statistics.median(times[rule]) * 1e3,
+            "ratio": ratio,
+            "evaluations": count,
+            "per evaluation": ratio / count,
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", nargs="+", default=DEFAULT, choices=[*LAYERS], metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = {}
+    for name in options.workloads:
+        results[name] = measure(name, options.rounds)
+        print(f"{name:9} {'rule':18} {'ms a layer':>10} {'x given':>8} {'evaluations':>12} {'x, each':>8}")
+        for rule, row in results[name].items():
+            print(
+                f"{'':9} {rule:18} {row['ms']:10.4f} {row['ratio']:8.2f} {row['evaluations']:12.2f} "
+                f"{row['per evaluation']:8.2f}",
+                flush=True,
+            )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

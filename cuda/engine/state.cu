@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "engine/state.hpp"
+#include "layer/samples.hpp"
+
+namespace redunet::cuda {
+namespace {
+
+std::vector<int> as_they_come(index_t m) {
+  std::vector<int> order(as_size(m));
+  std::iota(order.begin(), order.end(), 0);
+  return order;
+}
+
+// The layout of a network that there is room for: of a spectrum, its copies, and one on the way in or out; of the
+// builder, and operators of two layers.
+template <class N>
+OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const Copies& copies) {
+  const OperatorLayout layout(sizes, problem.ranks);
+  const auto [m, C, F, P] = sizes;
+  const index_t n_spectra = 2 + copies.saved + copies.kept + copies.remembered;
+  const std::size_t need = as_size(n_spectra * m * C * F) * sizeof(N) + OperatorBuilder<N>::bytes(problem, layout) +
+                           2 * as_size((layout.dense_size() + layout.factors_size()) / P) * sizeof(N);
+  const std::size_t free = Device::get().free_bytes();
+  if (need > free)
+    throw CudaError("a network on " + std::to_string(m) + " samples of " + std::to_string(C) + " x " +
+                    std::to_string(F) + " numbers needs at least " + in_gib(need) + " of device memory, and " +
+                    in_gib(free) + " are free");
+  return layout;
+}
+
+}  // namespace
+
+template <class N>
+State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool one_sweep, const Copies& copies)
+    : layout_(checked_layout<N>(problem, sizes, copies)),
+      features_(sizes, class_order(problem, sizes.m)),
+      builder_(std::in_place, problem, layout_, features_.order(), n_rows),
+      sweep_(layout_, problem.alphas.data(), problem.freq_weights),
+      few_(one_sweep && problem.labels != nullptr && Sweep<N>::few_channels_fit(layout_)) {
+  make_room(copies);
+}
+
+template <class N>
+State<N>::State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool one_sweep,
+                const Copies& copies)
+    : layout_(layout),
+      features_(layout.sizes, as_they_come(layout.sizes.m)),
+      sweep_(layout_, alphas, freq_weights),
+      few_(one_sweep && Sweep<N>::few_channels_fit(layout_)) {
+  make_room(copies);
+}
+
+template <class N>
+void State<N>::make_room(const Copies& copies) {
+  if (copies.saved) saved_ = DeviceArray<N>(features_.numbers());
+  if (copies.kept) kept_ = DeviceArray<N>(features_.numbers());
+  if (copies.remembered) remembered_ = DeviceArray<N>(features_.numbers());
+}
+
+template <class N>
+void State<N>::look(const Operators<N>& out, index_t row, const Progress* progress) {
+  if (few_)
+    builder_->run_few(features_, out.dense, static_cast<int>(row), progress);
+  else
+    builder_->run(features_, out, static_cast<int>(row));
+}
+
+template <class N>
+void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const Progress* progress) {
+  if (few_)
+    sweep_.move_few(features_, ops.dense, step, pi, progress);
+  else
+    sweep_.move(features_, ops, step, pi);
+}
+
+template <class N>
+void State<N>::scale(const Real<N>* by) {
+  const auto [m, C, F, P] = layout_.sizes;
+  if (m == 0) return;
+  constexpr unsigned kRows = 8, kMostBlocks = 4096;
+  launch(weigh_kernel<N, N>, dim3(blocks_of(m, kWarp), std::min(blocks_of(F * C, kRows), kMostBlocks)),
+         dim3(kWarp, kRows), 0, Device::get().stream(), features_.get(), m, features_.get(), m, F * C, by);
+  REDUNET_CHECK(cudaGetLastError());
+}
+
+template class State<float>;
+template class State<double>;
+template class State<Complex<float>>;
+template class State<Complex<double>>;
+
+}  // namespace redunet::cuda
