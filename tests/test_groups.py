@@ -364,6 +364,62 @@ class TestNetwork:
         assert asked == [net.nbytes + 3 * 4 * 8 + spectra]
 
 
+class TestClassifier:
+    """`NearestSubspace` and `shifts` with mirror images."""
+
+    @pytest.mark.parametrize("shape", [(5,), (6,), (3, 4)], ids=str)
+    @pytest.mark.parametrize("stride", [1, 2])
+    def test_shifts(self, shape, stride):
+        X, _ = samples(shape)
+        found = rn.shifts(X, stride=stride, group="dihedral")
+        expected = np.concatenate([rn.shifts(image, stride=stride) for image in mirrors(X)], axis=1)
+        np.testing.assert_array_equal(found, expected)
+
+    @pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+    @pytest.mark.parametrize("shape", [(5,), (6,), (3, 4)], ids=str)
+    @pytest.mark.parametrize("stride", [1, 2])
+    def test_scores(self, shape, stride, complex_valued):
+        X, y = samples(shape, complex_valued=complex_valued)
+        nearest = rn.NearestSubspace(2, group="dihedral").fit(X, y)
+        copies = rn.shifts(X, stride=stride, group="dihedral")
+        flat = copies.reshape(-1, *X.shape[1:])
+        expected = nearest.scores(flat).reshape(*copies.shape[:2], -1)
+        np.testing.assert_allclose(nearest.scores_all_shifts(X, stride=stride), expected, atol=1e-12)
+        labels = nearest.predict_all_shifts(X, stride=stride)
+        np.testing.assert_array_equal(labels, nearest.classes_[expected.argmin(axis=2)])
+        share = nearest.score_all_shifts(X, y, stride=stride)
+        assert share == np.mean(labels == y[:, None])
+        if stride == 1:
+            np.testing.assert_allclose(nearest.scores(X, shifts="best"), expected.min(axis=1), atol=1e-12)
+
+    def test_best_is_invariant(self, backend):
+        X, y = samples((4, 5), m=20)
+        net, Z = rn.build(X, y, n_layers=3, group="dihedral", **SETTINGS)
+        nearest = rn.NearestSubspace(2, group=net.group).fit(Z, y)
+        new, _ = samples((4, 5), seed=3, m=15)
+        label = nearest.predict(net.transform(new), shifts="best")
+        assert len(set(label)) == 2
+        for image in mirrors(new):
+            np.testing.assert_array_equal(nearest.predict(net.transform(image), shifts="best"), label)
+
+    def test_repr(self):
+        assert repr(rn.NearestSubspace(3)) == "NearestSubspace(n_components=3)"
+        assert repr(rn.NearestSubspace(3, group="dihedral")) == "NearestSubspace(n_components=3, group='dihedral')"
+
+    def test_estimators(self, backend):
+        sklearn = pytest.importorskip("redunet.sklearn")
+        X, y = samples((7,), m=20)
+        table, options = X.reshape(20, -1), {"group": "dihedral", "signal_shape": 7, **SETTINGS}
+        net, Z = rn.build(X, y, n_layers=2, group="dihedral", **SETTINGS)
+        transformer = sklearn.ReduNetTransformer(2, **options).fit(table, y)
+        np.testing.assert_array_equal(transformer.transform(table), net.transform(X).reshape(20, -1))
+        classifier = sklearn.ReduNetClassifier(2, n_components=2, shifts="best", **options).fit(table, y)
+        nearest = rn.NearestSubspace(2, group="dihedral").fit(Z, y)
+        label = nearest.predict(net.transform(X), shifts="best")
+        for image in mirrors(X):
+            np.testing.assert_array_equal(classifier.predict(image.reshape(20, -1)), label)
+
+
 class TestErrors:
     def test_no_group_of_vectors(self, backend):
         X, y = np.eye(4), [0, 0, 1, 1]
@@ -373,6 +429,7 @@ class TestErrors:
             lambda: rn.rate_reduction(X, y, group="dihedral"),
             lambda: rn.coding_rate(X, group="dihedral"),
             lambda: rn.rate_reduction_gradient(X, y, group="dihedral"),
+            lambda: rn.NearestSubspace(group="dihedral").fit(X, y),
         ):
             with pytest.raises(ValueError, match=message.format("[XZ]")):
                 call()
@@ -380,6 +437,8 @@ class TestErrors:
     def test_unknown(self):
         for call in (
             lambda: rn.build(*samples((4,)), n_layers=1, group="octahedral"),
+            lambda: rn.NearestSubspace(group="octahedral"),
+            lambda: rn.shifts(samples((4,))[0], group="octahedral"),
         ):
             with pytest.raises(ValueError, match="group is 'octahedral'; expected one of 'cyclic', 'dihedral'"):
                 call()

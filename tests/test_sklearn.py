@@ -62,7 +62,7 @@ def test_estimators_have_the_options_of_build(estimator: Any) -> None:
     """Under the same names, with the same defaults, but for those that have no meaning in an estimator."""
     options = {name: p.default for name, p in inspect.signature(rn.build).parameters.items()}
     parameters = {name: p.default for name, p in inspect.signature(estimator).parameters.items()}
-    without = {"X", "y", "n_layers", "sample_weight", "keep", "dtype", "on_layer"}
+    without = {"X", "y", "n_layers", "sample_weight", "keep", "dtype", "on_layer", "resume", "checkpoint", "every"}
     for name in options.keys() - without:
         assert parameters[name] == options[name], name
     assert estimator(eta=0.25).get_params()["eta"] == 0.25
