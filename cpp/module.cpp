@@ -1,14 +1,30 @@
 // The Python module redunet._cpu: the contract on the C++ engine.
 
 #include "engine/engine.hpp"
+#include "engine/state.hpp"
 #include "kernels/dispatch.hpp"
 #include "linalg/batch.hpp"
-#include "shared/bindings.hpp"
+#include "shared/state_bindings.hpp"
 
 namespace py = pybind11;
 using namespace redunet;
 
 namespace {
+
+Parallel for_layers(int n_threads) { return Parallel(n_threads, bindings::check_signals, Subnormals::kFlush); }
+
+struct OwnThreads {
+  Parallel parallel;
+};
+
+// With the threads that it runs on.
+template <class T>
+class CpuState : private OwnThreads, public redunet::State<T> {
+ public:
+  template <class... From>
+  CpuState(int n_threads, const From&... from)
+      : OwnThreads{for_layers(n_threads)}, redunet::State<T>(selected_kernels(), parallel, from...) {}
+};
 
 class CpuEngine : public bindings::HostFeatures {
  public:
@@ -36,13 +52,24 @@ class CpuEngine : public bindings::HostFeatures {
     redunet::rate_gradient(selected_kernels(), parallel, problem, sizes, V, gradient);
   }
   template <class T>
+  using State = CpuState<T>;
+  template <class T, class... From>
+  std::unique_ptr<State<T>> make_state(const From&... from) const {
+    return std::make_unique<State<T>>(n_threads_, from...);
+  }
+  void operators_of_grams(const Problem& problem, const Sizes& sizes, const double* grams, double* dense,
+                          double* rates) const {
+    Parallel parallel = layers();
+    redunet::operators_of_grams(selected_kernels(), parallel, problem, sizes, grams, dense, rates);
+  }
+  template <class T>
   void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, T* out, index_t n_rhs) const {
     Parallel parallel(n_threads_, bindings::check_signals);
     batched(task, selected_kernels(), parallel, A, count, n, planes, out, n_rhs);
   }
 
  private:
-  Parallel layers() const { return Parallel(n_threads_, bindings::check_signals, Subnormals::kFlush); }
+  Parallel layers() const { return for_layers(n_threads_); }
 
   int n_threads_;
 };
@@ -52,6 +79,7 @@ class CpuEngine : public bindings::HostFeatures {
 PYBIND11_MODULE(engine, m) {
   m.doc() = "The C++ engine; use it through the functions of redunet.";
   bindings::define_backend<CpuEngine>(m);
+  bindings::define_state<CpuEngine>(m);
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {
     std::vector<std::string> names;

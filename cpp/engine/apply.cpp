@@ -35,6 +35,12 @@ void layer_operators(const KernelSet& set, Parallel& parallel, const Problem& pr
   OperatorBuilder<T>(set, parallel, problem, features).run(features, out, rates);
 }
 
+void operators_of_grams(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                        const double* grams, double* dense, double* rates) {
+  const Features<double> none(sizes, {});
+  OperatorBuilder<double>(set, parallel, problem, none).run(grams, {dense, nullptr}, rates);
+}
+
 template <class T>
 void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
                    T* gradient) {

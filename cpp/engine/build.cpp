@@ -53,7 +53,8 @@ class Construction {
   // A trial step overwrites the operators of the layer after: where they are not kept, there are two in turn.
   LayerOperators<T> operators_of(index_t layer) {
     const index_t dense = state_.layout().dense_size(), factors = state_.layout().factors_size();
-    if (request_.keep()) return {.dense = request_.dense + layer * dense, .factors = request_.factors + layer * factors};
+    if (request_.keep())
+      return {.dense = request_.dense + layer * dense, .factors = request_.factors + layer * factors};
     return {.dense = spare_dense_.get() + layer % 2 * dense, .factors = spare_factors_.get() + layer % 2 * factors};
   }
 
@@ -68,8 +69,8 @@ class Construction {
   void resume(index_t n_layers) {
     rule_.resume(request_.taken, request_.betas, n_layers);
     momentum_.resume(request_.betas, n_layers);
-    const bool ahead =
-        request_.momentum || std::any_of(request_.betas, request_.betas + n_layers, [](double beta) { return beta != 0; });
+    const bool ahead = request_.momentum ||
+                       std::any_of(request_.betas, request_.betas + n_layers, [](double beta) { return beta != 0; });
     for (index_t layer = 0; layer < n_layers; ++layer) {
       if (const double beta = request_.betas[layer]; beta != 0)
         state_.extrapolate(beta);

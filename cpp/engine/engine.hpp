@@ -23,6 +23,11 @@ template <class T>
 void layer_operators(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                      const T* V, const std::optional<LayerOperators<T>>& out, double* rates);
 
+// Dense operators (k + 1, F, C, C) and the row of rates from Gram matrices of as many numbers; of a problem without
+// samples.
+void operators_of_grams(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                        const double* grams, double* dense, double* rates);
+
 // gradient (m, C, F) of the rate reduction at V.
 template <class T>
 void rate_gradient(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,

@@ -1,36 +1,52 @@
 #include "engine/state.hpp"
 
+#include <algorithm>
+#include <cmath>
+
+#include "layer/backward.hpp"
+#include "layer/grams.hpp"
+
 namespace redunet {
 
 template <class T>
 State<T>::State(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                 Shortcuts shortcuts)
-    : kernels_(kernels_of<T>(kernels)),
+    : set_(kernels),
+      kernels_(kernels_of<T>(kernels)),
       parallel_(parallel),
+      problem_(&problem),
+      alphas_(problem.alphas.data()),
+      freq_weights_(problem.freq_weights),
       shortcuts_(shortcuts),
       features_(sizes, class_order(problem, sizes.m)),
       builder_(std::in_place, kernels, parallel, problem, features_),
       layout_(builder_->layout()) {
-  start(problem.alphas.data(), problem.freq_weights, problem.labels);
+  if (shortcuts.one_sweep && OneSweep<T>::fits(layout_))
+    fused_.emplace(kernels_, parallel, layout_, alphas_, freq_weights_, features_, &*builder_);
 }
 
 template <class T>
 State<T>::State(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
                 const double* freq_weights, Shortcuts shortcuts)
-    : kernels_(kernels_of<T>(kernels)),
+    : set_(kernels),
+      kernels_(kernels_of<T>(kernels)),
       parallel_(parallel),
+      problem_(nullptr),
+      alphas_(alphas),
+      freq_weights_(freq_weights),
       shortcuts_(shortcuts),
       features_(layout.sizes, {}),
       layout_(layout) {
-  start(alphas, freq_weights, nullptr);
+  if (shortcuts.one_sweep && OneSweep<T>::fits(layout_))
+    fused_.emplace(kernels_, parallel, layout_, alphas, freq_weights, features_, nullptr);
 }
 
 template <class T>
-void State<T>::start(const double* alphas, const double* freq_weights, const std::int64_t* labels) {
-  if (shortcuts_.one_sweep && OneSweep<T>::fits(layout_))
-    fused_.emplace(kernels_, parallel_, layout_, alphas, freq_weights, features_, builder_ ? &*builder_ : nullptr);
-  else
-    wide_.emplace(kernels_, parallel_, layout_, alphas, freq_weights, features_, labels);
+Sweep<T>& State<T>::wide() {
+  if (!wide_)
+    wide_.emplace(kernels_, parallel_, layout_, alphas_, freq_weights_, features_,
+                  problem_ == nullptr ? nullptr : problem_->labels);
+  return *wide_;
 }
 
 template <class T>
@@ -43,13 +59,13 @@ void State<T>::look(const std::optional<LayerOperators<T>>& out, double* rates) 
 
 template <class T>
 void State<T>::move(const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
-  fused_ ? fused_->move(features_, ops, step, assignments) : wide_->move(features_, ops, step, assignments);
+  fused_ ? fused_->move(features_, ops, step, assignments) : wide().move(features_, ops, step, assignments);
   summed_ = fused_ && builder_;
 }
 
 template <class T>
 void State<T>::regroup() {
-  if (wide_ && layout_.ranks.size() > 3 && features_.n_tiles() > 1) wide_->regroup(features_);
+  if (!fused_ && layout_.ranks.size() > 3 && features_.n_tiles() > 1) wide().regroup(features_);
 }
 
 template <class T>
@@ -91,7 +107,12 @@ void State<T>::remember() {
 
 template <class T>
 void State<T>::extrapolate(double beta) {
-  fused_ ? fused_->extrapolate(features_, *remembered_, beta) : wide_->extrapolate(features_, *remembered_, beta);
+  extrapolate(*remembered_, beta);
+}
+
+template <class T>
+void State<T>::extrapolate(Features<T>& before, double beta) {
+  fused_ ? fused_->extrapolate(features_, before, beta) : wide().extrapolate(features_, before, beta);
   summed_ = fused_ && builder_;
 }
 
@@ -99,6 +120,72 @@ template <class T>
 void State<T>::step_back() {
   features_.copy_numbers(*remembered_, parallel_);
   summed_ = false;
+}
+
+template <class T>
+void State<T>::copy(const State& other) {
+  features_.copy_numbers(other.features_, parallel_);
+  summed_ = false;
+}
+
+template <class T>
+void State<T>::grams(double* out) {
+  grams_in_double(kernels_of<double>(set_), parallel_, *problem_, features_, out);
+}
+
+template <class T>
+void State<T>::response_norms(const LayerOperators<T>& ops, double* squares) {
+  wide().response_norms(features_, ops, squares);
+}
+
+template <class T>
+void State<T>::step(const LayerRequest<T>& layer, double* squares) {
+  const auto k = static_cast<index_t>(layout_.ranks.size()) - 1;
+  const std::vector<T> pi = lanes_of(layer.pi, k, features_);
+  wide().step(features_, layer.ops,
+              {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .membership = pi.data()}, squares);
+  summed_ = false;
+}
+
+template <class T>
+void State<T>::scale(const double* by) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const std::vector<T> numbers = lanes_of(by, 1, features_);
+  parallel_.run(features_.n_tiles(), double(m * C * F * P), [&, C = C, F = F, P = P](index_t tile, int) {
+    alignas(kCacheLine) T mine[kPanel<T>];
+    std::copy_n(numbers.data() + tile * kPanel<T>, kPanel<T>, mine);
+    T* v = features_.panel(tile, 0);
+    kernels_.scale(v, features_.tile_stride(), v, features_.tile_stride(), 1, F * C * P, mine);
+  });
+  summed_ = false;
+}
+
+template <class T>
+void State<T>::advance(const LayerRequest<T>& layer, double* assignments) {
+  if (layer.pi == nullptr) {
+    move(layer.ops, {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .shortcuts = shortcuts_}, assignments);
+    return;
+  }
+  std::vector<double> by(as_size(layout_.sizes.m));
+  step(layer, by.data());
+  for (double& square : by) square = 1 / std::max(std::sqrt(square), kSmallestNorm);
+  scale(by.data());
+  std::copy_n(layer.pi, layout_.sizes.m * (static_cast<index_t>(layout_.ranks.size()) - 1), assignments);
+}
+
+template <class T>
+void State<T>::pullback(const LayerRequest<T>& layer, const T* upstream, const PullbackRoom<T>& room) {
+  const auto k = static_cast<index_t>(layout_.ranks.size()) - 1;
+  const std::vector<T> pi = lanes_of(layer.pi, k, features_);
+  std::vector<index_t> order(as_size(layout_.sizes.m));
+  for (index_t i = 0; i < layout_.sizes.m; ++i) at(order, i) = features_.sample(i);
+  Features<T> g(layout_.sizes, order);
+  g.read(upstream, parallel_);
+  redunet::pullback(kernels_, parallel_, layout_, alphas_, features_, g, layer, pi, room);
+  std::vector<double> squares(as_size(layout_.sizes.m));
+  wide().step(g, layer.ops, {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .membership = pi.data()},
+              squares.data());
+  g.write(room.features, parallel_);
 }
 
 template class State<float>;

@@ -37,24 +37,39 @@ class State {
   void keep();
   void recall();
 
-  // With momentum: features that the next extrapolation goes away from; normalise(z + beta (z - remembered)), while z is
-  // remembered; and back to what is remembered.
+  // With momentum: features that the next extrapolation goes away from; normalise(z + beta (z - remembered)), while z
+  // is remembered; and back to what is remembered.
   void remember();
   void extrapolate(double beta);
   void step_back();
 
+  // The verbs of python/redunet/_backends/contract.py; doubles are those of the samples in their order. `before` is
+  // overwritten by the features as they were.
+  void copy(const State& other);
+  void grams(double* out);
+  void response_norms(const LayerOperators<T>& ops, double* squares);
+  void step(const LayerRequest<T>& layer, double* squares);
+  void scale(const double* by);
+  void advance(const LayerRequest<T>& layer, double* assignments);
+  void extrapolate(State& before, double beta) { extrapolate(before.features_, beta); }
+  void pullback(const LayerRequest<T>& layer, const T* upstream, const PullbackRoom<T>& room);
+
  private:
-  void start(const double* alphas, const double* freq_weights, const std::int64_t* labels);
+  Sweep<T>& wide();
+  void extrapolate(Features<T>& before, double beta);
   Features<T>& room_for(std::optional<Features<T>>& copy);
 
+  const KernelSet& set_;
   const Kernels<T>& kernels_;
   Parallel& parallel_;
+  const Problem* problem_;  // null where operators are applied
+  const double *alphas_, *freq_weights_;
   Shortcuts shortcuts_;
   Features<T> features_;
   std::optional<OperatorBuilder<T>> builder_;
   OperatorLayout layout_;
   std::optional<OneSweep<T>> fused_;
-  std::optional<Sweep<T>> wide_;
+  std::optional<Sweep<T>> wide_;  // made when it is used: a layer of few channels needs it for single verbs alone
   std::optional<Features<T>> kept_, remembered_;
   Buffer<T> last_tile_;
   bool summed_ = false, kept_summed_ = false;  // whether the fused sweep has these features' Gram matrices

@@ -23,6 +23,7 @@ enum class Epilogue {
   kSquaredNorm,       // squares += weight * |y|^2, summed over rows
   kStoreSquaredNorm,  // both
   kResidualNorm,      // squares += weight * |x0 - y|^2, summed over rows
+  kDot,               // squares += weight * Re conj(x0) y, summed over rows
 };
 
 // y[i] = sum_d op(A[i, d]) x[d] for rows i in [row_begin, row_end), op = conj or nothing, over n_panels panels.
@@ -51,7 +52,7 @@ struct Product {
 
 // G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in
 // [row_begin, row_end) and b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per
-// panel, or null for ones.
+// panel, or null for ones. With u, panels like those of v, it is weight * u_a conj(v_b) for all b in [0, n_columns).
 constexpr index_t kGramRows = 12;
 // Panels that are added up in one run, whose rows stay in the L2 cache.
 inline index_t gram_run(index_t rows, index_t planes) {
@@ -69,6 +70,8 @@ struct Gram {
   T* G;
   index_t row_stride, col_stride, imag_offset;
   bool accumulate;
+  const T* u = nullptr;
+  index_t n_columns = 0;
 };
 
 // kPanel<T> Hermitian matrices side by side: element (i, j) of all of them is a panel row at (i*n + j)*planes*kPanel.

@@ -69,6 +69,10 @@ template <class T, index_t P, index_t M, index_t N>
         });
         store<T>(squares, load(squares) + q.weight * s);
         break;
+      case Epilogue::kDot:
+        each_row([&](index_t row_at, vec<T> z) { s += load(x0 + row_at) * z; });
+        store<T>(squares, load(squares) + q.weight * s);
+        break;
     }
   }
 }

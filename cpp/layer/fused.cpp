@@ -266,8 +266,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
     const index_t lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
     if (assignments != nullptr)
       for (index_t i = 0; i < lanes && first_lane + i < m; ++i)
-        for (index_t j = 0; j < k_; ++j)
-          assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
+        for (index_t j = 0; j < k_; ++j) assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
     kernels_.tile_move({.C = C,
                         .planes = P,
                         .F = F,

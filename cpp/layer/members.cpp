@@ -64,6 +64,16 @@ std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& fe
   return membership;
 }
 
+template <class T>
+std::vector<T> lanes_of(const double* numbers, index_t k, const Features<T>& features) {
+  const index_t lanes = features.n_tiles() * kPanel<T>;
+  std::vector<T> rows(as_size(k * lanes), T(0));
+  for (index_t position = 0; position < features.sizes().m; ++position)
+    for (index_t j = 0; j < k; ++j)
+      at(rows, j * lanes + position) = static_cast<T>(numbers[features.sample(position) * k + j]);
+  return rows;
+}
+
 std::vector<index_t> class_order(const Problem& problem, index_t m) {
   std::vector<index_t> order;
   if (problem.labels == nullptr) return order;
@@ -74,9 +84,10 @@ std::vector<index_t> class_order(const Problem& problem, index_t m) {
   return order;
 }
 
-#define REDUNET_INSTANTIATE(T)                                                    \
-  template Members<T> members_of<T>(const Problem&, const Features<T>&, index_t); \
-  template std::vector<T> membership_in_lanes<T>(const Problem&, const Features<T>&);
+#define REDUNET_INSTANTIATE(T)                                                        \
+  template Members<T> members_of<T>(const Problem&, const Features<T>&, index_t);     \
+  template std::vector<T> membership_in_lanes<T>(const Problem&, const Features<T>&); \
+  template std::vector<T> lanes_of<T>(const double*, index_t, const Features<T>&);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

@@ -21,6 +21,10 @@ Members<T> members_of(const Problem& problem, const Features<T>& features, index
 template <class T>
 std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features);
 
+// A row of numbers for each of k classes, (k, lanes of all tiles), from (m, k) in the order of the samples.
+template <class T>
+std::vector<T> lanes_of(const double* numbers, index_t k, const Features<T>& features);
+
 // Samples sorted by class, as they come within one; empty for soft membership.
 std::vector<index_t> class_order(const Problem& problem, index_t m);
 

@@ -131,7 +131,7 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
       const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
       gram(features, at(dense_numbers_, slot), p, block * kGramTaskRows, std::min((block + 1) * kGramTaskRows, C));
     });
-    invert(out);
+    invert(total_is_sum_, out);
   }
   factor(features, out);
 }
@@ -163,26 +163,45 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longes
         }
     }
   });
-  invert(out);
+  invert(total_is_sum_, out);
   factor(features, out);
   set_rates(features, out, rates);
 }
 
-// Dense operators from the Gram matrices.
 template <class T>
-void OperatorBuilder<T>::invert(const std::optional<LayerOperators<T>>& out) {
+void OperatorBuilder<T>::run(const T* grams, const LayerOperators<T>& out, double* rates) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const auto n_dense = static_cast<index_t>(dense_numbers_.size());
+  const index_t element = lanes_ ? P * B<T> : P, imag = lanes_ ? B<T> : 1;
+  for (index_t slot = 0; slot < n_dense; ++slot)
+    for (index_t p = 0; p < F; ++p) {
+      const T* from = grams + (at(dense_numbers_, slot) * F + p) * C * C * P;
+      T* G = gram_at(slot * slot_stride_ + p);
+      for (index_t e = 0; e < C * C; ++e) {
+        G[e * element] = from[e * P];
+        if (P == 2) G[e * element + imag] = from[e * P + 1];
+      }
+    }
+  invert(false, out);
+  sum_rates(rates);
+  check_logdets();
+}
+
+// Dense operators from the Gram matrices; add_up: that of all samples from those of the classes.
+template <class T>
+void OperatorBuilder<T>::invert(bool add_up, const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const auto scratch = [&](int thread) -> Scratch& { return at(scratch_, thread); };
   if (lanes_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
-    if (total_is_sum_)  // before the class Grams are inverted in place
+    if (add_up)  // before the class Grams are inverted in place
       parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
                     [&](index_t group, int) { add_up_total(group); });
     parallel_.run(groups, invert_work(), [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
   } else {
     parallel_.run(n_dense * F, invert_work(), [&](index_t q, int thread) {
-      if (total_is_sum_ && q < slot_stride_) add_up_total(q);
+      if (add_up && q < slot_stride_) add_up_total(q);
       invert_matrix(q, out, scratch(thread));
     });
   }

@@ -32,6 +32,8 @@ class OperatorBuilder {
   // The same where the Gram matrices of these features were summed already, `longest` numbers one after the other.
   void run(const std::vector<GramSum<T>>& sums, index_t longest, const Features<T>& features,
            const std::optional<LayerOperators<T>>& out, double* rates);
+  // The same from Gram matrices of all numbers, (k + 1, F, C, C), interleaved, of whatever samples.
+  void run(const T* grams, const LayerOperators<T>& out, double* rates);
   // Operators and log dets alone, whether or not a matrix is positive definite.
   void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
   double logdet(index_t number, index_t p) const { return logdets_[number * layout_.sizes.F + p]; }
@@ -59,7 +61,7 @@ class OperatorBuilder {
   double gram_work() const;
   double invert_work() const;
   void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
-  void invert(const std::optional<LayerOperators<T>>& out);
+  void invert(bool add_up, const std::optional<LayerOperators<T>>& out);
   void factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
   void set_gram_errors(index_t longest);
   void set_logdet(index_t number, index_t p, double logdet, double sensitivity);
@@ -74,7 +76,7 @@ class OperatorBuilder {
   void write_factor(const FactorGroup& group, index_t f, const LayerOperators<T>& out, Scratch& scratch);
   void factor_interleaved(const FactorGroup& group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void factor_singly(const FactorGroup& group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
-  void check(double logdet, index_t number, index_t p) const;
+  void check_logdets() const;
   T* gram_at(index_t q);
   double scale(index_t number) const { return at(problem_.alphas, number) * problem_.inner; }
 

@@ -83,8 +83,7 @@ void OperatorBuilder<T>::set_rates(const Features<T>& features, const std::optio
   } else {
     sum_rates(rates);
   }
-  for (index_t number = 0; number <= problem_.n_classes(); ++number)
-    for (index_t p = 0; p < layout_.sizes.F; ++p) check(logdet(number, p), number, p);
+  check_logdets();
 }
 
 // Does again what failed or, where nothing did, whatever is not sure to be a small part of the error allowed; whether
@@ -124,18 +123,24 @@ bool OperatorBuilder<T>::do_in_double(const Features<T>& features, const std::op
   return false;
 }
 
+// Throws for the first problem whose matrix is not positive definite.
 template <class T>
-void OperatorBuilder<T>::check(double logdet, index_t number, index_t p) const {
-  if (std::isfinite(logdet)) return;
-  throw NotPositiveDefinite((number == 0 ? "all classes" : "class " + std::to_string(number - 1)) + ", frequency " +
-                            std::to_string(p) +
-                            ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
-                            "for this precision");
+void OperatorBuilder<T>::check_logdets() const {
+  for (index_t number = 0; number <= problem_.n_classes(); ++number)
+    for (index_t p = 0; p < layout_.sizes.F; ++p) {
+      if (std::isfinite(logdet(number, p))) continue;
+      throw NotPositiveDefinite((number == 0 ? "all classes" : "class " + std::to_string(number - 1)) + ", frequency " +
+                                std::to_string(p) +
+                                ": I + alpha G is not positive definite; epsilon_sq is too small, or features too "
+                                "large, for this precision");
+    }
 }
 
 #define REDUNET_INSTANTIATE(T)                                                    \
   template void OperatorBuilder<T>::set_gram_errors(index_t);                     \
   template void OperatorBuilder<T>::set_logdet(index_t, index_t, double, double); \
+  template double OperatorBuilder<T>::sum_rates(double*) const;                   \
+  template void OperatorBuilder<T>::check_logdets() const;                        \
   template void OperatorBuilder<T>::set_rates(const Features<T>&, const std::optional<LayerOperators<T>>&, double*);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)

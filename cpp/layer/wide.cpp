@@ -391,6 +391,7 @@ void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops,
   if (step.membership == nullptr) {
     gates(features, ops, step, slab, own);
   } else {
+    std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
     for (index_t j = 0; j < k_; ++j)
       std::copy_n(step.membership + j * features.n_tiles() * B<T> + slab.tile * B<T>, slab.n_tiles * B<T>,
                   own.pi.get() + j * stride);
@@ -401,6 +402,21 @@ void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops,
       const T* pi = own.pi.get() + j * stride + tile * B<T>;
       at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
     }
+}
+
+// v <- v + eta (E v - sum_j gamma_j pi_j C^j v) of a slab that is assigned; own.squares <- the squared norms.
+template <class T>
+void Sweep<T>::take_step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                         Scratch& own) {
+  const index_t stride = slab_tiles_ * B<T>, lanes = slab.n_tiles * B<T>;
+  std::fill_n(own.coefficients.get() + stride, lanes, static_cast<T>(step.eta));
+  for (index_t j = 0; j < k_; ++j)
+    for (index_t i = 0; i < lanes; ++i)
+      own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.eta * step.gammas[j]) * own.pi[j * stride + i];
+  std::fill_n(own.squares.get(), lanes, T(0));
+  set_base(T(1), lanes, own);
+  set_runs(slab, own);
+  for (index_t p = 0; p < layout_.sizes.F; ++p) step_at(features, ops, p, slab, own);
 }
 
 template <class T>
@@ -417,18 +433,41 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
       for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
         for (index_t j = 0; j < k_; ++j)
           assignments[features.sample(part.tile * B<T> + i) * k_ + j] = own.pi[j * stride + i];
-    std::fill_n(own.coefficients.get() + stride, lanes, static_cast<T>(step.eta));
-    for (index_t j = 0; j < k_; ++j)
-      for (index_t i = 0; i < lanes; ++i)
-        own.coefficients[(j + 2) * stride + i] = static_cast<T>(-step.eta * step.gammas[j]) * own.pi[j * stride + i];
+    take_step(features, ops, step, part, own);
     T* squares = own.squares.get();
-    std::fill_n(squares, lanes, T(0));
-    set_base(T(1), lanes, own);
-    set_runs(part, own);
-    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
+  });
+}
+
+template <class T>
+void Sweep<T>::response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares) {
+  const index_t m = layout_.sizes.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_), stride = slab_tiles_ * B<T>;
+  parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
+    Scratch& own = at(scratch_, thread);
+    const Slab part = slab(index, features);
+    std::fill_n(own.squares.get(), k_ * stride, T(0));
+    own.runs.clear();
+    for (index_t j = 0; j < k_; ++j)
+      own.runs.push_back({.j = j, .begin = 0, .end = part.n_tiles, .slot = -1, .work = 0});
+    respond(features, ops, part, own.runs, false, own);
+    for (index_t i = 0; i < part.n_tiles * B<T> && part.tile * B<T> + i < m; ++i)
+      for (index_t j = 0; j < k_; ++j)
+        squares[features.sample(part.tile * B<T> + i) * k_ + j] = own.squares[j * stride + i];
+  });
+}
+
+template <class T>
+void Sweep<T>::step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares) {
+  const index_t m = layout_.sizes.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_);
+  parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
+    Scratch& own = at(scratch_, thread);
+    const Slab part = slab(index, features);
+    assign(features, ops, step, part, own);
+    take_step(features, ops, step, part, own);
+    for (index_t i = 0; i < part.n_tiles * B<T> && part.tile * B<T> + i < m; ++i)
+      squares[features.sample(part.tile * B<T> + i)] = own.squares[i];
   });
 }
 

@@ -16,6 +16,10 @@ class Sweep {
 
   // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // The two parts of it: (m, k) of sum_p w_p ||C^j(p) v(p)||^2, and z <- z + eta (E z - sum_j gamma_j pi_j C^j z) with
+  // the membership as pi, whatever it adds up to; squares (m): sum_p w_p ||v(p)||^2 after it.
+  void response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares);
+  void step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares);
   // Puts samples that gated to the same class in the last move side by side: tiles of one class leave the others early.
   void regroup(Features<T>& features);
   // features <- normalise(z + beta (z - before)), before <- z.
@@ -57,6 +61,7 @@ class Sweep {
                     Scratch& own);
   void set_base(T base, index_t lanes, Scratch& own);
   void set_runs(Slab slab, Scratch& own);
+  void take_step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
   void step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own);
 
   const Kernels<T>& kernels_;

@@ -299,11 +299,10 @@ void define_backend(py::module_& m) {
       py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
     }
   });
-  m.attr("constants") =
-      py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
-               py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits, py::arg("SMALLEST_NORM") = kSmallestNorm,
-               py::arg("SEARCH_FACTOR") = kSearchFactor, py::arg("SHORTEST_STEP") = kShortestStep,
-               py::arg("LONGEST_STEP") = kLongestStep);
+  m.attr("constants") = py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
+                                 py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits,
+                                 py::arg("SMALLEST_NORM") = kSmallestNorm, py::arg("SEARCH_FACTOR") = kSearchFactor,
+                                 py::arg("SHORTEST_STEP") = kShortestStep, py::arg("LONGEST_STEP") = kLongestStep);
   m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::arg("result"),
         py::kw_only(), py::arg("n_threads"));
   m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));

@@ -1,9 +1,10 @@
 // The State of python/redunet/_backends/contract.py as a Python class, for any engine.
 //
-// An Engine has State<T>, made by make_state<T>(problem, sizes) or make_state<T>(layout, alphas, freq_weights), with
-//   make_like(), read(V), write(V), copy(other), grams(out), look(operators, rates), response_norms(ops, squares),
-//   step(request, squares), scale(by), advance(request, assignments), extrapolate(before, beta) (which may change `before`),
-//   pullback(request, upstream, room),
+// An Engine has State<T>, made by make_state<T>(problem, sizes, shortcuts) or make_state<T>(layout, alphas,
+// freq_weights, shortcuts), with
+//   read(V), write(V), copy(other), grams(out), look(operators, rates), response_norms(ops, squares),
+//   step(request, squares), scale(by), advance(request, assignments), extrapolate(before, beta) (which may change
+//   `before`), pullback(request, upstream, room),
 // and operators_of_grams(problem, sizes, grams, dense, rates).
 #pragma once
 
@@ -36,7 +37,8 @@ class AnyState {
   virtual void scale(const Doubles& by) = 0;
   virtual Doubles advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) = 0;
   virtual void extrapolate(const AnyState& before, double beta) = 0;
-  virtual py::object pullback(const py::object& operators, const Doubles& pi, double eta, const py::object& upstream) = 0;
+  virtual py::object pullback(const py::object& operators, const Doubles& pi, double eta,
+                              const py::object& upstream) = 0;
 };
 
 template <class Engine, class T>
@@ -56,10 +58,11 @@ class StateOf : public AnyState {
         layout_(sizes, ranks_) {
     if (building_) problem_ = problem_of(of);
     const double* freq_weights = data_of<double>(of.attr("freq_weights"), "freq_weights");
+    const Shortcuts taken = shortcuts;
     const WithoutGil without;
     const Engine engine(n_threads);
-    state_ = building_ ? engine.template make_state<T>(problem_, sizes)
-                       : engine.template make_state<T>(layout_, alphas_.data(), freq_weights);
+    state_ = building_ ? engine.template make_state<T>(problem_, sizes, taken)
+                       : engine.template make_state<T>(layout_, alphas_.data(), freq_weights, taken);
     if (V.data != nullptr) state_->read(static_cast<const T*>(V.data));
   }
   ~StateOf() override {

@@ -1,6 +1,6 @@
 // How long the step of a layer is, and where the layer is built: the rules of python/redunet/_backends/contract.py and
-// ascent.py, for the loops of all engines. They see rates, never features. Their constants are exported to Python, where
-// a test compares them.
+// ascent.py, for the loops of all engines. They see rates, never features. Their constants are exported to Python,
+// where a test compares them.
 #pragma once
 
 #include <cmath>
@@ -21,8 +21,9 @@ constexpr double kShortestStep = 1e-4, kLongestStep = 1e4;
 // A sample with a smaller norm is not scaled: a zero sample stays zero.
 constexpr double kSmallestNorm = 1e-8;
 
-// The step of each layer: one that is given, the natural one, or one that is searched for. After begin(), eta() is tried,
-// and judge() is told the rate reduction that it reaches, until it says kTake, or kTakeKept: the trial that was kept.
+// The step of each layer: one that is given, the natural one, or one that is searched for. After begin(), eta() is
+// tried, and judge() is told the rate reduction that it reaches, until it says kTake, or kTakeKept: the trial that was
+// kept.
 class StepRule {
  public:
   enum class Verdict { kTake, kTryAgain, kTakeKept };
@@ -113,8 +114,8 @@ class StepRule {
   bool shorter_ = false, keep_ = false, ahead_ = false;
 };
 
-// Nesterov's momentum: before layer l the features go on to normalise(z_l + beta_l (z_l - z_{l-1})), with beta_l = (t_l -
-// 1) / t_{l+1}, t_1 = 1, t_{l+1} = (1 + sqrt(1 + 4 t_l^2)) / 2.
+// Nesterov's momentum: before layer l the features go on to normalise(z_l + beta_l (z_l - z_{l-1})), with beta_l = (t_l
+// - 1) / t_{l+1}, t_1 = 1, t_{l+1} = (1 + sqrt(1 + 4 t_l^2)) / 2.
 class Momentum {
  public:
   double next() {

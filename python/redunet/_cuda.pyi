@@ -32,9 +32,7 @@ def inverse(V: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array: ..
 
 constants: dict[str, float]
 
-def build(
-    V: _Features, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int
-) -> None: ...
+def build(V: _Features, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int) -> None: ...
 def apply(V: _Features, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]: ...
 def layer_operators(
     V: _Features, problem: Problem, *, n_threads: int

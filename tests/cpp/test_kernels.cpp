@@ -46,7 +46,7 @@ void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4), fill_uniform(base, 6);
   for (const bool conj : {false, true})
     for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm,
-                                    Epilogue::kStoreSquaredNorm, Epilogue::kResidualNorm}) {
+                                    Epilogue::kStoreSquaredNorm, Epilogue::kResidualNorm, Epilogue::kDot}) {
       Panels<T> out(check::size(kPanels * out_stride)), squares(check::size(kPanels * B<T>));
       fill_uniform(out, 5);
       const Panels<T> out_before = out;
@@ -84,13 +84,56 @@ void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_
             if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm) sum += 2 * std::norm(y);
             if (epilogue == Epilogue::kResidualNorm)
               sum += 2 * std::norm(at(x0, out_stride, panel, i, planes, lane) - y);
+            if (epilogue == Epilogue::kDot)
+              sum += 2 * (std::conj(at(x0, out_stride, panel, i, planes, lane)) * y).real();
           }
           if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm ||
-              epilogue == Epilogue::kResidualNorm)
-            worst = std::max(
-                worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) / (1 + sum));
+              epilogue == Epilogue::kResidualNorm || epilogue == Epilogue::kDot)
+            worst = std::max(worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) /
+                                        (1 + std::abs(sum)));
         }
       CHECK(worst <= tolerance(check::kUnit<T>, n_in + n_out));
+    }
+}
+
+// u v*: all columns of some rows, whose number needs not be that of the columns.
+template <class T>
+void test_cross_gram(const Kernels<T>& kernels, index_t n, index_t planes, index_t n_panels) {
+  const index_t stride = n * planes * B<T>;
+  Panels<T> u(check::size(n_panels * stride)), v(u.size()), weights(check::size(n_panels * B<T>));
+  fill_uniform(u, 1), fill_uniform(v, 2), fill_uniform(weights, 3);
+  for (const bool weighted : {false, true})
+    for (const bool accumulate : {false, true}) {
+      std::vector<T> G(check::size(n * n * planes));
+      fill_uniform(G, 4);
+      const std::vector<T> before = G;
+      for (index_t row = 0; row < n; row += kGramRows)
+        kernels.gram({.v = v.data(),
+                      .panel_stride = stride,
+                      .n_panels = n_panels,
+                      .row_begin = row,
+                      .row_end = std::min(n, row + kGramRows),
+                      .planes = planes,
+                      .weights = weighted ? weights.data() : nullptr,
+                      .G = G.data(),
+                      .row_stride = n * planes,
+                      .col_stride = planes,
+                      .imag_offset = 1,
+                      .accumulate = accumulate,
+                      .u = u.data(),
+                      .n_columns = n});
+      double worst = 0;
+      for (index_t a = 0; a < n; ++a)
+        for (index_t b = 0; b < n; ++b) {
+          Complex sum = accumulate ? check::element(before.data(), a * n + b, planes) : Complex(0);
+          for (index_t panel = 0; panel < n_panels; ++panel)
+            for (index_t lane = 0; lane < B<T>; ++lane)
+              sum += (weighted ? static_cast<double>(weights[check::size(panel * B<T> + lane)]) : 1.0) *
+                     at(u, stride, panel, a, planes, lane) * std::conj(at(v, stride, panel, b, planes, lane));
+          worst = std::max(worst, std::abs(check::element(G.data(), a * n + b, planes) - sum));
+        }
+      const auto terms = static_cast<double>(2 * n_panels);
+      CHECK(worst <= 2 * check::kUnit<T> * (terms + B<T>)*terms * B<T>);
     }
 }
 
@@ -232,7 +275,7 @@ void test_lone_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, i
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3);
   for (const bool conj : {false, true})
     for (const bool by_rows : {false, true})
-      for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kResidualNorm}) {
+      for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kResidualNorm, Epilogue::kDot}) {
         Panels<T> out[2] = {x0, x0}, squares[2] = {ones, ones};
         for (const bool lone : {false, true}) {
           Product<T> q{};
@@ -407,10 +450,12 @@ TEST(products_for_one_sample) {
 TEST(grams_of_every_size) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t n : {1, 2, 3, 4, 5, 7, 9, 12, 13, 25, 31})
-      for (const index_t planes : {1, 2}) test_gram(kernels, n, planes, 5);
+      for (const index_t planes : {1, 2}) test_gram(kernels, n, planes, 5), test_cross_gram(kernels, n, planes, 5);
     // More panels than the kernel takes in one run: 2^19 bytes of them.
-    for (const index_t planes : {1, 2})
-      test_gram(kernels, index_t{50}, planes, (1 << 19) / (50 * planes * kCacheLine) + 3);
+    for (const index_t planes : {1, 2}) {
+      const index_t n = 50, n_panels = (1 << 19) / (n * planes * kCacheLine) + 3;
+      test_gram(kernels, n, planes, n_panels), test_cross_gram(kernels, n, planes, n_panels);
+    }
   });
 }
 

@@ -150,6 +150,7 @@ def test_no_module_waits_for_itself():
 # --- C++ and CUDA ---
 
 SHARED = r"shared/.*"
+BINDINGS = r"shared/(state_)?bindings\.hpp"
 KERNEL_TABLE = r"kernels/(kernels|dispatch)\.hpp"
 MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "cpp/shared": (SHARED,),
@@ -158,19 +159,19 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "cpp/linalg": (r"(linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/layer": (r"(layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/engine": (r"(engine|layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
-    "cpp": (r"engine/engine\.hpp", r"linalg/batch\.hpp", KERNEL_TABLE, r"shared/bindings\.hpp"),
+    "cpp": (r"engine/(engine|state)\.hpp", r"linalg/batch\.hpp", KERNEL_TABLE, BINDINGS),
     "cuda/platform": (r"(platform|emulation)/.*", r"shared/index\.hpp"),
     "cuda/emulation": (r"(emulation|platform)/.*",),
     "cuda/kernels": (r"kernels/.*", r"platform/gpu\.hpp"),
     "cuda/arrays": (r"(arrays|platform)/.*", SHARED),
     "cuda/layer": (r"(layer|arrays|kernels|platform)/.*", SHARED),
     "cuda/engine": (r"(engine|layer|kernels|platform)/.*", SHARED),
-    "cuda": (r"engine/engine\.hpp", r"layer/fourier\.hpp", r"(arrays|platform)/.*", r"shared/bindings\.hpp"),
+    "cuda": (r"engine/(engine|state)\.hpp", r"layer/fourier\.hpp", r"(arrays|platform)/.*", BINDINGS),
 }
 #: What is compiled once per SIMD level: an inline function of it must not be merged into the rest of the program.
 PER_LEVEL = re.compile(r"cpp/kernels/(?!dispatch\.).*")
 PLAIN_HEADERS = {"cstddef", "cstdint", "utility", "immintrin.h", "arm_neon.h"}
-KNOWS_PYBIND11 = re.compile(r"cpp/shared/(bindings|gil)\.hpp|(cpp|cuda)/module\.cpp|cuda/arrays/exchange\.[ch]pp")
+KNOWS_PYBIND11 = re.compile(r"cpp/shared/(bindings|state_bindings|gil)\.hpp|(cpp|cuda)/module\.cpp|cuda/arrays/exchange\.[ch]pp")
 
 
 def include_violations(files: Mapping[str, str]) -> list[str]:

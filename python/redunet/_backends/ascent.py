@@ -92,7 +92,7 @@ class StepRule:
         return Verdict.TRY_AGAIN
 
     def _settle(self) -> Verdict:
-        """No step raises the rate reduction: this layer leaves the features, and so does every later one built there."""
+        """No step raises the rate reduction: this layer leaves the features, and so do all later ones built there."""
         self.settled = self.settled or not self.ahead
         return self._try(0.0)
 
@@ -103,8 +103,10 @@ class StepRule:
         return self._settle() if self.trials == MAX_HALVINGS else self._try(self.eta / 2)
 
     def _judge_search(self, reached: float) -> Verdict:
-        """From the last layer's step longer ones while they reach more; if none does, shorter ones, until one reaches
-        more than the layer begins with and the next one less."""
+        """From the last layer's step longer ones while they reach more; if none does, shorter ones.
+
+        Those go on until one reaches more than the layer begins with and the next one less.
+        """
         better = self.trials == 0 or reached > self.best
         self.trials += 1
         if better:

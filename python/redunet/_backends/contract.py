@@ -295,12 +295,15 @@ class BuildResult:
 class State(Protocol):
     """The features of some samples in a backend's own layout, and what a layer does with them.
 
-    Made by `Backend.state`, of a `Problem` (samples that a network is built from) or of `Operators` (which are applied to
-    them). Sums of `grams` over shares of the samples are those of all samples; sums of the squares that `response_norms`
-    and `step` return over shares of the frequencies are those of all frequencies. Verbs change the features in place.
+    Made by `Backend.state`, of a `Problem` (samples that a network is built from) or of `Operators` (which are applied
+    to them); verbs take `Operators` of one layer, of the same ranks and alphas. Sums of `grams` over shares of the
+    samples are those of all samples; sums of the squares that `response_norms` and `step` return over shares of the
+    frequencies are those of all frequencies. Verbs change the features in place.
     """
 
-    n_samples: int
+    @property
+    def n_samples(self) -> int:
+        """m."""
 
     def copy(self) -> State:
         """The same features once more."""
@@ -326,8 +329,11 @@ class State(Protocol):
     def advance(
         self, operators: Operators, eta: float, pi: npt.NDArray[np.float64] | None = None
     ) -> npt.NDArray[np.float64]:
-        """One layer, as `response_norms`, the soft assignment (unless ``pi`` is given), `step` and `scale` to the sphere
-        one after the other make it; returns the assignment, (m, k)."""
+        """One layer; returns the assignment, (m, k).
+
+        As `response_norms`, the soft assignment (unless ``pi`` is given), `step` and `scale` to the sphere one after
+        the other make it (`redunet._backends.ascent.advance`).
+        """
 
     def extrapolate(self, before: State, beta: float) -> None:
         """v <- normalise(v + beta (v - v_before))."""
@@ -374,8 +380,10 @@ class Backend(Protocol):
     def operators_of_grams(
         self, grams: Array, problem: Problem, *, n_threads: int
     ) -> tuple[Array, npt.NDArray[np.float64]]:
-        """``dense[0]`` and the row of rates of one layer from `State.grams`, or sums of them, in double precision; all
-        operators are dense."""
+        """``dense[0]`` and the row of rates of one layer from `State.grams`, or sums of them, in double precision.
+
+        All operators are dense; the labels of ``problem`` are not looked at.
+        """
 
     def apply(self, V: Array, operators: Operators, *, n_threads: int) -> npt.NDArray[np.float64]:
         """Map samples through all layers; ``V`` is overwritten. Returns the (m, k) assignments of the last layer."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +62,7 @@ class NumpyState:
 
     def grams(self) -> Array:
         samples = (_weighted_samples(self.columns, self.problem, j) for j in range(len(self.problem.alphas)))
-        return np.stack([W @ _adjoint(W) for W in samples])
+        return np.stack([_hermitian(W @ _adjoint(W)) for W in samples])
 
     def operators(self, layer: int | None = None) -> tuple[Array, Array, Rates]:
         return _operators(self.columns, self.problem, layer)
@@ -176,9 +175,7 @@ def cholesky(A: Array, *, n_threads: int) -> Array:
 
 @interruptible
 def inv(A: Array, *, n_threads: int) -> Array:
-    inverse = _inverse(_cholesky(A))
-    result: Array = (inverse + _adjoint(inverse)) / 2  # Hermitian to the last bit, which a product W* W is not
-    return result
+    return _hermitian(_inverse(_cholesky(A)))
 
 
 @interruptible
@@ -218,6 +215,12 @@ def _per_sample(numbers: Array, d: int) -> Array:
 
 def _adjoint(A: Array) -> Array:
     return A.conj().swapaxes(-1, -2)
+
+
+def _hermitian(A: Array) -> Array:
+    """To the last bit, which a product W* W is not."""
+    result: Array = (A + _adjoint(A)) / 2
+    return result
 
 
 def _cholesky(M: Array) -> Array:

@@ -67,8 +67,10 @@ def run(tasks: Sequence[Callable[[], object]], n_threads: int = 1) -> None:
 
 
 def interruptible(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The function, which takes an array or a state first, run beside the main thread where that is large; what it
-    changes is lost to the caller where it is interrupted."""
+    """The function, which takes an array or a state first, run beside the main thread where that is large.
+
+    What it changes is lost to the caller where it is interrupted.
+    """
 
     @functools.wraps(function)
     def call(array: Any, *others: Any, **named: Any) -> Result:

@@ -125,8 +125,8 @@ def build(
         A network of the same samples and settings (step sizes may be others), or its file, to go on from: its layers
         are applied, and the rest of the `n_layers` built. The result is that of a build without a stop.
     checkpoint : path-like, optional
-        A file that the network is saved to after every `every` layers and at the end; see `ReduNet.save`. A process that
-        is killed loses no more layers than that.
+        A file that the network is saved to after every `every` layers and at the end; see `ReduNet.save`. A process
+        that is killed loses no more layers than that.
     every : int, default 100
         See `checkpoint`.
 
