@@ -23,7 +23,7 @@ from redunet._backends.contract import Backend
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
 NAMES = ("auto", *MODULES)
 #: Those that take problems of several columns a sample (`Problem.n_columns`): of groups larger than the cyclic one.
-OF_COLUMNS = ("numpy",)
+OF_COLUMNS = ("cpu", "numpy")
 
 _default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
 
