@@ -25,7 +25,7 @@ def symmetric_lift(n_channels: int, kernel_size: int, seed: int) -> RandomLift:
     Of random kernels as they are the lifted mirror image would be no mirror image.
     """
     lift = RandomLift(n_channels, kernel_size, random_state=10 + seed).fit(np.zeros((1, 1, 1, 1)))
-    lift.kernels_ = sum(np.flip(lift.kernels_, axes) for axes in ((), *FLIPS)) / 4
+    lift.kernels_ = np.mean([np.flip(lift.kernels_, axes) for axes in ((), *FLIPS)], axis=0)
     return lift
 
 
@@ -74,7 +74,7 @@ def mirrors(options: Options) -> Report:
             )
     report.remark(
         "To the dihedral network a class is its digits and their mirror images, at every translation. Where those of "
-        "two classes look alike, ΔR can't rise, and over all translations there is nothing to tell the classes by. "
+        "two classes look alike, ΔR has little to gain, and over all translations little tells the classes apart. "
         "Test digits as they stand show little of that: they lie where the training digits do, and upright."
     )
     return report
