@@ -17,7 +17,6 @@ from oracle import construct, one_hot, relative, rounding
 
 import redunet as rn
 from redunet import _backends
-from redunet._backends import numpy_backend
 from redunet._backends.contract import Operators
 from redunet._inputs import prepare
 
@@ -202,6 +201,39 @@ def test_rates_and_gradient(backend, shape, dft_norm, complex_valued):
     np.testing.assert_allclose(gradient, back, atol=1e-12 * np.abs(back).max())
 
 
+@pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize(
+    ("m", "C", "shape"), [(70, 20, (9,)), (40, 33, (4,)), (150, 9, (3, 4)), (300, 2, (5,)), (7, 60, (2, 2))], ids=str
+)
+def test_backends_agree(backend, m, C, shape, complex_valued):
+    """Many samples, channels and classes, and gates that leave classes out."""
+    X, y = samples(shape, complex_valued=complex_valued, m=m, C=C, k=5)
+    X = X[y] + 0.5 * X
+    options = {"n_layers": 3, "lam": 500.0, "group": "dihedral"}
+    expected, W = rn.build(X, y, backend="numpy", **options)
+    net, Z = rn.build(X, y, **options)
+    assert np.median(net.assign(X).max(axis=1)) > 0.99
+    np.testing.assert_allclose(Z, W, atol=1e-9)
+    np.testing.assert_allclose(net.rates.delta, expected.rates.delta, rtol=1e-9)
+    np.testing.assert_allclose(net.operators.dense, expected.operators.dense, atol=1e-9 * net.operators.alphas.max())
+    new, _ = samples(shape, complex_valued=complex_valued, m=m // 2, C=C, seed=1)
+    np.testing.assert_allclose(net.transform(new), expected.transform(new, backend="numpy"), atol=1e-7)
+
+
+@pytest.mark.parametrize("epsilon_sq", [10.0, 0.1, 1e-4], ids=str)
+@pytest.mark.parametrize("shape", [(40, 5, 12), (25, 20, 9), (12, 40, 6), (30, 3, 5, 4)], ids=str)
+def test_rates_of_single_precision(backend, shape, epsilon_sq):
+    """Positive samples are alike at frequency 0: as exact as `test_rate_precision.py` promises of the cyclic group."""
+    X = (5 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    X /= np.sqrt((X**2).sum(axis=tuple(range(1, X.ndim)), keepdims=True))
+    y = np.arange(len(X)) % 2
+    options = {"epsilon_sq": epsilon_sq, "group": "dihedral"}
+    delta, rate, _ = rn.rate_reduction(X, y, **options)
+    expected = rn.rate_reduction(X.astype(np.float64), y, backend="numpy", **options)
+    assert abs(delta - expected.delta) <= max(1e-4 * expected.delta, 1e-6 * expected.rate)
+    assert abs(rate - expected.rate) <= 1e-4 * expected.rate
+
+
 class TestTransform:
     """Of samples to spectra: the norms and Gram matrices of all mirror images, at one frequency of each orbit."""
 
@@ -239,30 +271,30 @@ class TestTransform:
 @pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
 @pytest.mark.parametrize("shape", [(5,), (6,), (3, 4)], ids=str)
 class TestState:
-    """The verbs of the NumPy backend with several columns a sample."""
+    """The verbs with several columns a sample."""
 
     @pytest.fixture
-    def made(self, shape, complex_valued):
-        X, y = samples(shape, complex_valued=complex_valued, m=7)
-        given_ = prepare.samples(X, group="dihedral", backend="numpy")
+    def made(self, backend, shape, complex_valued):
+        X, y = samples(shape, complex_valued=complex_valued, m=19)
+        given_ = prepare.samples(X, group="dihedral")
         problem, _ = prepare.problem(given_, y, sample_weight=None, epsilon_sq=0.5, dft_norm="ortho")
         V = given_.spectra(normalize=True)
-        dense, factors, row = numpy_backend.layer_operators(V, problem, n_threads=1)
+        dense, factors, row = given_.module.layer_operators(V, problem, n_threads=1)
         return V, problem, Operators.single(problem, dense, factors, eta=0.3, lam=3.0), row
 
     def state(self, V, of):
-        return numpy_backend.state(V, of, n_threads=1)
+        return _backends.select()[1].state(np.ascontiguousarray(V), of, n_threads=1)
 
     def test_features_and_grams(self, made):
         V, problem, operators, row = made
         state = self.state(V, problem)
         assert state.n_samples == len(V)
         np.testing.assert_array_equal(state.features(), V)
-        dense, rates = numpy_backend.operators_of_grams(state.grams(), problem, n_threads=1)
+        dense, rates = _backends.select()[1].operators_of_grams(state.grams(), problem, n_threads=1)
         np.testing.assert_allclose(dense, operators.dense[0], atol=1e-12)
         np.testing.assert_allclose(rates, row, rtol=1e-12)
         parts = [  # Gram matrices of shares of the samples add up
-            self.state(V[rows], replace(problem, labels=problem.labels[rows])).grams()
+            self.state(V[rows], replace(problem, labels=np.ascontiguousarray(problem.labels[rows]))).grams()
             for rows in (slice(0, 3), slice(3, None))
         ]
         np.testing.assert_allclose(sum(parts), state.grams(), atol=1e-13)
@@ -435,10 +467,10 @@ class TestErrors:
             with pytest.raises(ValueError, match="group is 'octahedral'; expected one of 'cyclic', 'dihedral'"):
                 call()
 
-    @pytest.mark.skipif("cpu" in _backends.OF_COLUMNS, reason="the C++ engine has the group")
-    def test_engines_that_know_shifts_only(self):
+    def test_engines_that_know_shifts_only(self, monkeypatch):
         if _backends.status()["cpu"] != "available":
             pytest.skip("redunet._cpu is not built")
+        monkeypatch.setattr(_backends, "OF_COLUMNS", ("numpy",))
         X, y = samples((4,))
         message = "backend 'cpu' cannot be used: it knows the cyclic group only; expected 'numpy'"
         with pytest.raises(RuntimeError, match=message):

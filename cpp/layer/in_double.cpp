@@ -32,7 +32,8 @@ std::vector<double> weights_of(const Problem& problem, const Features<float>& fe
 }
 
 // The problem of one operator: all of its samples, and no classes. With fewer samples than channels it is a factor,
-// whatever is kept: the small matrix has no part that is the identity but for rounding. Factors have one column a sample.
+// whatever is kept: the small matrix has no part that is the identity but for rounding. Factors have one column a
+// sample.
 Problem problem_of(const Problem& problem, index_t number, index_t C, const std::vector<double>& weights,
                    const std::vector<double>& freq_weights) {
   const index_t count = at(problem.counts, number);
@@ -57,9 +58,9 @@ InDouble::InDouble(const KernelSet& kernels, Parallel& parallel, const Problem& 
       weights_(weights_of(problem, features, number, positions_)),
       freq_weights_(as_size(n_freqs), 1.0),
       problem_(problem_of(problem, number, features.sizes().C, weights_, freq_weights_)),
-      features_({static_cast<index_t>(positions_.size()), features.sizes().C, n_freqs * problem.d,
-                 features.sizes().planes},
-                {}),
+      features_(
+          {static_cast<index_t>(positions_.size()), features.sizes().C, n_freqs * problem.d, features.sizes().planes},
+          {}),
       builder_(kernels, parallel, problem_, features_),
       dense_(at(problem.ranks, number) > 0
                  ? 0

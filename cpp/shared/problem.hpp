@@ -52,8 +52,8 @@ struct Shortcuts {
   bool sketches = true;    // and mostly after a sketch
 };
 
-// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex. With d columns a sample at each frequency features count
-// every column as a frequency of its own: column c of frequency p is p d + c, and its operators are those of p.
+// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex. With d columns a sample at each frequency features
+// count every column as a frequency of its own: column c of frequency p is p d + c, and its operators are those of p.
 struct Sizes {
   index_t m, C, F, planes;
 };
