@@ -141,12 +141,14 @@ def target(rng: np.random.Generator, m: int) -> Any:
     return rng.permutation(np.concatenate([np.arange(k), rest]))
 
 
-def common_options(rng: np.random.Generator, m: int) -> dict[str, Any]:
+def common_options(rng: np.random.Generator, X: Any) -> dict[str, Any]:
     options: dict[str, Any] = {"epsilon_sq": float(10 ** rng.uniform(-5, 2))}
     if rng.random() < 0.3:
-        options["sample_weight"] = rng.uniform(0.3, 3, m)
+        options["sample_weight"] = rng.uniform(0.3, 3, len(X))
     if rng.random() < 0.4:
         options["dft_norm"] = "backward"
+    if X.ndim > 2 and rng.random() < 0.3:
+        options["group"] = "dihedral"
     return options
 
 
@@ -228,7 +230,7 @@ def rates_case(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "Z": Z,
         "y": target(rng, len(Z)),
-        "options": common_options(rng, len(Z)),
+        "options": common_options(rng, Z),
         "threads": int(rng.integers(2, 6)),
     }
 
@@ -266,7 +268,7 @@ def build_case(rng: np.random.Generator) -> dict[str, Any]:
     dtype = rng.choice(["f", "d", "F", "D"])
     X = samples(rng, dtype, scaled=True)
     m, C = X.shape[:2]
-    options = common_options(rng, m)
+    options = common_options(rng, X)
     n_layers = int(rng.integers(1, 5))
     natural = NATURAL_STEP * m * options["epsilon_sq"] / C
     eta = rng.choice(["auto", "search", "fixed", "each"], p=[0.4, 0.1, 0.25, 0.25])
@@ -326,7 +328,7 @@ def check_network(net: Any, Z: Any, case: dict[str, Any]) -> None:
     zero = ~X.reshape(len(X), -1).any(axis=1)
     slack = (4 + np.log2(Z[0].size)) * np.sqrt(Z[0].size) * np.finfo(kind).eps
     require(bool((np.abs(norms - ~zero) <= slack).all()), f"norms of features reach {norms.max():.9g}")
-    names = ("epsilon_sq", "sample_weight", "dft_norm")
+    names = ("epsilon_sq", "sample_weight", "dft_norm", "group")
     last = (float(net.rates.delta[-1]), float(net.rates.rate[-1]))
     check_rates(last, Z, case["y"], {n: options[n] for n in names if n in options}, "rates after the last layer")
     if case["stop"] is not None:

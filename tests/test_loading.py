@@ -315,8 +315,8 @@ def sparse_file(path, L, changes):
             sums[name] = zlib.crc32(zeros[: end - begin - start], sums[name])
     text = json.dumps(
         {"format_version": 1, "n_channels": 1, "signal_shape": [], "epsilon_sq": 0.1, "lam": 500.0, "dtype": "float64",
-         "assignment": "estimated", "dft_norm": "ortho", "backend": "cpu", "classes": "integer:int64",
-         "checksums": sums}
+         "assignment": "estimated", "dft_norm": "ortho", "group": "cyclic", "backend": "cpu",
+         "classes": "integer:int64", "checksums": sums}
     )  # fmt: skip
     head = json.dumps(
         {"__metadata__": {"redunet": text, "checksum": f"{zlib.crc32(text.encode()):08x}"}, **header}

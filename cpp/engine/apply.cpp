@@ -56,7 +56,7 @@ void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& prob
   std::vector<T> factor(as_size(features.n_tiles() * kPanel<T>), T(0));
   for (index_t position = 0; position < sizes.m; ++position) {
     const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
-    at(factor, position) = static_cast<T>(weight * problem.inner / problem.n_points);
+    at(factor, position) = static_cast<T>(weight * static_cast<double>(problem.d) * problem.inner / problem.n_points);
   }
   Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
   const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};

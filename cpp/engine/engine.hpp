@@ -1,4 +1,4 @@
-// The loops over layers, and one layer of each.
+// The loops over layers, and one layer of each. F of a spectrum counts columns (shared/problem.hpp).
 #pragma once
 
 #include <optional>

@@ -35,7 +35,7 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const OperatorLayo
       alphas_(alphas),
       freq_weights_(freq_weights),
       shortcuts_(shortcuts),
-      features_(layout.sizes, {}),
+      features_(layout.features(), {}),
       layout_(layout) {
   if (shortcuts.one_sweep && OneSweep<T>::fits(layout_))
     fused_.emplace(kernels_, parallel, layout_, alphas, freq_weights, features_, nullptr);
@@ -149,7 +149,7 @@ void State<T>::step(const LayerRequest<T>& layer, double* squares) {
 
 template <class T>
 void State<T>::scale(const double* by) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = features_.sizes();
   const std::vector<T> numbers = lanes_of(by, 1, features_);
   parallel_.run(features_.n_tiles(), double(m * C * F * P), [&, C = C, F = F, P = P](index_t tile, int) {
     alignas(kCacheLine) T mine[kPanel<T>];
@@ -179,7 +179,7 @@ void State<T>::pullback(const LayerRequest<T>& layer, const T* upstream, const P
   const std::vector<T> pi = lanes_of(layer.pi, k, features_);
   std::vector<index_t> order(as_size(layout_.sizes.m));
   for (index_t i = 0; i < layout_.sizes.m; ++i) at(order, i) = features_.sample(i);
-  Features<T> g(layout_.sizes, order);
+  Features<T> g(features_.sizes(), order);
   g.read(upstream, parallel_);
   redunet::pullback(kernels_, parallel_, layout_, alphas_, features_, g, layer, pi, room);
   std::vector<double> squares(as_size(layout_.sizes.m));

@@ -33,14 +33,15 @@ std::vector<Tiles> tiles_of(const T* weights, index_t n_tiles) {
   return runs;
 }
 
-// G (F, C, C), interleaved, <- sum of weight * g v* over the samples; weights: lanes of all tiles.
+// G (F, C, C), interleaved, <- sum of weight * g v* over the samples, d columns of each; weights: lanes of all tiles.
 template <class T>
-void cross_grams(const Kernels<T>& kernels, Parallel& parallel, const Features<T>& v, const Features<T>& g,
+void cross_grams(const Kernels<T>& kernels, Parallel& parallel, index_t d, const Features<T>& v, const Features<T>& g,
                  const Buffer<T>& weights, T* G) {
-  const auto [m, C, F, P] = v.sizes();
+  const auto [m, C, columns, P] = v.sizes();
+  const index_t F = columns / d;
   const index_t matrix = C * C * P, n_blocks = divide_up(C, kTaskRows);
   const std::vector<Tiles> runs = tiles_of(weights.get(), v.n_tiles());
-  parallel.run(F * n_blocks, double(m * F) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
+  parallel.run(F * n_blocks, double(m * columns) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
     const index_t block = task % n_blocks, p = task / n_blocks;
     Gram<T> q{};
     q.panel_stride = v.tile_stride(), q.planes = P, q.n_columns = C;
@@ -48,15 +49,18 @@ void cross_grams(const Kernels<T>& kernels, Parallel& parallel, const Features<T
     q.G = G + p * matrix, q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
     if (runs.empty()) std::fill_n(q.G + q.row_begin * C * P, (q.row_end - q.row_begin) * C * P, T(0));
     for (const Tiles& run : runs) {
-      q.v = v.panel(run.first, p), q.u = g.panel(run.first, p), q.n_panels = run.last - run.first;
+      q.n_panels = run.last - run.first;
       q.weights = weights.get() + run.first * B<T>;
-      gram_in_parts(kernels, q);
-      q.accumulate = true;
+      for (index_t column = p * d; column < (p + 1) * d; ++column) {
+        q.v = v.panel(run.first, column), q.u = g.panel(run.first, column);
+        gram_in_parts(kernels, q);
+        q.accumulate = true;
+      }
     }
   });
 }
 
-// dots (lanes of n_tiles tiles) += Re <g, operator v> of all frequencies.
+// dots (lanes of n_tiles tiles) += Re <g, operator v> of a column.
 template <class T>
 class Dots {
  public:
@@ -73,7 +77,7 @@ class Dots {
     q.x0 = g_.panel(tile, p), q.x0_stride = g_.tile_stride();
     q.squares = dots, q.epilogue = Epilogue::kDot, q.imag_offset = 1;
     if (rank == 0) {
-      q.A = layout_.dense(ops, number, p), q.row_stride = C * P, q.col_stride = P;
+      q.A = layout_.dense(ops, number, p / layout_.d), q.row_stride = C * P, q.col_stride = P;
       kernels_.product(q);
       return;
     }
@@ -110,23 +114,24 @@ void pullback(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayou
               const Features<T>& v, const Features<T>& g, const LayerRequest<T>& layer, const std::vector<T>& pi,
               const PullbackRoom<T>& room) {
   const auto [m, C, F, P] = layout.sizes;
+  const index_t columns = F * layout.d;
   const index_t k = static_cast<index_t>(layout.ranks.size()) - 1, lanes = v.n_tiles() * B<T>, matrix = F * C * C * P;
   Buffer<T> weights(lanes);
   std::fill_n(weights.get(), lanes, static_cast<T>(layer.eta));
-  cross_grams(kernels, parallel, v, g, weights, room.E);
+  cross_grams(kernels, parallel, layout.d, v, g, weights, room.E);
   for (index_t j = 0; j < k; ++j) {
     const auto by = static_cast<T>(-layer.eta * layer.gammas[j]);
     for (index_t i = 0; i < lanes; ++i) weights[i] = by * at(pi, j * lanes + i);
-    cross_grams(kernels, parallel, v, g, weights, room.Cs + j * matrix);
+    cross_grams(kernels, parallel, layout.d, v, g, weights, room.Cs + j * matrix);
   }
   const Dots<T> dots(kernels, layout, alphas, v, g);
   const index_t n_slabs = divide_up(v.n_tiles(), kTilesTogether);
-  const double work = double(m) * double(k * matrix * P);
-  parallel.run(k * n_slabs, work, [&, m = m, C = C, F = F, P = P](index_t task, int) {
+  const double work = double(m * layout.d) * double(k * matrix * P);
+  parallel.run(k * n_slabs, work, [&, m = m, C = C, P = P](index_t task, int) {
     const index_t j = task / n_slabs, tile = task % n_slabs * kTilesTogether,
                   n_tiles = std::min(kTilesTogether, v.n_tiles() - tile);
     alignas(kCacheLine) T sums[kTilesTogether * B<T>] = {};
-    for (index_t p = 0; p < F; ++p) {
+    for (index_t p = 0; p < columns; ++p) {
       dots.add(layer.ops, j + 1, p, tile, n_tiles, sums);
       checkpoint(C * C * P * P * n_tiles * B<T>);
     }

@@ -30,7 +30,7 @@ constexpr index_t kFrequenciesBetweenLooks = 16;
 
 template <class T>
 bool OneSweep<T>::fits(const OperatorLayout& layout) {
-  return layout.sizes.C <= kFewChannels;
+  return layout.sizes.C <= kFewChannels && layout.d == 1;
 }
 
 template <class T>

@@ -8,13 +8,13 @@
 namespace redunet {
 namespace {
 
-// The features in double are those of some frequencies at a time: as many as there are threads, or have so many
-// numbers.
+// The features in double are those of some frequencies at a time, with all their columns: as many as there are threads,
+// or have so many numbers.
 constexpr index_t kNumbersTogether = 1 << 20;
 // Rows of a Gram matrix that make one task.
 constexpr index_t kTaskRows = 8 * kGramRows;
 
-// Frequencies [first, first + n) in double.
+// Columns [first, first + n) in double.
 template <class T>
 void read(const Features<T>& features, index_t first, index_t n, Features<double>& doubles, Parallel& parallel) {
   constexpr index_t B = kPanel<double>, wide = kPanel<T>;
@@ -43,36 +43,38 @@ void mirror(double* G, index_t n, index_t P) {
 template <class T>
 void grams_in_double(const Kernels<double>& kernels, Parallel& parallel, const Problem& problem,
                      const Features<T>& features, double* grams) {
-  const auto [m, C, F, P] = features.sizes();
+  const auto [m, C, columns, P] = features.sizes();
+  const index_t d = problem.d, F = columns / d;
   const index_t k1 = problem.n_classes() + 1, matrix = C * C * P, n_blocks = divide_up(C, kTaskRows);
   const index_t together =
-      std::clamp(kNumbersTogether / std::max<index_t>(1, m * C * P), std::min<index_t>(parallel.n_threads(), F), F);
+      std::clamp(kNumbersTogether / std::max<index_t>(1, m * C * P * d), std::min<index_t>(parallel.n_threads(), F), F);
   std::vector<index_t> order(as_size(m));
   for (index_t i = 0; i < m; ++i) at(order, i) = features.sample(i);
-  Features<double> doubles({m, C, together, P}, order);
+  Features<double> doubles({m, C, together * d, P}, order);
   std::vector<Members<double>> members;
   for (index_t number = 0; number < k1; ++number) members.push_back(members_of(problem, doubles, number));
   for (index_t first = 0; first < F; first += together) {
     const index_t n = std::min(together, F - first);
-    read(features, first, n, doubles, parallel);
-    parallel.run(k1 * n * n_blocks, double(m * n) * double(matrix * P), [&, C = C, F = F, P = P](index_t task, int) {
+    read(features, first * d, n * d, doubles, parallel);
+    parallel.run(k1 * n * n_blocks, double(m * n * d) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
       const index_t block = task % n_blocks, f = task / n_blocks % n, number = task / n_blocks / n;
       const Members<double>& mine = at(members, number);
       double* G = grams + (number * F + first + f) * matrix;
       const index_t begin = block * kTaskRows, end = std::min(begin + kTaskRows, C);
       std::fill(G + begin * C * P, G + end * C * P, 0.0);  // a class may have no samples here
-      gram_in_parts(kernels, {.v = doubles.panel(mine.first, f),
-                              .panel_stride = doubles.tile_stride(),
-                              .n_panels = mine.last - mine.first,
-                              .row_begin = begin,
-                              .row_end = end,
-                              .planes = P,
-                              .weights = mine.weights.get(),
-                              .G = G,
-                              .row_stride = C * P,
-                              .col_stride = P,
-                              .imag_offset = 1,
-                              .accumulate = true});
+      for (index_t column = f * d; column < (f + 1) * d; ++column)
+        gram_in_parts(kernels, {.v = doubles.panel(mine.first, column),
+                                .panel_stride = doubles.tile_stride(),
+                                .n_panels = mine.last - mine.first,
+                                .row_begin = begin,
+                                .row_end = end,
+                                .planes = P,
+                                .weights = mine.weights.get(),
+                                .G = G,
+                                .row_stride = C * P,
+                                .col_stride = P,
+                                .imag_offset = 1,
+                                .accumulate = true});
     });
   }
   parallel.run(k1 * F, double(k1 * F * matrix),

@@ -32,7 +32,8 @@ std::vector<double> weights_of(const Problem& problem, const Features<float>& fe
 }
 
 // The problem of one operator: all of its samples, and no classes. With fewer samples than channels it is a factor,
-// whatever is kept: the small matrix has no part that is the identity but for rounding.
+// whatever is kept: the small matrix has no part that is the identity but for rounding. Factors have one column a
+// sample.
 Problem problem_of(const Problem& problem, index_t number, index_t C, const std::vector<double>& weights,
                    const std::vector<double>& freq_weights) {
   const index_t count = at(problem.counts, number);
@@ -43,7 +44,8 @@ Problem problem_of(const Problem& problem, index_t number, index_t C, const std:
           .alphas = {at(problem.alphas, number)},
           .gammas = {},
           .counts = {count},
-          .ranks = {count < C ? count : 0}};
+          .ranks = {problem.d == 1 && count < C ? count : 0},
+          .d = problem.d};
 }
 
 }  // namespace
@@ -56,7 +58,9 @@ InDouble::InDouble(const KernelSet& kernels, Parallel& parallel, const Problem& 
       weights_(weights_of(problem, features, number, positions_)),
       freq_weights_(as_size(n_freqs), 1.0),
       problem_(problem_of(problem, number, features.sizes().C, weights_, freq_weights_)),
-      features_({static_cast<index_t>(positions_.size()), features.sizes().C, n_freqs, features.sizes().planes}, {}),
+      features_(
+          {static_cast<index_t>(positions_.size()), features.sizes().C, n_freqs * problem.d, features.sizes().planes},
+          {}),
       builder_(kernels, parallel, problem_, features_),
       dense_(at(problem.ranks, number) > 0
                  ? 0
@@ -65,14 +69,15 @@ InDouble::InDouble(const KernelSet& kernels, Parallel& parallel, const Problem& 
 
 void InDouble::read(const Features<float>& features, const std::vector<index_t>& frequencies) {
   const auto [m, C, F, P] = features_.sizes();
-  const auto used = static_cast<index_t>(frequencies.size());
+  const index_t d = problem_.d, used = static_cast<index_t>(frequencies.size()) * d;
   parallel_.run(features_.n_tiles(), double(m * C * F * P), [&, m = m, C = C, P = P](index_t tile, int) {
     const index_t first = tile * kPanel<double>, lanes = std::min(kPanel<double>, m - first);
     for (index_t f = 0; f < used; ++f) {
       double* to = features_.panel(tile, f);
       for (index_t lane = 0; lane < lanes; ++lane) {
         const index_t i = at(positions_, first + lane);
-        const float* from = features.panel(i / kPanel<float>, at(frequencies, f)) + i % kPanel<float>;
+        const index_t p = at(frequencies, f / d) * d + f % d;
+        const float* from = features.panel(i / kPanel<float>, p) + i % kPanel<float>;
         for (index_t row = 0; row < C * P; ++row) to[row * kPanel<double> + lane] = from[row * kPanel<float>];
       }
     }

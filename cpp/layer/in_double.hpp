@@ -14,7 +14,7 @@ class InDouble {
   InDouble(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Features<float>& features,
            index_t number, index_t n_freqs);
 
-  index_t n_freqs() const { return features_.sizes().F; }
+  index_t n_freqs() const { return builder_.layout().sizes.F; }
   // At most n_freqs frequencies: the operator goes to its place among those of a layer (unless null), log dets to
   // logdets[p].
   void run(const Features<float>& features, const std::vector<index_t>& frequencies, const OperatorLayout& layout,

@@ -29,9 +29,9 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
       kernels_(kernels_of<T>(set)),
       parallel_(parallel),
       problem_(problem),
-      layout_(features.sizes(), problem.ranks),
+      layout_(features.sizes(), problem.ranks, problem.d),
       scratch_(as_size(parallel.n_threads())) {
-  const auto [m, C, F, P] = features.sizes();
+  const auto [m, C, F, P] = layout_.sizes;
   const index_t k = problem.n_classes();
   for (index_t number = 0; number <= k; ++number) members_.push_back(members_of(problem, features, number));
   for (index_t number = 0; number <= k; ++number)
@@ -58,7 +58,7 @@ OperatorBuilder<T>::~OperatorBuilder() = default;  // here, where InDouble is kn
 template <class T>
 double OperatorBuilder<T>::gram_work() const {
   const auto [m, C, F, P] = layout_.sizes;
-  return double(m) * double(F * C * C * P);
+  return double(m * layout_.d) * double(F * C * C * P);
 }
 
 template <class T>
@@ -86,11 +86,13 @@ void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index
   g.row_stride = C * element, g.col_stride = element, g.imag_offset = lanes_ ? B<T> : 1;
   const auto part = [&](index_t first, index_t last, bool plain) {
     if (first >= last) return;
-    g.v = features.panel(first, p);
     g.n_panels = last - first;
     g.weights = plain ? nullptr : members.weights.get() + (first - members.first) * B<T>;
-    gram_in_parts(kernels_, g);
-    g.accumulate = true;
+    for (index_t c = 0; c < layout_.d; ++c) {
+      g.v = features.panel(first, p * layout_.d + c);
+      gram_in_parts(kernels_, g);
+      g.accumulate = true;
+    }
   };
   // Multiplying by weights of one costs little; a run of its own pays when it is long.
   constexpr index_t kLongRun = 8;
@@ -114,8 +116,8 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
 template <class T>
 void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
-  const index_t run_length = gram_run(C, P);
-  set_gram_errors(std::min(features.n_tiles(), run_length + features.n_tiles() / run_length));
+  const index_t run_length = gram_run(C, P), n_panels = features.n_tiles() * layout_.d;
+  set_gram_errors(std::min(n_panels, run_length + n_panels / run_length + layout_.d - 1));
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
   if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {

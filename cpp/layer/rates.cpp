@@ -31,7 +31,7 @@ void OperatorBuilder<T>::set_gram_errors(index_t longest) {
   double largest = 0;
   for (std::size_t number = gram_errors_.size(); number-- > 0;) {
     const Members<T>& members = members_[number];
-    double sum = std::min(most, static_cast<double>(members.last - members.first) / 2);
+    double sum = std::min(most, static_cast<double>((members.last - members.first) * layout_.d) / 2);
     if (number == 0 && total_is_sum_) sum = largest + static_cast<double>(problem_.n_classes()) / 2;
     largest = std::max(largest, sum);
     gram_errors_[number] = kFactorUnits + sum;

@@ -37,7 +37,7 @@ template <class T>
 bool Sketch<T>::pays(const OperatorLayout& layout) {
   const auto n_dense = std::count(layout.ranks.begin() + 1, layout.ranks.end(), 0);
   const index_t rows = rows_for<T>(layout);
-  return n_dense > 2 && layout.sizes.C >= kFewestChannels && 2 * rows <= layout.sizes.C &&
+  return layout.d == 1 && n_dense > 2 && layout.sizes.C >= kFewestChannels && 2 * rows <= layout.sizes.C &&
          layout.sizes.m >= kSamplesPerRow * rows;
 }
 

@@ -45,15 +45,17 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
     : kernels_(kernels),
       parallel_(parallel),
       layout_(layout),
+      sizes_(layout.features()),
       alphas_(alphas),
       k_(static_cast<index_t>(layout.ranks.size()) - 1),
       nearest_(as_size(features.sizes().m), 0),
       candidates_(as_size(features.n_tiles() * k_), 0),
       scratch_(as_size(parallel.n_threads())) {
-  const auto [m, C, F, P] = layout.sizes;
-  for (index_t p = 0; p < F; ++p) freq_weights_.push_back(static_cast<T>(freq_weights[p]));
+  const auto [m, C, F, P] = sizes_;
+  for (index_t p = 0; p < F; ++p)
+    freq_weights_.push_back(static_cast<T>(freq_weights[p / layout.d] / static_cast<double>(layout.d)));
   const index_t tile_bytes = features.tile_stride() * static_cast<index_t>(sizeof(T));
-  const bool large = C * C * P * static_cast<index_t>(sizeof(T)) * F > kLargeOperatorBytes;
+  const bool large = C * C * P * static_cast<index_t>(sizeof(T)) * layout.sizes.F > kLargeOperatorBytes;
   const index_t fewest = large ? kFewestTilesLarge : kFewestTiles;
   slab_tiles_ = std::clamp(kSlabBytes / tile_bytes, fewest, kMostTiles);
   const bool any_dense = std::any_of(layout.ranks.begin() + 1, layout.ranks.end(), [](index_t r) { return r == 0; });
@@ -86,7 +88,7 @@ template <class T>
 void Sweep<T>::set_candidates(index_t tile) {
   char* mine = candidates_.data() + tile * k_;
   std::fill_n(mine, k_, char{0});
-  for (index_t i = tile * B<T>; i < std::min(layout_.sizes.m, (tile + 1) * B<T>); ++i) mine[at(nearest_, i)] = 1;
+  for (index_t i = tile * B<T>; i < std::min(sizes_.m, (tile + 1) * B<T>); ++i) mine[at(nearest_, i)] = 1;
 }
 
 template <class T>
@@ -103,7 +105,7 @@ void Sweep<T>::regroup(Features<T>& features) {
 // Multiply-adds of one application of every operator to every sample.
 template <class T>
 double Sweep<T>::work() const {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   return double(m) * double(F * C * C * P * P) * double(k_ + 1);
 }
 
@@ -133,7 +135,7 @@ void Sweep<T>::leave(Run& run, Scratch& own) {
 template <class T>
 void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
                        bool limited, Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
   const index_t panel = C * P * B<T>;
   for (index_t p = 0; p < F && !runs.empty(); ++p) {
@@ -148,7 +150,7 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
         q.weight = at(freq_weights_, p);
         q.row_begin = row, q.row_end = std::min(C, row + rows_per_look), q.n_in = C;
         if (rank == 0) {
-          q.A = layout_.dense(ops, number, p);
+          q.A = layout_.dense(ops, number, p / layout_.d);
           q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
           q.epilogue = Epilogue::kSquaredNorm;
           if (run.slot >= 0) {
@@ -184,7 +186,7 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
 template <class T>
 void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
                       const Run& run, Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t rank = at(layout_.ranks, number);
   Product<T> q{};
   q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
@@ -226,7 +228,7 @@ void Sweep<T>::set_limits(T beyond, Slab slab, Scratch& own) {
     for (index_t j = 0; j < k_; ++j)
       if (candidates[i / B<T> * k_ + j]) least = std::min(least, own.squares[j * stride + i]);
     // Lanes without a sample pass at once.
-    own.limits[i] = slab.tile * B<T> + i < layout_.sizes.m ? gate_limit(least, beyond) : T(-1);
+    own.limits[i] = slab.tile * B<T> + i < sizes_.m ? gate_limit(least, beyond) : T(-1);
   }
 }
 
@@ -248,7 +250,7 @@ template <class T>
 void Sweep<T>::set_nearest(Slab slab, Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>;
   const T* squares = own.squares.get();
-  for (index_t i = 0; i < slab.n_tiles * B<T> && slab.tile * B<T> + i < layout_.sizes.m; ++i) {
+  for (index_t i = 0; i < slab.n_tiles * B<T> && slab.tile * B<T> + i < sizes_.m; ++i) {
     index_t& best = at(nearest_, slab.tile * B<T> + i) = 0;
     for (index_t j = 1; j < k_; ++j)
       if (squares[j * stride + i] < squares[best * stride + i]) best = j;
@@ -282,7 +284,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
                     .stride = stride,
                     .k = k_,
                     .lanes = slab.n_tiles * B<T>,
-                    .n_samples = layout_.sizes.m - slab.tile * B<T>,
+                    .n_samples = sizes_.m - slab.tile * B<T>,
                     .lambda = static_cast<T>(step.lam),
                     .beyond = beyond,
                     .live = own.any_live.data()});
@@ -294,7 +296,7 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
 template <class T>
 void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
                             const Run& run, Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t number = run.j + 1, rank = at(layout_.ranks, number);
   Product<T> q{};
   q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
@@ -302,7 +304,7 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
   q.x0 = q.x, q.x0_stride = q.x_stride;
   q.row_begin = 0, q.row_end = C, q.n_in = C;
   if (rank == 0) {
-    q.A = layout_.dense(ops, number, p);
+    q.A = layout_.dense(ops, number, p / layout_.d);
     q.row_stride = C * P, q.col_stride = P, q.imag_offset = 1;
   } else {
     reduce(features, ops, number, p, slab, run, own);
@@ -355,7 +357,7 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
 // v <- base v + sum over operators of coefficient * (operator v) at one frequency, and squares += w_p |v|^2.
 template <class T>
 void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t panel = C * P * B<T>;
   for (const Run& run : own.runs) add_operator(features, ops, p, slab, run, own);
   Settle<T> q{};
@@ -398,7 +400,7 @@ void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops,
   }
   for (index_t j = 0; j < k_; ++j)
     for (index_t tile = 0; tile < slab.n_tiles; ++tile) {
-      const index_t n = std::min(B<T>, layout_.sizes.m - (slab.tile + tile) * B<T>);
+      const index_t n = std::min(B<T>, sizes_.m - (slab.tile + tile) * B<T>);
       const T* pi = own.pi.get() + j * stride + tile * B<T>;
       at(own.live, j * slab_tiles_ + tile) = std::any_of(pi, pi + n, [](T x) { return x != 0; });
     }
@@ -416,12 +418,12 @@ void Sweep<T>::take_step(Features<T>& features, const LayerOperators<T>& ops, co
   std::fill_n(own.squares.get(), lanes, T(0));
   set_base(T(1), lanes, own);
   set_runs(slab, own);
-  for (index_t p = 0; p < layout_.sizes.F; ++p) step_at(features, ops, p, slab, own);
+  for (index_t p = 0; p < sizes_.F; ++p) step_at(features, ops, p, slab, own);
 }
 
 template <class T>
 void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
   if (sketching(step)) sketch_->prepare(features, ops);
   parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
@@ -443,7 +445,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
 
 template <class T>
 void Sweep<T>::response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares) {
-  const index_t m = layout_.sizes.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_), stride = slab_tiles_ * B<T>;
+  const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_), stride = slab_tiles_ * B<T>;
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
@@ -460,7 +462,7 @@ void Sweep<T>::response_norms(const Features<T>& features, const LayerOperators<
 
 template <class T>
 void Sweep<T>::step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares) {
-  const index_t m = layout_.sizes.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_);
+  const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
@@ -473,13 +475,13 @@ void Sweep<T>::step(Features<T>& features, const LayerOperators<T>& ops, const S
 
 template <class T>
 void Sweep<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
-  const auto [m, C, F, P] = layout_.sizes;
+  const auto [m, C, F, P] = sizes_;
   const index_t n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   features.swap_numbers(before);
   parallel_.run(n_slabs, double(m * C * F * P), [&, C = C, F = F, P = P](index_t index, int thread) {
     const Slab part = slab(index, features);
     T *v = features.panel(part.tile, 0), *by = at(scratch_, thread).squares.get();
-    extrapolate_tiles(kernels_, before.panel(part.tile, 0), v, part.n_tiles, layout_.sizes, freq_weights_.data(),
+    extrapolate_tiles(kernels_, before.panel(part.tile, 0), v, part.n_tiles, sizes_, freq_weights_.data(),
                       static_cast<T>(beta), by);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, by);
   });
@@ -488,7 +490,7 @@ void Sweep<T>::extrapolate(Features<T>& features, Features<T>& before, double be
 template <class T>
 void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
                         const std::vector<T>& factor) {
-  const index_t F = layout_.sizes.F, stride = slab_tiles_ * B<T>;
+  const index_t F = sizes_.F, stride = slab_tiles_ * B<T>;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);

@@ -67,8 +67,9 @@ class Sweep {
   const Kernels<T>& kernels_;
   Parallel& parallel_;
   const OperatorLayout& layout_;
+  Sizes sizes_;  // of the features: an index p is that of a column
   const double* alphas_;
-  std::vector<T> freq_weights_;
+  std::vector<T> freq_weights_;  // of columns
   index_t k_, slab_tiles_, response_size_, n_slots_ = 0;
   std::vector<index_t> nearest_;  // of every position: the class it gated to in the last move
   std::vector<char> candidates_;  // (n_tiles, k): classes that samples of the tile gated to, or probably will

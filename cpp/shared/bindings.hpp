@@ -50,6 +50,7 @@ inline Problem problem_of(const py::object& from) {
   problem.gammas = from.attr("gammas").cast<std::vector<double>>();
   problem.counts = from.attr("counts").cast<std::vector<index_t>>();
   problem.ranks = from.attr("ranks").cast<std::vector<index_t>>();
+  problem.d = from.attr("n_columns").cast<index_t>();
   return problem;
 }
 
@@ -119,6 +120,16 @@ inline Sizes sizes_of(const Numbers& V, index_t planes) {
   return {V.shape[0], V.shape[1], V.shape[2], planes};
 }
 
+// Where the operators of a Problem or of Operators lie, for features of these sizes.
+inline OperatorLayout layout_of(const Sizes& features, const py::object& from) {
+  const auto ranks = from.attr("ranks").cast<std::vector<index_t>>();
+  const auto d = from.attr("n_columns").cast<index_t>();
+  if (d < 1 || features.F % d != 0) throw py::value_error("V has not n_columns columns at every frequency");
+  if (d > 1 && std::any_of(ranks.begin(), ranks.end(), [](index_t rank) { return rank != 0; }))
+    throw py::value_error("operators of several columns are dense, and ranks are not zero");
+  return {features, ranks, d};
+}
+
 inline std::vector<index_t> dense_shape(const OperatorLayout& layout, index_t n_layers) {
   return {n_layers, layout.n_dense, layout.sizes.F, layout.sizes.C, layout.sizes.C};
 }
@@ -152,7 +163,7 @@ void build_network(const py::object& into, const py::object& from, const py::obj
   const py::object on_layer = asked.attr("on_layer"), operators = result.attr("operators");
   with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
-    const OperatorLayout layout(sizes, problem.ranks);
+    const OperatorLayout layout = layout_of(sizes, from);
     const index_t k1 = problem.n_classes() + 1;
     const py::dtype doubles = py::dtype::of<double>();
     BuildRequest<T> request{.n_layers = n_layers,
@@ -187,7 +198,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
   const Numbers V = Engine::writable(into);
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
-    const OperatorLayout layout(sizes, operators.attr("ranks").cast<std::vector<index_t>>());
+    const OperatorLayout layout = layout_of(sizes, operators);
     const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
     const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
     const Doubles etas = doubles("etas"), betas = doubles("betas");
@@ -226,7 +237,7 @@ py::tuple operators_of_layer(const py::object& at, const py::object& from, bool 
   const Numbers V = Engine::features(at);
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> py::tuple {
     const Sizes sizes = sizes_of(V, planes);
-    const OperatorLayout layout(sizes, problem.ranks);
+    const OperatorLayout layout = layout_of(sizes, from);
     std::vector<index_t> dense_sizes = dense_shape(layout, keep), factor_sizes = factors_shape(layout, keep);
     py::array dense(V.dtype, dense_sizes), factors(V.dtype, factor_sizes);
     Doubles rates(problem.n_classes() + 1);
@@ -250,6 +261,7 @@ py::object gradient_of(const py::object& at, const py::object& from, int n_threa
   py::object gradient = Engine::like(at);
   with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
+    layout_of(sizes, from);  // a check
     const T* features = static_cast<const T*>(V.data);
     T* out = static_cast<T*>(Engine::writable(gradient).data);
     const WithoutGil without;

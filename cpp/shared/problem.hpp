@@ -27,6 +27,7 @@ struct Problem {
   std::vector<double> alphas;          // (k + 1)
   std::vector<double> gammas;          // (k)
   std::vector<index_t> counts, ranks;  // (k + 1)
+  index_t d = 1;                       // columns of a sample at each frequency
 
   index_t n_classes() const { return static_cast<index_t>(gammas.size()); }
 
@@ -51,7 +52,8 @@ struct Shortcuts {
   bool sketches = true;    // and mostly after a sketch
 };
 
-// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex.
+// Sizes of a spectrum V (m, C, F); planes = 2 when it is complex. With d columns a sample at each frequency features
+// count every column as a frequency of its own: column c of frequency p is p d + c, and its operators are those of p.
 struct Sizes {
   index_t m, C, F, planes;
 };
@@ -65,13 +67,16 @@ struct LayerOperators {
 
 // Where operators lie in those arrays; the same for every layer.
 struct OperatorLayout {
-  Sizes sizes;
+  Sizes sizes;                  // F: frequencies
+  index_t d;                    // columns of a sample at each
   std::vector<index_t> ranks;   // 0: dense
   std::vector<index_t> column;  // first column of the factor
   std::vector<index_t> slot;    // index among the dense ones
   index_t n_dense = 0, n_columns = 0;
 
-  OperatorLayout(const Sizes& sizes_, const std::vector<index_t>& ranks_) : sizes(sizes_), ranks(ranks_) {
+  // features: their sizes, F d columns.
+  OperatorLayout(const Sizes& features, const std::vector<index_t>& ranks_, index_t d_ = 1)
+      : sizes{features.m, features.C, features.F / d_, features.planes}, d(d_), ranks(ranks_) {
     for (const index_t rank : ranks) {
       column.push_back(n_columns);
       slot.push_back(n_dense);
@@ -80,6 +85,7 @@ struct OperatorLayout {
     }
   }
 
+  Sizes features() const { return {sizes.m, sizes.C, sizes.F * d, sizes.planes}; }
   index_t dense_size() const { return n_dense * sizes.F * sizes.C * sizes.C * sizes.planes; }
   index_t factors_size() const { return sizes.F * sizes.C * n_columns * sizes.planes; }
 

@@ -55,7 +55,7 @@ class StateOf : public AnyState {
         dtype_(V.dtype),
         ranks_(of.attr("ranks").cast<std::vector<index_t>>()),
         alphas_(of.attr("alphas").cast<std::vector<double>>()),
-        layout_(sizes, ranks_) {
+        layout_(layout_of(sizes, of)) {
     if (building_) problem_ = problem_of(of);
     const double* freq_weights = data_of<double>(of.attr("freq_weights"), "freq_weights");
     const Shortcuts taken = shortcuts;
@@ -74,7 +74,7 @@ class StateOf : public AnyState {
   index_t n_samples() const override { return layout_.sizes.m; }
 
   std::unique_ptr<AnyState> copy() const override {
-    auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.sizes, on_host_, n_threads_);
+    auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.features(), on_host_, n_threads_);
     run([&] { other->state_->copy(*state_); });
     return other;
   }
@@ -142,7 +142,7 @@ class StateOf : public AnyState {
   void extrapolate(const AnyState& before, double beta) override {
     const auto* other = dynamic_cast<const StateOf*>(&before);
     const auto shape = [](const StateOf& state) {
-      const auto [m, C, F, P] = state.layout_.sizes;
+      const auto [m, C, F, P] = state.layout_.features();
       return std::vector<index_t>{m, C, F, P};
     };
     if (other == nullptr || shape(*other) != shape(*this)) throw py::value_error("before does not fit the features");
@@ -157,7 +157,7 @@ class StateOf : public AnyState {
     const auto [m, C, F, P] = layout_.sizes;
     const index_t k = layer.n_classes();
     const Numbers g = Engine::features(upstream);
-    if (!g.dtype.equal(dtype_) || g.shape != std::vector<index_t>{m, C, F})
+    if (!g.dtype.equal(dtype_) || g.shape != std::vector<index_t>{m, C, F * layout_.d})
       throw py::value_error("upstream does not fit the features");
     py::object to_features = Engine::like(upstream);
     py::array E(dtype_, std::vector<index_t>{F, C, C}), Cs(dtype_, std::vector<index_t>{k, F, C, C});
@@ -210,7 +210,7 @@ class StateOf : public AnyState {
       throw py::type_error("this state is one of samples that operators are applied to: it knows no classes");
   }
   py::object room_for_features() const {
-    const auto [m, C, F, P] = layout_.sizes;
+    const auto [m, C, F, P] = layout_.features();
     return Engine::room(dtype_, {m, C, F}, on_host_);
   }
 
@@ -243,6 +243,7 @@ py::tuple operators_of_grams(const py::array& grams, const py::object& from, int
   // Of no samples, of whom nothing but the Gram matrices is left.
   problem.labels = nullptr, problem.membership = nullptr, problem.weights = nullptr;
   problem.ranks.assign(as_size(k1), 0);
+  problem.d = 1;
   if (grams.ndim() != 4 || grams.shape(0) != k1 || grams.shape(2) != grams.shape(3) || !is_plain(grams))
     throw py::value_error("grams is not a plain (k + 1, F, C, C) array");
   return with_type(grams.dtype(), "grams", [&]<class T>(T, index_t planes) -> py::tuple {

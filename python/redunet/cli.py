@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     except (RuntimeError, ValueError) as error:  # a backend that can't run here, or a bad environment variable
         return _fail(error, UNUSABLE)
     if options.command == "experiment":
-        return _experiment(options, backend, n_threads)
+        return _experiment(options, n_threads)
     try:
         from redunet import demo
 
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _experiment(options: argparse.Namespace, backend: str, n_threads: int) -> int:
+def _experiment(options: argparse.Namespace, n_threads: int) -> int:
     from redunet import experiments, use_backend
 
     chosen = experiments.Options(
@@ -124,7 +124,7 @@ def _experiment(options: argparse.Namespace, backend: str, n_threads: int) -> in
     )
     try:
         os.environ["REDUNET_NUM_THREADS"] = str(n_threads)  # of every call in this process
-        with use_backend(backend):
+        with use_backend(options.backend):  # "auto" may be another for another group
             report = experiments.run(options.name, chosen)
         folder = report.save(Path(options.out) / options.name)
     except (ImportError, experiments.DataMissing, FileNotFoundError) as error:

@@ -93,6 +93,7 @@ def coding_rate(
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
     dft_norm: str = "ortho",
+    group: str = "cyclic",
     unit: str = "nats",
     backend: str = "auto",
     n_threads: int | None = None,
@@ -103,8 +104,8 @@ def coding_rate(
     ----------
     Z : (m, d), (m, C, T) or (m, C, H, W) array, real or complex
         Features, taken as they are.
-    epsilon_sq, sample_weight, dft_norm, backend, n_threads
-        As in `build`.
+    epsilon_sq, sample_weight, dft_norm, group, backend, n_threads
+        As in `build`; the rates of a group are those of all features that it makes of Z.
     unit : {"nats", "bits"}, default "nats"
         Unit of the result.
 
@@ -126,6 +127,7 @@ def coding_rate(
         epsilon_sq=epsilon_sq,
         sample_weight=sample_weight,
         dft_norm=dft_norm,
+        group=group,
         unit=unit,
         backend=backend,
         n_threads=n_threads,
@@ -140,6 +142,7 @@ def rate_reduction(
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
     dft_norm: str = "ortho",
+    group: str = "cyclic",
     per_class: bool = False,
     unit: str = "nats",
     backend: str = "auto",
@@ -153,8 +156,8 @@ def rate_reduction(
         Features, taken as they are.
     y : (m,) array of labels, or (m, k) membership
         As in `build`.
-    epsilon_sq, sample_weight, dft_norm, backend, n_threads
-        As in `build`.
+    epsilon_sq, sample_weight, dft_norm, group, backend, n_threads
+        As in `build`; the rates of a group are those of all features that it makes of Z.
     per_class : bool, default False
         Give each class's contribution gamma_j R_j, (k,), in place of their sum R_c.
     unit : {"nats", "bits"}, default "nats"
@@ -174,7 +177,7 @@ def rate_reduction(
     """
     scale = UNITS[checks.choice(unit, "unit", tuple(UNITS))]
     per_class = checks.flag(per_class, "per_class")
-    given = prepare.samples(Z, "Z", backend=backend, n_threads=n_threads)
+    given = prepare.samples(Z, "Z", group=group, backend=backend, n_threads=n_threads)
     problem, _ = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
     row = given.module.rates(given.spectra(normalize=False), problem, n_threads=given.n_threads) * scale
     reduction = RateReduction.of(row, problem.gammas)
@@ -188,6 +191,7 @@ def rate_reduction_gradient(
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
     dft_norm: str = "ortho",
+    group: str = "cyclic",
     backend: str = "auto",
     n_threads: int | None = None,
 ) -> Array:
@@ -208,7 +212,7 @@ def rate_reduction_gradient(
     array([[0.1667, 0.    ],
            [0.    , 0.1667]])
     """
-    given = prepare.samples(Z, "Z", backend=backend, n_threads=n_threads)
+    given = prepare.samples(Z, "Z", group=group, backend=backend, n_threads=n_threads)
     problem, _ = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
     gradient = given.module.rate_gradient(given.spectra(normalize=False), problem, n_threads=given.n_threads)
     return given.from_spectra(gradient)

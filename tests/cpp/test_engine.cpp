@@ -18,6 +18,7 @@ struct Case {
   index_t k;
   bool soft, weighted, natural_step, given;
   double lam;
+  index_t d = 1;  // columns of a sample at each of F / d frequencies
 };
 
 constexpr index_t kLayers = 3;
@@ -37,7 +38,7 @@ struct Construction {
     V = check::normal<T>(check::size(m * C * F * P), 1);
     std::vector<double> jitter(check::size(m));
     check::fill_uniform(jitter, 2);
-    freq_weights.assign(check::size(F), 2.0);
+    freq_weights.assign(check::size(F / c.d), 2.0);
     freq_weights[0] = 1.0;
     for (index_t i = 0; i < m; ++i) {
       labels.push_back(i % c.k);
@@ -58,6 +59,7 @@ struct Construction {
     problem.freq_weights = freq_weights.data();
     problem.n_points = std::accumulate(freq_weights.begin(), freq_weights.end(), 0.0);
     problem.inner = 1;
+    problem.d = c.d;
     double total = 0;
     std::vector<double> sums(check::size(c.k), 0.0);
     std::vector<index_t> counts(check::size(c.k), 0);
@@ -70,9 +72,9 @@ struct Construction {
       }
     }
     const auto add = [&](double sum, index_t count) {
-      problem.alphas.push_back(static_cast<double>(C) / (sum * kEpsilonSquared));
-      problem.counts.push_back(count);
-      problem.ranks.push_back(2 * count <= C ? count : 0);
+      problem.alphas.push_back(static_cast<double>(C) / (static_cast<double>(c.d) * sum * kEpsilonSquared));
+      problem.counts.push_back(count * c.d);
+      problem.ranks.push_back(c.d == 1 && 2 * count <= C ? count : 0);
     };
     add(total, m);
     for (std::size_t j = 0; j < sums.size(); ++j) {
@@ -85,8 +87,8 @@ struct Construction {
     const auto [m, C, F, P] = c.sizes;
     double sum = 0;
     for (index_t e = 0; e < C * F; ++e)
-      sum += freq_weights[check::size(e % F)] * std::norm(check::element(V.data(), i * C * F + e, P));
-    return sum;
+      sum += freq_weights[check::size(e % F / c.d)] * std::norm(check::element(V.data(), i * C * F + e, P));
+    return sum / static_cast<double>(c.d);
   }
 };
 
@@ -100,7 +102,7 @@ struct Built {
 template <class T>
 Built<T> run_build(const Construction<T>& from, const KernelSet& set, int n_threads, bool keep = true,
                    std::function<bool(index_t, const double*)> on_layer = {}) {
-  const OperatorLayout layout(from.c.sizes, from.problem.ranks);
+  const OperatorLayout layout(from.c.sizes, from.problem.ranks, from.c.d);
   const index_t kept = keep ? kLayers : 1, k1 = from.c.k + 1;
   Built<T> built{from.V,
                  std::vector<T>(check::size(kept * layout.dense_size())),
@@ -146,7 +148,8 @@ const std::vector<Case> kCases = {
     {{50, 33, 1, 1}, 5, false, true, true, false, 500},   {{100, 6, 17, 2}, 2, true, false, false, true, 500},
     {{9, 70, 2, 1}, 3, false, false, false, false, 500},  {{90, 8, 6, 2}, 6, false, true, false, false, 500},
     {{14, 7, 5, 2}, 4, false, false, false, false, 50},   {{260, 40, 2, 2}, 4, false, false, false, false, 500},
-    {{300, 33, 1, 1}, 5, false, true, false, false, 500},
+    {{300, 33, 1, 1}, 5, false, true, false, false, 500}, {{41, 5, 12, 1}, 2, false, false, true, false, 500, 2},
+    {{60, 20, 8, 2}, 4, true, true, false, false, 50, 4}, {{9, 40, 6, 1}, 3, false, false, true, true, 500, 2},
 };
 
 template <class F>
@@ -178,7 +181,7 @@ TEST(apply_takes_the_training_samples_the_same_way) {
                                     .lam = from.c.lam,
                                     .freq_weights = from.freq_weights.data(),
                                     .assignments = assignments.data()};
-      apply(*set, parallel, OperatorLayout(from.c.sizes, from.problem.ranks), V.data(), request);
+      apply(*set, parallel, OperatorLayout(from.c.sizes, from.problem.ranks, from.c.d), V.data(), request);
       // Samples are in another order, which changes no operation on any of them but the class tried first: features
       // of unit norm agree to some units per layer.
       CHECK(distance(V, built.features) <= 64 * kLayers * check::kUnit<T>);
@@ -239,7 +242,7 @@ TEST(one_layer_of_operators_and_the_gradient) {
   for_every_case([]<class T>(const Construction<T>& from) {
     const KernelSet& set = *usable_kernel_sets().back();
     const Built<T> built = run_build(from, set, 2);
-    const OperatorLayout layout(from.c.sizes, from.problem.ranks);
+    const OperatorLayout layout(from.c.sizes, from.problem.ranks, from.c.d);
     std::vector<T> dense(check::size(layout.dense_size())), factors(check::size(layout.factors_size()));
     std::vector<double> rates(check::size(from.c.k + 1));
     Parallel parallel(2);

@@ -1,8 +1,11 @@
 """What passes between the public functions and a backend: one problem, its operators, its result.
 
-A layer is F Hermitian problems of size C with m columns, coupled by two weighted norms per sample. A backend
-sees spectra ``V`` of shape (m, C, F), C-contiguous (vectors are F = 1, real), and the classes below; it knows
-nothing of signals, labels of other dtypes, or Fourier transforms. Every array is C-contiguous and aligned.
+A layer is F Hermitian problems of size C with d columns a sample, coupled by two weighted norms per sample. A backend
+sees spectra ``V`` of shape (m, C, F d), C-contiguous (vectors are F = 1, real), and the classes below; it knows
+nothing of signals, labels of other dtypes, groups, or Fourier transforms. Every array is C-contiguous and aligned.
+
+A problem has d = 1 column a sample, but for groups larger than the cyclic one (`redunet.transforms.groups`): there
+column c of problem p is V[:, :, p d + c]. Operators of p act on each of them, Gram matrices and norms sum over all.
 
 Operators are numbered 0..k: number 0 is E, number j is C^j of class j - 1. Each is kept either dense or,
 when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
@@ -60,19 +63,21 @@ class Problem:
     weights : (m,) float64 array, or None
         Sample weights omega_i >= 0; None means ones.
     freq_weights : (F,) float64 array
-        How many times a kept frequency counts.
+        How many times a kept frequency counts: in rates; in norms a d-th of it for each of its columns.
     n_points : int
         N, the number of signal points: 1, T or H * W.
     inner : float
         Factor of alpha inside inverses and log dets: 1 (``dft_norm="ortho"``) or N (``"backward"``).
     alphas : (k + 1,) float64 array
-        alpha = C / (m eps^2), then alpha_j = C / (m_j eps^2).
+        alpha = C / (d m eps^2), then alpha_j = C / (d m_j eps^2).
     gammas : (k,) float64 array
         m_j / m.
     counts : (k + 1,) int64 array
-        Samples that take part in each operator's Gram matrix: an upper bound of its rank.
+        Columns that take part in each operator's Gram matrix: an upper bound of its rank.
     ranks : (k + 1,) int64 array
-        Columns of the kept factor, or 0 for an operator that is kept dense.
+        Columns of the kept factor, or 0 for an operator that is kept dense; all are where d > 1.
+    n_columns : int
+        d, the columns of a sample at each frequency.
     """
 
     labels: npt.NDArray[np.int64] | None
@@ -85,6 +90,7 @@ class Problem:
     gammas: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int64]
     ranks: npt.NDArray[np.int64]
+    n_columns: int = 1
 
     @property
     def n_classes(self) -> int:
@@ -101,7 +107,7 @@ class Operators(ReadOnlyCopies):
         The operators with rank 0, in the order of their numbers.
     factors : (L, F, C, sum(ranks)) array
         The factors Q of the others, side by side.
-    ranks, alphas, gammas
+    ranks, alphas, gammas, freq_weights, n_columns
         As in `Problem`.
     etas : (L,) float64 array
         Step size of every layer.
@@ -109,8 +115,6 @@ class Operators(ReadOnlyCopies):
         Momentum before every layer, which is applied to normalise(z_l + beta_l (z_l - z_{l-1})); zeros without.
     lam : float
         Sharpness of the soft assignment.
-    freq_weights : (F,) float64 array
-        How many times a kept frequency counts.
     """
 
     dense: Array
@@ -122,6 +126,7 @@ class Operators(ReadOnlyCopies):
     betas: npt.NDArray[np.float64]
     lam: float
     freq_weights: npt.NDArray[np.float64]
+    n_columns: int = 1
 
     @classmethod
     def single(cls, problem: Problem, dense: Array, factors: Array, *, eta: float = 0.0, lam: float = 0.0) -> Operators:
@@ -136,6 +141,7 @@ class Operators(ReadOnlyCopies):
             betas=np.zeros(1),
             lam=lam,
             freq_weights=problem.freq_weights,
+            n_columns=problem.n_columns,
         )
 
     @property
@@ -259,10 +265,10 @@ class BuildResult:
 
     @classmethod
     def room(
-        cls, problem: Problem, n_layers: int, shape: tuple[int, int], dtype: np.dtype[Any], *, lam: float, keep: bool
+        cls, problem: Problem, n_layers: int, n_channels: int, dtype: np.dtype[Any], *, lam: float, keep: bool
     ) -> BuildResult:
-        """For layers of spectra of ``shape`` (C, F); memory is taken when it is written to."""
-        C, F = shape
+        """For layers of C = ``n_channels``; memory is taken when it is written to."""
+        C, F = n_channels, len(problem.freq_weights)
         etas, betas = np.zeros(n_layers), np.zeros(n_layers)
         operators = None
         if keep:
@@ -277,6 +283,7 @@ class BuildResult:
                 betas=betas,
                 lam=lam,
                 freq_weights=problem.freq_weights,
+                n_columns=problem.n_columns,
             )
         return cls(operators, etas, betas, np.zeros((n_layers + 1, 1 + problem.n_classes)), np.zeros(1, np.int64))
 
@@ -302,19 +309,19 @@ class State(Protocol):
         """The same features once more."""
 
     def features(self) -> Array:
-        """Them as V, (m, C, F)."""
+        """Them as V, (m, C, F d)."""
 
     def grams(self) -> Array:
-        """Sums of omega_i pi_ij v_i v_i* over the samples, (k + 1, F, C, C) in double precision; number 0 of all."""
+        """Sums of omega_i pi_ij v_i v_i*, v_i (C, d), over the samples: (k + 1, F, C, C) in double precision."""
 
     def operators(self, layer: int | None = None) -> tuple[Array, Array, npt.NDArray[np.float64]]:
         """``dense``, ``factors`` and rates of one layer built here; its number is for the error message."""
 
     def response_norms(self, operators: Operators) -> npt.NDArray[np.float64]:
-        """rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2 of every sample and class, (m, k)."""
+        """rho_j^2 = sum_p w_p / d ||C^j(p) v(p)||^2 of every sample and class, (m, k); v(p) is (C, d)."""
 
     def step(self, operators: Operators, pi: npt.NDArray[np.float64], eta: float) -> npt.NDArray[np.float64]:
-        """v <- v + eta (E v - sum_j gamma_j pi_j C^j v); returns sum_p w_p ||v(p)||^2 of every sample, (m,)."""
+        """v <- v + eta (E v - sum_j gamma_j pi_j C^j v); returns sum_p w_p / d ||v(p)||^2 of every sample, (m,)."""
 
     def scale(self, by: npt.NDArray[np.float64]) -> None:
         """v <- by v, one number (m,) for every sample."""
@@ -340,7 +347,7 @@ class Pullback(NamedTuple):
 
     Attributes
     ----------
-    features : (m, C, F) array
+    features : (m, C, F d) array
         To the features.
     E : (F, C, C) array
         To E: eta sum_i g_i v_i*, neither symmetric nor Hermitian.
@@ -390,7 +397,7 @@ class Backend(Protocol):
         """One row of `BuildResult.rates`."""
 
     def rate_gradient(self, V: Array, problem: Problem, *, n_threads: int) -> Array:
-        """Gradient omega_i (E v_i - sum_j gamma_j pi_ij C^j v_i) * inner / N, shaped like ``V``."""
+        """Gradient omega_i (E v_i - sum_j gamma_j pi_ij C^j v_i) * d * inner / N, shaped like ``V``."""
 
     def cholesky(self, A: Array, *, n_threads: int) -> Array: ...
     def inv(self, A: Array, *, n_threads: int) -> Array: ...

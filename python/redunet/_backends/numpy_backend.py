@@ -1,7 +1,8 @@
 """The contract in NumPy: the readable reference, the oracle of the tests, and what runs where nothing is compiled.
 
-Spectra are held as V[p] of shape (C, m): per frequency p, one column per sample, so every formula of the theory is
-one batched matrix product over p. ``n_threads`` is accepted and left to the BLAS that NumPy uses.
+Spectra are held as V[p] of shape (C, m d): per frequency p, the columns of all samples, d of one after the other, so
+every formula of the theory is one batched matrix product over p. ``n_threads`` is accepted and left to the BLAS that
+NumPy uses.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ SMALL_TRACE = 1e-2
 
 
 class NumpyState:
-    """`State` in NumPy: (F, C, m) columns, which are replaced and never written to."""
+    """`State` in NumPy: (F, C, m d) columns, which are replaced and never written to."""
 
     def __init__(self, columns: Array, of: Problem | Operators) -> None:
         self.columns, self.of = columns, of
 
     @property
     def n_samples(self) -> int:
-        return int(self.columns.shape[2])
+        return int(self.columns.shape[2]) // self.of.n_columns
 
     @property
     def size(self) -> int:
@@ -57,7 +58,7 @@ class NumpyState:
         return NumpyState(self.columns, self.of)
 
     def features(self) -> Array:
-        return np.ascontiguousarray(self.columns.transpose(2, 1, 0))
+        return _from_columns(self.columns, self.of.n_columns)
 
     def grams(self) -> Array:
         samples = (_weighted_samples(self.columns, self.problem, j) for j in range(len(self.problem.alphas)))
@@ -68,47 +69,46 @@ class NumpyState:
 
     def response_norms(self, operators: Operators) -> Rates:
         responses = (_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas)))
-        weights = self.of.freq_weights
-        return np.stack([_squared_norms(response, weights) for response in responses], axis=1).astype(np.float64)
+        return np.stack([_squared_norms(response, self.of) for response in responses], axis=1).astype(np.float64)
 
     @interruptible
     def step(self, operators: Operators, pi: Rates, eta: float) -> Rates:
         responses = [_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas))]
         self.columns = self.columns + eta * _ascent(operators, self.columns, responses, self._real(pi))
-        return _squared_norms(self.columns, self.of.freq_weights).astype(np.float64)
+        return _squared_norms(self.columns, self.of).astype(np.float64)
 
     def scale(self, by: Rates) -> None:
-        self.columns = self.columns * self._real(by)
+        self.columns = self.columns * _per_column(self._real(by), self.of.n_columns)
 
     @interruptible
     def advance(self, operators: Operators, eta: float, pi: Rates | None = None) -> Rates:
-        weights = operators.freq_weights
         responses = [_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas))]
         if pi is None:
-            squares = np.stack([_squared_norms(response, weights) for response in responses], axis=1)
+            squares = np.stack([_squared_norms(response, operators) for response in responses], axis=1)
             pi = soft_assignment(squares, operators.lam)
         moved = self.columns + eta * _ascent(operators, self.columns, responses, self._real(pi))
-        self.columns = _normalised(moved, weights)
+        self.columns = _normalised(moved, operators)
         return pi.astype(np.float64)
 
     @interruptible
     def extrapolate(self, before: State, beta: float) -> None:
         assert isinstance(before, NumpyState)
         beyond = self.columns + beta * (self.columns - before.columns)
-        self.columns = _normalised(beyond, self.of.freq_weights)
+        self.columns = _normalised(beyond, self.of)
 
     @interruptible
     def pullback(self, operators: Operators, pi: Rates, eta: float, upstream: Array) -> Pullback:
-        g, v, weights = _to_columns(upstream), self.columns, self._real(pi)
+        d = self.of.n_columns
+        g, v, weights = _to_columns(upstream, d), self.columns, self._real(pi)
         classes = range(len(operators.gammas))
         to_features = g + eta * _ascent(operators, g, [_product(operators, 0, j + 1, g) for j in classes], weights)
         to_pi, to_Cs = [], []
         for j, gamma in enumerate(operators.gammas.tolist()):
             response = _product(operators, 0, j + 1, v)
-            to_pi.append(-eta * gamma * (g.conj() * response).real.sum((0, 1)))
-            to_Cs.append(-eta * gamma * ((weights[:, j] * g) @ _adjoint(v)))
+            to_pi.append(-eta * gamma * _per_sample((g.conj() * response).real.sum((0, 1)), d))
+            to_Cs.append(-eta * gamma * ((_per_column(weights[:, j], d) * g) @ _adjoint(v)))
         return Pullback(
-            features=np.ascontiguousarray(to_features.transpose(2, 1, 0)),
+            features=_from_columns(to_features, d),
             E=eta * (g @ _adjoint(v)),
             Cs=np.stack(to_Cs),
             pi=np.stack(to_pi, axis=1).astype(np.float64),
@@ -120,7 +120,7 @@ class NumpyState:
 
 
 def state(V: Array, of: Problem | Operators, *, n_threads: int) -> NumpyState:
-    return NumpyState(_to_columns(V), of)
+    return NumpyState(_to_columns(V, of.n_columns), of)
 
 
 def operators_of_grams(grams: Array, problem: Problem, *, n_threads: int) -> tuple[Array, Rates]:
@@ -135,35 +135,37 @@ def operators_of_grams(grams: Array, problem: Problem, *, n_threads: int) -> tup
 
 def build(V: Array, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int) -> None:
     unit = float(np.finfo(V.dtype).eps)
-    V[...] = Ascent(NumpyState(_to_columns(V), problem), problem, request, result, unit).run().features()
+    start = state(V, problem, n_threads=n_threads)
+    V[...] = Ascent(start, problem, request, result, unit).run().features()
 
 
 def apply(V: Array, operators: Operators, *, n_threads: int) -> Rates:
-    moved, pi = apply_layers(NumpyState(_to_columns(V), operators), operators)
+    moved, pi = apply_layers(state(V, operators, n_threads=n_threads), operators)
     V[...] = moved.features()
     return pi
 
 
 def layer_operators(V: Array, problem: Problem, *, n_threads: int) -> tuple[Array, Array, Rates]:
-    return _operators(_to_columns(V), problem)
+    return _operators(_to_columns(V, problem.n_columns), problem)
 
 
 def rates(V: Array, problem: Problem, *, n_threads: int) -> Rates:
-    return _operators(_to_columns(V), problem)[2]
+    return _operators(_to_columns(V, problem.n_columns), problem)[2]
 
 
 @interruptible
 def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
-    columns = _to_columns(V)
+    d = problem.n_columns
+    columns = _to_columns(V, d)
     dense, factors, _ = _operators(columns, problem)
     ops = Operators.single(problem, dense, factors)
     pi = membership(problem).astype(columns.real.dtype)
     responses = [_product(ops, 0, j + 1, columns) for j in range(problem.n_classes)]
     gradient = _ascent(ops, columns, responses, pi)
     if problem.weights is not None:
-        gradient *= problem.weights.astype(pi.dtype)
-    gradient *= problem.inner / problem.n_points
-    return np.ascontiguousarray(gradient.transpose(2, 1, 0))
+        gradient *= _per_column(problem.weights.astype(pi.dtype), d)
+    gradient *= d * problem.inner / problem.n_points
+    return _from_columns(gradient, d)
 
 
 @interruptible
@@ -188,9 +190,27 @@ def logdet(A: Array, *, n_threads: int) -> Array:
     return _logdet(_cholesky(A))
 
 
-def _to_columns(V: Array) -> Array:
-    """(m, C, F) to (F, C, m)."""
-    return np.ascontiguousarray(V.transpose(2, 1, 0))
+def _to_columns(V: Array, d: int) -> Array:
+    """(m, C, F d) to (F, C, m d)."""
+    m, C, _ = V.shape
+    return np.ascontiguousarray(V.reshape(m, C, -1, d).transpose(2, 1, 0, 3)).reshape(-1, C, m * d)
+
+
+def _from_columns(columns: Array, d: int) -> Array:
+    """The inverse of `_to_columns`."""
+    F, C, n = columns.shape
+    return np.ascontiguousarray(columns.reshape(F, C, -1, d).transpose(2, 1, 0, 3)).reshape(n // d, C, -1)
+
+
+def _per_column(numbers: Array, d: int) -> Array:
+    """One number per sample, (m,), as one per column, (m d,)."""
+    return numbers if d == 1 else np.repeat(numbers, d)
+
+
+def _per_sample(numbers: Array, d: int) -> Array:
+    """Sums over the columns of every sample: (m d,) to (m,)."""
+    result: Array = numbers.reshape(-1, d).sum(axis=1)
+    return result
 
 
 def _adjoint(A: Array) -> Array:
@@ -270,7 +290,7 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
 
     In double precision, whatever the features': rates of low-rank features are small differences of large sums.
     """
-    m = columns.shape[2]
+    m = columns.shape[2] // problem.n_columns
     weights = np.ones(m) if problem.weights is None else problem.weights
     used: slice | npt.NDArray[np.bool_]
     if number == 0:
@@ -280,7 +300,9 @@ def _weighted_samples(columns: Array, problem: Problem, number: int) -> Array:
     else:
         used = problem.membership[:, number - 1] > 0  # type: ignore[index]
         weights = weights * problem.membership[:, number - 1]  # type: ignore[index]
-    result: Array = columns[:, :, used] * np.sqrt(weights[used])
+    if not isinstance(used, slice):
+        used = _per_column(used, problem.n_columns)
+    result: Array = columns[:, :, used] * np.sqrt(_per_column(weights, problem.n_columns)[used])
     return result
 
 
@@ -334,18 +356,19 @@ def _ascent(ops: Operators, columns: Array, responses: list[Array], pi: Array) -
     """E z - sum_j gamma_j pi_j C^j z, with the responses C^j z."""
     step = _product(ops, 0, 0, columns)
     for j, gamma in enumerate(ops.gammas.tolist()):
-        step -= gamma * pi[:, j] * responses[j]
+        step -= gamma * _per_column(pi[:, j], ops.n_columns) * responses[j]
     return step
 
 
-def _squared_norms(columns: Array, freq_weights: Rates) -> Array:
-    """sum_p w_p ||v(p)||^2 of every sample: (m,)."""
+def _squared_norms(columns: Array, of: Problem | Operators) -> Array:
+    """sum_p w_p / d ||v(p)||^2 of every sample: (m,)."""
     squares = (columns.real**2 + columns.imag**2) if np.iscomplexobj(columns) else columns**2
-    result: Array = np.einsum("p,pcm->m", freq_weights.astype(squares.dtype), squares)
-    return result
+    weights = (of.freq_weights / of.n_columns).astype(squares.dtype)
+    return _per_sample(np.einsum("p,pcm->m", weights, squares), of.n_columns)
 
 
-def _normalised(columns: Array, freq_weights: Rates) -> Array:
+def _normalised(columns: Array, of: Problem | Operators) -> Array:
     """Samples of unit norm; those near zero as they are."""
-    result: Array = columns / np.maximum(np.sqrt(_squared_norms(columns, freq_weights)), SMALLEST_NORM)
+    norms = np.maximum(np.sqrt(_squared_norms(columns, of)), SMALLEST_NORM)
+    result: Array = columns / _per_column(norms, of.n_columns)
     return result

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from redunet._backends import arrays
 from redunet._inputs import control_groups
+from redunet.transforms.groups import GROUPS
 
 Array = npt.NDArray[Any]
 #: The dtypes that are computed in, by their character codes.
@@ -210,6 +211,16 @@ def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, options))}")
     return value
+
+
+def group(value: Any, shape: tuple[int, ...], name: str) -> str:
+    """A group that can move samples of this shape, which the argument ``name`` has."""
+    choice(value, "group", GROUPS)
+    if value != "cyclic" and len(shape) == 2:
+        raise ValueError(
+            f"group is {value!r} and {name} has shape {shape}; expected signals (m, C, T) or images (m, C, H, W)"
+        )
+    return str(value)
 
 
 def step_sizes(eta: Any, n_layers: int) -> npt.NDArray[np.float64] | None:

@@ -16,6 +16,7 @@ from redunet._backends import select_for
 from redunet._backends.contract import Backend, Problem
 from redunet._inputs import checks
 from redunet._inputs.problem import largest_square_root, make_problem
+from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
 
 Array = npt.NDArray[Any]
@@ -64,7 +65,7 @@ class Samples:
         return isinstance(self.array, np.ndarray)
 
     def spectra(self, *, normalize: bool) -> Array:
-        """V, (m, C, F), where the backend works; of samples scaled to unit norm if asked."""
+        """V, (m, C, F d), where the backend works; of samples scaled to unit norm if asked."""
         return self.fourier.forward(
             self.array, self.dtype, self.module, name=self.name, normalize=normalize, n_threads=self.n_threads
         )
@@ -78,6 +79,7 @@ def samples(
     X: npt.ArrayLike,
     name: str = "X",
     *,
+    group: str = "cyclic",
     dtype: npt.DTypeLike | None = None,
     backend: str = "auto",
     n_threads: int | None = None,
@@ -86,8 +88,9 @@ def samples(
     array = checks.samples(X, name, on_device=True)
     kind = checks.floating(dtype, array)
     cores = checks.threads(n_threads)
-    chosen, module = select_for(array, backend)
-    return Samples(array, X, name, kind, Fourier(array.shape[2:], kind.kind == "f"), chosen, module, cores)
+    fourier = groups.transform(array.shape[2:], kind.kind == "f", checks.group(group, array.shape, name))
+    chosen, module = select_for(array, backend, n_columns=fourier.n_columns)
+    return Samples(array, X, name, kind, fourier, chosen, module, cores)
 
 
 def problem(
@@ -101,6 +104,7 @@ def problem(
         n_channels=given.n_channels,
         n_points=given.fourier.n_points,
         freq_weights=given.fourier.freq_weights,
+        n_columns=given.fourier.n_columns,
         epsilon_sq=epsilon_sq,
         dft_norm=dft_norm,
         dtype=given.dtype,
@@ -110,11 +114,12 @@ def problem(
 def check_memory(given: Samples, of: Problem, *, n_layers: int, keep: bool) -> None:
     """An error where kept operators, rates and two copies of the spectra have no room."""
     m, C, F = len(given), given.n_channels, given.fourier.n_freqs
-    item = given.dtype.itemsize * (2 if given.fourier.real and of.n_points > 1 else 1)
+    item = given.fourier.spectral_dtype(given.dtype).itemsize
     n_dense = int(np.count_nonzero(of.ranks == 0))
     operators = (n_layers if keep else 1) * F * C * (n_dense * C + int(of.ranks.sum())) * item
     rows = n_layers * (2 + of.n_classes) * 8  # step sizes and rates
-    checks.memory(operators + rows + 2 * m * C * F * item, f"{n_layers} layers and the features of {m} samples")
+    spectra = m * C * F * of.n_columns * item
+    checks.memory(operators + rows + 2 * spectra, f"{n_layers} layers and the features of {m} samples")
 
 
 def check_range(

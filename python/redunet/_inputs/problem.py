@@ -30,6 +30,7 @@ def make_problem(
     n_channels: int,
     n_points: int,
     freq_weights: npt.NDArray[np.float64],
+    n_columns: int,
     epsilon_sq: float,
     dft_norm: str,
     dtype: np.dtype[Any],
@@ -37,7 +38,8 @@ def make_problem(
     """The problem and the classes.
 
     An operator is kept as a factor Q, (C, r), when r <= C/2 samples made it: from there on the two products with Q cost
-    no more than the one with the dense operator, and the memory is half or less.
+    no more than the one with the dense operator, and the memory is half or less. With several columns a sample all
+    operators are dense.
     """
     epsilon_sq = checks.positive(epsilon_sq, "epsilon_sq")
     checks.choice(dft_norm, "dft_norm", DFT_NORMS)
@@ -59,14 +61,15 @@ def make_problem(
         empty = classes.tolist()[int(np.flatnonzero(sizes <= 0)[0])]
         raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
     with np.errstate(over="ignore", divide="ignore"):
-        alphas = n_channels / (np.concatenate([[total], sizes]) * epsilon_sq)
+        alphas = n_channels / (n_columns * np.concatenate([[total], sizes]) * epsilon_sq)
     largest = largest_square_root(dtype)
     if not ((alphas * n_points < largest) & (alphas > 1 / largest)).all():
         raise ValueError(
             f"epsilon_sq is {epsilon_sq!r} and the samples weigh {total:.6g}: alpha = C / (m epsilon_sq) is out of "
             f"the range of {dtype}; expected numbers nearer to 1"
         )
-    counts = np.concatenate([[n_samples], counts]).astype(np.int64)
+    counts = n_columns * np.concatenate([[n_samples], counts]).astype(np.int64)
+    factored = (2 * counts <= n_channels) & (n_columns == 1)
     return (
         Problem(
             labels=labels,
@@ -78,7 +81,8 @@ def make_problem(
             alphas=alphas,
             gammas=sizes / total,
             counts=counts,
-            ranks=np.where(2 * counts <= n_channels, counts, 0).astype(np.int64),
+            ranks=np.where(factored, counts, 0).astype(np.int64),
+            n_columns=n_columns,
         ),
         classes,
     )

@@ -1,4 +1,4 @@
-"""The nearest subspace, with the scores of all cyclic shifts.
+"""The nearest subspace, with the scores of all cyclic shifts, or of all that a larger group makes of a sample.
 
 It sees every shift of a sample without a shifted copy (`transforms.correlate`). Since a ReduNet of signals is
 shift-equivariant, one forward pass of a sample and this give what its classifier says of all its shifts, and with
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from redunet._backends.tasks import interruptible
 from redunet._inputs import checks
 from redunet.classifiers.base import Classifier, accuracy, chunks, features, truth
-from redunet.transforms import correlate, norms
+from redunet.transforms import correlate, groups, norms
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +30,8 @@ class NearestSubspace(Classifier):
     """Predicts the class whose subspace is nearest: argmin_j ||(I - U_j U_j*) z||.
 
     With ``shifts="best"`` the distance to a class is the smallest over all cyclic shifts of z, so that every shift of
-    a signal or image has the same label.
+    a signal or image has the same label. What is said of shifts here holds of mirror images too with
+    ``group="dihedral"``.
 
     Parameters
     ----------
@@ -38,6 +39,9 @@ class NearestSubspace(Classifier):
         Dimension of every subspace. A class has fewer when its features span fewer dimensions (their
         numerical rank, so never more than its samples), and never as many as the features have: then d - 1,
         since the whole space is near to everything.
+    group : {"cyclic", "dihedral"}, default "cyclic"
+        ``"dihedral"``: the shifts of a sample are those of its mirror images too, as of a network that was built with
+        this group.
 
     Attributes
     ----------
@@ -50,8 +54,8 @@ class NearestSubspace(Classifier):
     Raises
     ------
     ValueError, TypeError
-        If n_components is not an integer >= 1. The methods raise ValueError before `fit`, for NaN or
-        infinity, for features of another shape than those fitted, and unless y holds one label per sample.
+        If n_components is not an integer >= 1, or the group is unknown. The methods raise ValueError before `fit`, for
+        NaN or infinity, for features of another shape than those fitted, and unless y holds one label per sample.
 
     Notes
     -----
@@ -73,8 +77,9 @@ class NearestSubspace(Classifier):
     ['a']
     """
 
-    def __init__(self, n_components: int = 10) -> None:
+    def __init__(self, n_components: int = 10, *, group: str = "cyclic") -> None:
         self.n_components = checks.integer(n_components, "n_components", 1)
+        self.group = checks.choice(group, "group", groups.GROUPS)
 
     def fit(self, Z: npt.ArrayLike, y: npt.ArrayLike) -> NearestSubspace:
         """Find the subspaces.
@@ -101,6 +106,7 @@ class NearestSubspace(Classifier):
     def _fit(self, Z: npt.ArrayLike, y: npt.ArrayLike, weights: Array | None = None) -> NearestSubspace:
         """`fit` with weights > 0, (m,): a sample of weight w counts w times."""
         array = features(Z)
+        checks.group(self.group, array.shape, "Z")
         self.classes_, labels = checks.labels(y, len(array))
         self._sample_shape = array.shape[1:]
         rows = array.reshape(len(array), -1)
@@ -207,7 +213,8 @@ class NearestSubspace(Classifier):
         (m, S, k) array
             Entry s belongs to ``np.roll(z, s * stride, axis=-1)``, S = ceil(T / stride). For images the
             shifts (dy, dx), ``np.roll(z, (dy, dx), axis=(-2, -1))``, are in row-major order: dx runs fastest.
-            The order is that of `redunet.shifts`.
+            With ``group="dihedral"`` those of its mirror images follow, and S is 2 or 4 times as many. The order is
+            that of `redunet.shifts`.
 
         Raises
         ------
@@ -253,22 +260,27 @@ class NearestSubspace(Classifier):
         dtype = np.result_type(array, *self.bases_)
         bases = [correlate.spectrum(U.T.reshape(U.shape[1], *shape), dtype) for U in self.bases_]
         picked = (slice(None), slice(None), *[slice(None, None, stride)] * (len(shape) - 1))
+        n_images = groups.n_mirrored(len(shape) - 1, self.group)
         # Per sample: the spectrum and its copies, products and correlations of one class, the scores.
-        arrays = 4 * shape[0] + 5 * max(U.shape[1] for U in bases) + len(bases)
+        arrays = 4 * shape[0] + 5 * max(U.shape[1] for U in bases) + 2 * n_images * len(bases)
         for rows in chunks(len(array), arrays * math.prod(shape[1:]) * dtype.itemsize):
             Z = array[rows].astype(dtype, copy=False)
-            V = correlate.spectrum(Z, dtype)
-            np.conj(V, out=V)
             squares = _squared_norms(Z.reshape(len(Z), -1))[:, None]
-            scores = []
-            for U in bases:
-                correlations = correlate.all_shifts(V, U, shape[1:], dtype)[picked]  # (n, r_j, S axes)
-                scores.append(squares - _squares(correlations).sum(axis=1).reshape(len(Z), -1))
-            stacked = np.stack(scores, axis=2)
-            yield rows, np.maximum(stacked, 0, out=stacked)
+            images = []
+            for image in groups.mirrored(Z, self.group):
+                V = correlate.spectrum(image, dtype)
+                np.conj(V, out=V)
+                scores = []
+                for U in bases:
+                    correlations = correlate.all_shifts(V, U, shape[1:], dtype)[picked]  # (n, r_j, S axes)
+                    scores.append(squares - _squares(correlations).sum(axis=1).reshape(len(Z), -1))
+                images.append(np.stack(scores, axis=2))
+            every = np.concatenate(images, axis=1) if len(images) > 1 else images[0]
+            yield rows, np.maximum(every, 0, out=every)
 
     def __repr__(self) -> str:
-        return f"NearestSubspace(n_components={self.n_components})"
+        group = "" if self.group == "cyclic" else f", group={self.group!r}"
+        return f"NearestSubspace(n_components={self.n_components}{group})"
 
 
 def _squares(Z: Array) -> Array:

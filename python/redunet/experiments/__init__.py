@@ -59,6 +59,7 @@ EXPERIMENTS = {
     "sinusoid": Experiment("sinusoids", "sinusoid", "sine against square waves, 2000 layers", False),
     "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
+    "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }

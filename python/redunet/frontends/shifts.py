@@ -1,4 +1,4 @@
-"""All cyclic shifts of signals and images: (m, C, T) becomes (m, S, C, T), images likewise over both axes."""
+"""All cyclic shifts of signals and images, and of their mirror images if asked: (m, C, T) becomes (m, S, C, T)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._inputs import checks
+from redunet.transforms import groups
 
 Array = npt.NDArray[Any]
 
@@ -16,8 +17,8 @@ Array = npt.NDArray[Any]
 CHUNK_BYTES = 1 << 24
 
 
-def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
-    """All cyclic shifts of every sample, by multiples of the stride.
+def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1, group: str = "cyclic") -> Array:
+    """All cyclic shifts of every sample, by multiples of the stride, and of its mirror images if asked.
 
     Parameters
     ----------
@@ -25,13 +26,16 @@ def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
         Samples, real or complex.
     stride : int or tuple of int
         Step between shifts; for images one number for both axes, or (down, right).
+    group : {"cyclic", "dihedral"}, default "cyclic"
+        ``"dihedral"`` gives S shifts of every mirror image too: 2 S or, of images, 4 S.
 
     Returns
     -------
     ndarray, (m, S, C, T) or (m, S, C, H, W)
         A copy in X's dtype. S = ceil(T / stride), or ceil(H / stride) ceil(W / stride) with the shift to the right
         running fastest: ``shifts(X, stride=a)[:, s]`` is ``numpy.roll(X, a * s, axis=-1)``, and for images
-        ``numpy.roll(X, (a * (s // n), a * (s % n)), axis=(-2, -1))`` with n = ceil(W / a).
+        ``numpy.roll(X, (a * (s // n), a * (s % n)), axis=(-2, -1))`` with n = ceil(W / a). Those of the mirror image,
+        where index t is -t mod T, come after those of the sample; of images with columns flipped, rows flipped, both.
 
     Raises
     ------
@@ -61,14 +65,16 @@ def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1) -> Array:
         raise ValueError(f"stride is {stride!r}; expected one number, or one for each of the axes {signal_shape}")
     steps = tuple(checks.integer(step, "stride", 1) for step in steps)
     counts = tuple(-(-n // step) for n, step in zip(signal_shape, steps, strict=True))
-    checks.memory(math.prod(counts) * array.nbytes, "the shifted samples")
-    out = np.empty((array.shape[0], *counts, *array.shape[1:]), array.dtype)
+    n_images = groups.n_mirrored(len(signal_shape), checks.group(group, array.shape, "X"))
+    checks.memory(n_images * math.prod(counts) * array.nbytes, "the shifted samples")
+    out = np.empty((array.shape[0], n_images, *counts, *array.shape[1:]), array.dtype)
     n = max(1, CHUNK_BYTES // out[0].nbytes)
     for start in range(0, len(array), n):
         rows = slice(start, start + n)
-        for s in np.ndindex(*counts):
-            by = tuple(a * b for a, b in zip(s, steps, strict=True))
-            _roll(array[rows], by, out[(rows, *s)])
+        for h, image in enumerate(groups.mirrored(array[rows], group)):
+            for s in np.ndindex(*counts):
+                by = tuple(a * b for a, b in zip(s, steps, strict=True))
+                _roll(image, by, out[(rows, h, *s)])
     return out.reshape(len(array), -1, *array.shape[1:])
 
 

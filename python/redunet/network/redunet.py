@@ -20,6 +20,7 @@ import numpy.typing as npt
 from redunet._backends.contract import Operators, ReadOnlyCopies
 from redunet._inputs import checks, prepare
 from redunet.network.layers import Layers, Rates
+from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
 
 Array = npt.NDArray[Any]
@@ -37,6 +38,8 @@ class ReduNet(ReadOnlyCopies):
         C (for vectors d).
     signal_shape : tuple of int
         () for vectors, (T,) for signals, (H, W) for images.
+    group : {"cyclic", "dihedral"}
+        What it is equivariant to: shifts, or shifts and mirror images.
     rates : Rates
         Coding rates along the layers.
     etas : (n_layers,) float64 array
@@ -54,6 +57,7 @@ class ReduNet(ReadOnlyCopies):
     classes_: Array
     n_channels: int
     signal_shape: tuple[int, ...]
+    group: str
     rates: Rates
     etas: npt.NDArray[np.float64]
     betas: npt.NDArray[np.float64]
@@ -85,8 +89,8 @@ class ReduNet(ReadOnlyCopies):
 
     @property
     def fourier(self) -> Fourier:
-        """The DFT between samples and spectra."""
-        return Fourier(self.signal_shape, self.dtype.kind == "f")
+        """The transform between samples and spectra."""
+        return groups.transform(self.signal_shape, self.dtype.kind == "f", self.group)
 
     @property
     def operators(self) -> Operators:
@@ -147,7 +151,7 @@ class ReduNet(ReadOnlyCopies):
         return self._forward(X, backend, n_threads)[1]
 
     def _forward(self, X: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Array]:
-        given = prepare.samples(X, dtype=self.dtype, backend=backend, n_threads=n_threads)
+        given = prepare.samples(X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads)
         expected = (self.n_channels, *self.signal_shape)
         if given.array.shape[1:] != expected:
             wanted = ", ".join(map(str, ("m", *expected)))
@@ -191,6 +195,7 @@ class ReduNet(ReadOnlyCopies):
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.signal_shape))
         size = f"d={self.n_channels}" if not shape else f"C={self.n_channels} on {shape}"
+        size += "" if self.group == "cyclic" else f", {self.group}"
         delta = self.rates.delta
         if self._operators is None:
             kept = "operators not kept"

@@ -24,6 +24,7 @@ from redunet.network import label_codec
 from redunet.network.container import UNSOUND, Container, checksum
 from redunet.network.container import write as write_container
 from redunet.network.layers import Rates
+from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
 
 Array = npt.NDArray[Any]
@@ -32,7 +33,7 @@ FORMAT_VERSION = 1
 TABLES = ("ranks", "alphas", "gammas", "etas", "betas", "freq_weights", "rate", "per_class")
 TENSORS = ("dense", "factors", *TABLES, "classes")
 FIELDS = (
-    "n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend", "classes",
+    "n_channels", "signal_shape", "group", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend", "classes",
     "checksums",
 )  # fmt: skip
 #: A reason that quotes a damaged file is cut to this length.
@@ -62,7 +63,7 @@ def write(path: str, fields: Mapping[str, Any]) -> None:
             "format_version": FORMAT_VERSION,
             "n_channels": fields["n_channels"],
             "signal_shape": list(fields["signal_shape"]),
-            **{key: fields[key] for key in ("epsilon_sq", "lam", "assignment", "dft_norm")},
+            **{key: fields[key] for key in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")},
             "dtype": fields["dtype"].name,
             "backend": fields["backend"],
             "classes": words,
@@ -95,7 +96,8 @@ def _fields(container: Container, verify: bool) -> dict[str, Any]:
     if header["assignment"] not in ASSIGNMENTS or header["dft_norm"] not in DFT_NORMS:
         raise ValueError(f"assignment is {header['assignment']!r} and dft_norm {header['dft_norm']!r}")
     checks.choice(header["backend"], "backend", tuple(MODULES))
-    fourier = Fourier(signal_shape, dtype.kind == "f")
+    group = checks.group(header["group"], (1, C, *signal_shape), "a sample")
+    fourier = groups.transform(signal_shape, dtype.kind == "f", group)
     _check_shapes(container, C, fourier, dtype)
     k = container.entries["gammas"].shape[0]
     _check_values(container, C, fourier, dtype, lam)
@@ -107,17 +109,19 @@ def _fields(container: Container, verify: bool) -> dict[str, Any]:
         largest = 2 * largest_square_root(dtype)
         for key in ("dense", "factors"):
             _require(container, key, lambda part: np.abs(part) <= largest, "finite numbers in the dtype's range")
-    is_complex = bool(signal_shape) or dtype.kind == "c"
+    is_complex = fourier.spectral_dtype(dtype).kind == "c"
     operators = Operators(
         dense=_complex_view(container.tensor("dense"), is_complex),
         factors=_complex_view(container.tensor("factors"), is_complex),
         lam=lam,
         **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "betas", "freq_weights")},
+        n_columns=fourier.n_columns,
     )
     return {
         "classes_": classes,
         "n_channels": C,
         "signal_shape": signal_shape,
+        "group": group,
         "rates": Rates(tables["rate"], tables["per_class"]),
         "etas": tables["etas"],
         "betas": tables["betas"],
@@ -170,12 +174,13 @@ def _check_shapes(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
     if L < 1 or k < 1:
         raise ValueError(f"it holds {L} layers and {k} classes")
     n_dense = total = 0
+    highest = C // 2 if fourier.n_columns == 1 else 0
     for part in container.pieces("ranks"):
-        if part.dtype != np.int64 or ((part < 0) | (part > C // 2)).any():
-            raise ValueError(f"'ranks' is out of range: expected integers from 0 to C / 2, C = {C}")
+        if part.dtype != np.int64 or ((part < 0) | (part > highest)).any():
+            raise ValueError(f"'ranks' is out of range: expected integers from 0 to {highest}, C = {C}")
         n_dense += int((part == 0).sum())
         total += int(part.sum(dtype=object))
-    pair = (2,) if fourier.signal_shape or dtype.kind == "c" else ()
+    pair = (2,) if fourier.spectral_dtype(dtype).kind == "c" else ()
     number = np.dtype("<f4" if dtype in (np.float32, np.complex64) else "<f8")
     expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
         "dense": ((L, n_dense, F, C, C, *pair), number),

@@ -123,11 +123,8 @@ def operator(
     if not shape:
         picture = full.real
     else:
-        axes = tuple(range(2, full.ndim))
-        spectrum = full[:blocks, :blocks]
-        real = net.fourier.real
-        kernels = np.fft.irfftn(spectrum, s=shape, axes=axes) if real else np.fft.ifftn(spectrum, axes=axes).real
-        kernels = np.fft.fftshift(kernels, axes=axes)
+        kernels = net.fourier.kernels(full[:blocks, :blocks])
+        kernels = np.fft.fftshift(kernels, axes=tuple(range(2, kernels.ndim)))
         height = shape[0] if len(shape) == 2 else 1
         blocked = kernels.reshape(blocks, blocks, height, shape[-1])
         picture = blocked.transpose(0, 2, 1, 3).reshape(blocks * height, blocks * shape[-1])

@@ -60,7 +60,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     ----------
     n_layers : int, default 20
         Number of layers (at most, with `tol`).
-    eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -92,6 +92,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         self,
         n_layers: int = 20,
         *,
+        group: str = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
@@ -178,15 +179,15 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Number of layers (at most, with `tol`).
     n_components : int, default 10
         Dimensions of each class's subspace (at most).
-    eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
         are vectors. Arrays of 3 or 4 axes need no `signal_shape`.
     shifts : {None, "best"}, default None
-        ``"best"``, for signals and images: a class is as near as the nearest cyclic shift of a sample, so that every
-        shift has the same prediction. With None it is the sample as it stands: the features are shift-equivariant, and
-        what is said of a shifted sample may differ.
+        ``"best"``, for signals and images: a class is as near as the nearest of all that `group` makes of a sample, so
+        that every shift has the same prediction. With None it is the sample as it stands: the features are
+        shift-equivariant, and what is said of a shifted sample may differ.
 
     Attributes
     ----------
@@ -218,6 +219,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         n_layers: int = 20,
         *,
         n_components: int = 10,
+        group: str = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
@@ -259,7 +261,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
                     "(m, C, H, W), or a table with signal_shape"
                 )
         Z = self._build(X, y, weights)
-        self.subspaces_ = fit_subspaces(self.n_components, self._signals(Z), y, weights)
+        self.subspaces_ = fit_subspaces(self.n_components, self._signals(Z), y, weights, self.group)
         return self
 
     def _features(self, X: Any) -> Array:

@@ -69,9 +69,11 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
         return tags
 
 
-def fit_subspaces(n_components: int, Z: Array, y: Array, weights: Array | None) -> NearestSubspace:
+def fit_subspaces(
+    n_components: int, Z: Array, y: Array, weights: Array | None, group: str = "cyclic"
+) -> NearestSubspace:
     """The subspaces of features whose weights are all positive."""
-    return NearestSubspace(n_components=n_components)._fit(Z, y, weights)
+    return NearestSubspace(n_components=n_components, group=group)._fit(Z, y, weights)
 
 
 class NearestSubspaceClassifier(SubspaceMixin, SignalEstimator):

@@ -44,9 +44,16 @@ class Fourier:
     @cached_property
     def freq_shape(self) -> tuple[int, ...]:
         """Shape of the frequencies kept."""
-        if self.real and self.signal_shape:
-            return (*self.signal_shape[:-1], self.signal_shape[-1] // 2 + 1)
-        return self.signal_shape
+        return self._dft_shape
+
+    @property
+    def n_columns(self) -> int:
+        """d, the columns of a sample at each frequency: V has the shape (m, C, F d)."""
+        return 1
+
+    def spectral_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Of spectra and operators, for samples of ``dtype``."""
+        return np.result_type(dtype, np.complex64) if self.signal_shape else dtype
 
     @property
     def n_freqs(self) -> int:
@@ -70,7 +77,7 @@ class Fourier:
     def forward(
         self, X: Array, dtype: np.dtype[Any], module: Backend, *, name: str, normalize: bool, n_threads: int
     ) -> Array:
-        """V, (m, C, F), of samples that are first scaled to unit norm if asked; on the device of a backend with one.
+        """V, (m, C, F d), of samples that are first scaled to unit norm if asked; on the device of a backend with one.
 
         Raises
         ------
@@ -82,9 +89,7 @@ class Fourier:
         if isinstance(module, DeviceBackend):
             return _forward_on_device(X, dtype, module, name, normalize)
         m, C = X.shape[:2]
-        spectral = np.result_type(dtype, np.complex64) if self.signal_shape else dtype
-        V = np.empty((m, C, self.n_freqs), spectral)
-        axes = tuple(range(2, X.ndim))
+        V = np.empty((m, C, self.n_freqs * self.n_columns), self.spectral_dtype(dtype))
         precise = _to_scale_in(X.dtype, dtype) if normalize else dtype
 
         def transform(rows: slice) -> None:
@@ -95,12 +100,7 @@ class Fourier:
                 raise ValueError(_not_finite(name, bad, dtype))
             if normalize:
                 Z = norms.scaled_to_unit(Z, peaks, dtype)
-            if not axes:
-                V[rows, :, 0] = Z
-            elif self.real:
-                V[rows] = np.fft.rfftn(Z, axes=axes, norm="ortho").reshape(len(Z), C, -1)
-            else:
-                V[rows] = np.fft.fftn(Z, axes=axes, norm="ortho").reshape(len(Z), C, -1)
+            V[rows] = self._spectra(Z).reshape(len(Z), C, -1)
 
         _in_chunks(transform, m, X[0].size * dtype.itemsize, n_threads)
         return V
@@ -111,20 +111,56 @@ class Fourier:
         if isinstance(module, DeviceBackend):
             Z = module.inverse(V, dtype, (m, C, *self.signal_shape))
             return cast(Array, arrays.give_back(Z, like) if arrays.holds(like) else np.asarray(Z))
-        if not self.signal_shape:
-            return np.ascontiguousarray(V[:, :, 0], dtype=dtype)
         X = np.empty((m, C, *self.signal_shape), dtype)
-        axes = tuple(range(2, X.ndim))
 
         def transform(rows: slice) -> None:
-            spectrum = V[rows].reshape(-1, C, *self.freq_shape)
-            if self.real:
-                X[rows] = np.fft.irfftn(spectrum, s=self.signal_shape, axes=axes, norm="ortho")
-            else:
-                X[rows] = np.fft.ifftn(spectrum, axes=axes, norm="ortho")
+            X[rows] = self._samples(V[rows])
 
         _in_chunks(transform, m, X[0].nbytes, n_threads)
         return X
+
+    def kernels(self, operators: Array) -> Array:
+        """Of operators (C, C, *freqs), the convolutions that they are: (C, C, *signal_shape), real parts."""
+        axes = self._axes
+        if self.real:
+            return np.fft.irfftn(operators, s=self.signal_shape, axes=axes)
+        return np.fft.ifftn(operators, axes=axes).real
+
+    def _spectra(self, Z: Array) -> Array:
+        """V of samples (n, C, *signal_shape), with any axes after the first two."""
+        return self._dft(Z)
+
+    def _samples(self, V: Array) -> Array:
+        """(n, C, *signal_shape) of spectra (n, C, F d)."""
+        return self._idft(V)
+
+    def _dft(self, Z: Array) -> Array:
+        """(n, C, *_dft_shape) of (n, C, *signal_shape)."""
+        if not self.signal_shape:
+            return Z
+        dft = np.fft.rfftn if self.real else np.fft.fftn
+        return dft(Z, axes=self._axes, norm="ortho")
+
+    def _idft(self, spectrum: Array) -> Array:
+        """The inverse of `_dft`."""
+        spectrum = spectrum.reshape(*spectrum.shape[:2], *self._dft_shape)
+        if not self.signal_shape:
+            return spectrum
+        if self.real:
+            return np.fft.irfftn(spectrum, s=self.signal_shape, axes=self._axes, norm="ortho")
+        return np.fft.ifftn(spectrum, axes=self._axes, norm="ortho")
+
+    @property
+    def _dft_shape(self) -> tuple[int, ...]:
+        """Of the DFT's result, half of it for real samples."""
+        if self.real and self.signal_shape:
+            return (*self.signal_shape[:-1], self.signal_shape[-1] // 2 + 1)
+        return self.signal_shape
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        """The signal's axes in samples."""
+        return tuple(range(2, 2 + len(self.signal_shape)))
 
 
 def _not_finite(name: str, sample: int, dtype: np.dtype[Any]) -> str:
