@@ -86,6 +86,17 @@ class TestResume:
         same(rn.build(X, y, n_layers=6, eta=eta, resume=tmp_path / "net", **options), whole)
         same(rn.build(X, y, n_layers=6, eta=eta, resume=whole[0], **options), whole)  # nothing is left to build
 
+    @pytest.mark.parametrize("lam", [1.0, 1e4])
+    @pytest.mark.parametrize("epsilon_sq", [0.04, 10.0])
+    @pytest.mark.parametrize("scheme", ["natural", "search", "momentum", "momentum, search"])
+    def test_does_not_depend_on_steps_that_were_tried(self, backend, scheme, epsilon_sq, lam):
+        """Classes without structure, so that steps are halved or searched for long, and gates change with each."""
+        rng = np.random.default_rng(0)
+        X, Pi = rng.standard_normal((119, 14)), rng.dirichlet(np.full(3, 0.5), 119)
+        options = {"n_layers": 4, "lam": lam, "epsilon_sq": epsilon_sq, **SCHEMES[scheme]}
+        whole = rn.build(X, Pi, **options)
+        same(rn.build(X, Pi, resume=whole[0], **options), whole)
+
     def test_of_complex_samples_and_soft_membership(self, backend):
         X, _ = problem((40, 3, 6))
         X = X + 1j * X[::-1]
