@@ -36,7 +36,7 @@ PROMISED = {"f": 1e-4, "d": 1e-10}
 ROUNDING = 8.0  # c of the error bounds of Cholesky in complex arithmetic
 MEANINGLESS = 0.1
 MOST_THREADS = 5
-SHORTCUTS = ("one_sweep", "early_stop", "sketches")
+SHORTCUTS = ("fused", "early_stop", "sketches")
 KINDS = ("build", "linalg", "rates", "build")
 Refusal = (ValueError, np.linalg.LinAlgError)
 

@@ -295,7 +295,7 @@ class TestShortcuts:
     def networks(cpu, X, y, **options):
         """Built and applied with all shortcuts, and without one of them or any."""
         found = {}
-        for off in ({}, {"one_sweep": False}, {"sketches": False}, {"early_stop": False, "one_sweep": False}):
+        for off in ({}, {"fused": False}, {"sketches": False}, {"early_stop": False, "fused": False}):
             cpu.set_shortcuts(**off)
             net, Z = rn.build(X, y, n_layers=3, epsilon_sq=0.5, **options)
             found[tuple(off)] = net, Z, net.transform(X), net.assign(X)

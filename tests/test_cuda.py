@@ -173,7 +173,7 @@ def test_a_graph_of_a_layer_and_separate_launches_give_the_same(cuda, shape):
     assert np.array_equal(W, Z)
     assert np.array_equal(watched.operators.dense, net.operators.dense)
     assert np.array_equal(rn.build(X, y, **options, keep="features")[1], Z)
-    cuda.set_shortcuts(one_sweep=False)
+    cuda.set_shortcuts(fused=False)
     assert relative(rn.build(X, y, **options)[1], Z) < 1e-10
 
 

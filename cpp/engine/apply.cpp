@@ -58,9 +58,10 @@ void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& prob
     const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
     at(factor, position) = static_cast<T>(weight * static_cast<double>(problem.d) * problem.inner / problem.n_points);
   }
-  Sweep<T> sweep(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features, nullptr);
+  WideLayer<T> wide(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features,
+                    nullptr);
   const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};
-  sweep.gradient(features, ops, step, factor);
+  wide.gradient(features, ops, step, factor);
   features.write(gradient, parallel);
 }
 

@@ -21,7 +21,7 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const Problem& pro
       features_(sizes, class_order(problem, sizes.m)),
       builder_(std::in_place, kernels, parallel, problem, features_),
       layout_(builder_->layout()) {
-  if (shortcuts.one_sweep && OneSweep<T>::fits(layout_))
+  if (shortcuts.fused && FusedLayer<T>::fits(layout_))
     fused_.emplace(kernels_, parallel, layout_, alphas_, freq_weights_, features_, &*builder_);
 }
 
@@ -37,12 +37,12 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const OperatorLayo
       shortcuts_(shortcuts),
       features_(layout.features(), {}),
       layout_(layout) {
-  if (shortcuts.one_sweep && OneSweep<T>::fits(layout_))
+  if (shortcuts.fused && FusedLayer<T>::fits(layout_))
     fused_.emplace(kernels_, parallel, layout_, alphas, freq_weights, features_, nullptr);
 }
 
 template <class T>
-Sweep<T>& State<T>::wide() {
+WideLayer<T>& State<T>::wide() {
   if (!wide_)
     wide_.emplace(kernels_, parallel_, layout_, alphas_, freq_weights_, features_,
                   problem_ == nullptr ? nullptr : problem_->labels);

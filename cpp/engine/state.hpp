@@ -55,7 +55,7 @@ class State {
   void pullback(const LayerRequest<T>& layer, const T* upstream, const PullbackRoom<T>& room);
 
  private:
-  Sweep<T>& wide();
+  WideLayer<T>& wide();
   void extrapolate(Features<T>& before, double beta);
   Features<T>& room_for(std::optional<Features<T>>& copy);
 
@@ -68,8 +68,8 @@ class State {
   Features<T> features_;
   std::optional<OperatorBuilder<T>> builder_;
   OperatorLayout layout_;
-  std::optional<OneSweep<T>> fused_;
-  std::optional<Sweep<T>> wide_;  // made when it is used: a layer of few channels needs it for single verbs alone
+  std::optional<FusedLayer<T>> fused_;
+  std::optional<WideLayer<T>> wide_;  // made when it is used: a layer of few channels needs it for single verbs alone
   std::optional<Features<T>> kept_, remembered_;
   Buffer<T> last_tile_;
   bool summed_ = false, kept_summed_ = false;  // whether the fused sweep has these features' Gram matrices

@@ -1,4 +1,4 @@
-// Whole tiles of few channels, all frequencies in one call: gates, update and Gram matrices of the one-sweep layer. The
+// Whole tiles of few channels, all frequencies in one call: gates, update and Gram matrices of the fused layer. The
 // number of channels is known when this is compiled, so a column of features stays in registers while every operator
 // of its frequency is applied to it. Part of kernels.cpp.
 #pragma once

@@ -52,7 +52,7 @@ constexpr index_t kTogether = kManyRegisters ? 4 : 2;
 // so that from one pivot to the next there are a root and two products and not a sum. False if a pivot is not positive
 // or not finite.
 template <class T, index_t P>
-bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
+bool cholesky_interleaved_of(const Interleaved<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   T* const M = q.M + lane;  // a copy: a store might change q
   const auto at = [=](index_t i, index_t j) { return M + (i * n + j) * step; };
@@ -105,7 +105,7 @@ bool cholesky_lanes_of(const Lanes<T>& q, index_t lane) {
 // W = L^-1 in place, column by column from the last, then W* W in place, row by row. W solves W L = I and not L W = I:
 // then W* W is as accurate as two substitutions, where the other's error would grow by the root of the condition.
 template <class T, index_t P>
-void invert_lanes_of(const Lanes<T>& q, index_t lane) {
+void invert_interleaved_of(const Interleaved<T>& q, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   T* const M = q.M + lane;  // a copy: a store might change q
   const auto at = [=](index_t i, index_t j) { return M + (i * n + j) * step; };
@@ -147,16 +147,17 @@ void invert_lanes_of(const Lanes<T>& q, index_t lane) {
 }
 
 template <class T>
-bool cholesky_lanes(const Lanes<T>& q) {
+bool cholesky_interleaved(const Interleaved<T>& q) {
   bool definite = true;
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
-    definite = (q.planes == 1 ? cholesky_lanes_of<T, 1>(q, lane) : cholesky_lanes_of<T, 2>(q, lane)) && definite;
+    definite =
+        (q.planes == 1 ? cholesky_interleaved_of<T, 1>(q, lane) : cholesky_interleaved_of<T, 2>(q, lane)) && definite;
   return definite;
 }
 
 // Each pivot is m 2^e; the mantissas' product is kept within [1, 2), so that one logarithm serves them all.
 template <class T>
-void logdet_lanes(const Lanes<T>& q, T* logdets) {
+void logdet_interleaved(const Interleaved<T>& q, T* logdets) {
   constexpr bool single = sizeof(T) == 4;
   constexpr int mantissa = single ? 23 : 52, bias = single ? 127 : 1023;
   const vec<T> one = vec<T>{} + T(1);
@@ -188,9 +189,9 @@ void logdet_lanes(const Lanes<T>& q, T* logdets) {
 }
 
 template <class T>
-void invert_lanes(const Lanes<T>& q) {
+void invert_interleaved(const Interleaved<T>& q) {
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
-    q.planes == 1 ? invert_lanes_of<T, 1>(q, lane) : invert_lanes_of<T, 2>(q, lane);
+    q.planes == 1 ? invert_interleaved_of<T, 1>(q, lane) : invert_interleaved_of<T, 2>(q, lane);
 }
 
 // Two sums each, over even and odd columns: their latencies overlap.
@@ -232,7 +233,7 @@ void substitute(const Substitution<T>& q) {
 }
 
 template <class T, index_t P>
-void solve_lanes_of(const Lanes<T>& q, T* x, index_t n_rhs, index_t lane) {
+void solve_interleaved_of(const Interleaved<T>& q, T* x, index_t n_rhs, index_t lane) {
   const index_t n = q.n, step = P * kPanel<T>;
   const auto L = [&](index_t i, index_t j) { return get<T, P>(q.M + (i * n + j) * step + lane); };
   const auto at = [&](index_t i, index_t r) { return x + (i * n_rhs + r) * step + lane; };
@@ -267,9 +268,9 @@ void solve_lanes_of(const Lanes<T>& q, T* x, index_t n_rhs, index_t lane) {
 }
 
 template <class T>
-void solve_lanes(const Lanes<T>& q, T* x, index_t n_rhs) {
+void solve_interleaved(const Interleaved<T>& q, T* x, index_t n_rhs) {
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
-    q.planes == 1 ? solve_lanes_of<T, 1>(q, x, n_rhs, lane) : solve_lanes_of<T, 2>(q, x, n_rhs, lane);
+    q.planes == 1 ? solve_interleaved_of<T, 1>(q, x, n_rhs, lane) : solve_interleaved_of<T, 2>(q, x, n_rhs, lane);
 }
 
 }  // namespace

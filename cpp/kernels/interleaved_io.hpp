@@ -73,17 +73,17 @@ inline void out_of_lanes(const T* rows, index_t size, T* to, index_t stride, ind
 }
 
 template <class T>
-void to_lanes(const T* from, index_t stride, index_t count, index_t size, T* rows) {
+void interleave(const T* from, index_t stride, index_t count, index_t size, T* rows) {
   into_lanes(from, stride, count, size, rows, [](index_t) { return false; });
 }
 
 template <class T>
-void from_lanes(const T* rows, index_t size, T* to, index_t stride, index_t count) {
+void deinterleave(const T* rows, index_t size, T* to, index_t stride, index_t count) {
   out_of_lanes(rows, size, to, stride, count, [](index_t) { return false; });
 }
 
 template <class T>
-void read_lanes(const T* from, index_t count, const Lanes<T>& q) {
+void read_interleaved(const T* from, index_t count, const Interleaved<T>& q) {
   const index_t n = q.n, size = n * n * q.planes;
   if (q.planes == 1)
     into_lanes(from, size, count, size, q.M, [n](index_t e) { return above_diagonal<T, 1>(n, e); });
@@ -92,7 +92,7 @@ void read_lanes(const T* from, index_t count, const Lanes<T>& q) {
 }
 
 template <class T, index_t P>
-void write_lanes_of(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
+void write_interleaved_of(const Interleaved<T>& q, T* to, index_t count, bool hermitian) {
   constexpr index_t B = kPanel<T>;
   const index_t n = q.n, size = n * n * P;
   T* const M = q.M;
@@ -122,8 +122,9 @@ void write_lanes_of(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
 }
 
 template <class T>
-void write_lanes(const Lanes<T>& q, T* to, index_t count, bool hermitian) {
-  q.planes == 1 ? write_lanes_of<T, 1>(q, to, count, hermitian) : write_lanes_of<T, 2>(q, to, count, hermitian);
+void write_interleaved(const Interleaved<T>& q, T* to, index_t count, bool hermitian) {
+  q.planes == 1 ? write_interleaved_of<T, 1>(q, to, count, hermitian)
+                : write_interleaved_of<T, 2>(q, to, count, hermitian);
 }
 
 }  // namespace

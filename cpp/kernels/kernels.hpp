@@ -39,7 +39,7 @@ struct Product {
   index_t x_stride;  // from panel to panel
   index_t n_panels;
   Epilogue epilogue;
-  bool lone = false;  // only lane 0 of the one panel is in use
+  bool single = false;  // only lane 0 of the one panel is in use
   T* out = nullptr;
   index_t out_stride = 0;
   const T* coefficient = nullptr;  // kPanel per panel
@@ -77,7 +77,7 @@ struct Gram {
 // kPanel<T> Hermitian matrices side by side: element (i, j) of all of them is a panel row at (i*n + j)*planes*kPanel.
 // Only the lower triangle is read and written.
 template <class T>
-struct Lanes {
+struct Interleaved {
   T* M;
   index_t n, planes;
   T* pivots;    // (n, kPanel): squares of the diagonal of L, less the shift
@@ -124,7 +124,7 @@ struct Softmax {
   char* live;  // (k): whether the class has a sample that is not zero
 };
 
-// The kernels of the one-sweep layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
+// The kernels of the fused layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
 constexpr index_t kFewChannels = 8;
 
 // squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named; from p = 0 on they begin
@@ -185,9 +185,9 @@ struct Kernels {
   void (*gram)(const Gram<T>&);
   // M + shift I = L L*: L replaces the lower triangle. A pivot that is not positive is replaced by 1, and recorded as
   // it was. Whether all are positive and finite.
-  bool (*cholesky_lanes)(const Lanes<T>&);
+  bool (*cholesky_interleaved)(const Interleaved<T>&);
   // L, with its pivots, becomes the inverse L^-* L^-1 of the matrix it factors.
-  void (*invert_lanes)(const Lanes<T>&);
+  void (*invert_interleaved)(const Interleaved<T>&);
   // One block, kPanel rows of planes * kPanel lanes, the whole Hermitian matrix D + shift I = L L*: D <- L* (zero below
   // the diagonal). pivots: squares of the diagonal of L, less the shift; one that is not positive is replaced by 1, and
   // recorded as it was.
@@ -195,17 +195,17 @@ struct Kernels {
   void (*factor_complex_block)(T* D, T* pivots, T shift);
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
-  void (*solve_lanes)(const Lanes<T>& L, T* x, index_t n_rhs);
+  void (*solve_interleaved)(const Interleaved<T>& L, T* x, index_t n_rhs);
   // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number
   // e of array l (past the last array: of the last).
-  void (*to_lanes)(const T* from, index_t stride, index_t count, index_t size, T* rows);
-  void (*from_lanes)(const T* rows, index_t size, T* to, index_t stride, index_t count);
+  void (*interleave)(const T* from, index_t stride, index_t count, index_t size, T* rows);
+  void (*deinterleave)(const T* rows, index_t size, T* to, index_t stride, index_t count);
   // The same for `count` matrices, interleaved row-major one after the other: the lower triangle is read; it is written
   // with its mirror image (hermitian) or zeros above the diagonal, which is real.
-  void (*read_lanes)(const T* from, index_t count, const Lanes<T>&);
-  void (*write_lanes)(const Lanes<T>&, T* to, index_t count, bool hermitian);
+  void (*read_interleaved)(const T* from, index_t count, const Interleaved<T>&);
+  void (*write_interleaved)(const Interleaved<T>&, T* to, index_t count, bool hermitian);
   // Log dets from the pivots, one per lane.
-  void (*logdet_lanes)(const Lanes<T>&, T* logdets);
+  void (*logdet_interleaved)(const Interleaved<T>&, T* logdets);
   void (*softmax)(const Softmax<T>&);
   // squares <- 1 / max(sqrt(squares), smallest)
   void (*reciprocal_norms)(T* squares, index_t lanes, T smallest);

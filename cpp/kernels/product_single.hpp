@@ -10,15 +10,15 @@ namespace {
 
 // Rows of A taken together: their sums are added up over the lanes in one go.
 template <class T, index_t P>
-constexpr index_t kLoneRows = kLanes<T> / P;
-constexpr index_t kLoneVectors = 4;  // vectors of neighbouring rows, where columns of A are contiguous
-constexpr index_t kLoneChunk = 256;  // numbers of x at a time
+constexpr index_t kSingleRows = kLanes<T> / P;
+constexpr index_t kSingleVectors = 4;  // vectors of neighbouring rows, where columns of A are contiguous
+constexpr index_t kSingleChunk = 256;  // numbers of x at a time
 // Numbers of x from which on dot products, with their sums over lanes, cost less than a panel with empty lanes.
-constexpr index_t kLoneLength = 32;
+constexpr index_t kSingleLength = 32;
 
 // The endings of a product, for rows whose sums are interleaved in `sums`.
 template <class T, index_t P>
-inline void finish_lone(const Product<T>& q, index_t row, index_t n_rows, const T* sums) {
+inline void finish_single(const Product<T>& q, index_t row, index_t n_rows, const T* sums) {
   const Column<T> at[1] = {column(q, 0)};
   const auto rows = [&]<index_t M>(index_t begin) {
     vec<T> y[M][P][1] = {};
@@ -33,8 +33,8 @@ inline void finish_lone(const Product<T>& q, index_t row, index_t n_rows, const 
 
 // x against a row of A as it lies: the sums of a * w[0] and a * w[1] are the real and the imaginary part.
 template <class T, index_t P>
-struct LoneWeights {
-  alignas(kCacheLine) T w[P][kLoneChunk * P];
+struct SingleWeights {
+  alignas(kCacheLine) T w[P][kSingleChunk * P];
 
   void set(const Product<T>& q, index_t begin, index_t n) {
     const T sign = q.conj ? T(-1) : T(1);
@@ -52,18 +52,18 @@ struct LoneWeights {
 
 // Rows of A that are contiguous: dot products.
 template <class T, index_t P>
-void lone_rows(const Product<T>& q) {
-  LoneWeights<T, P> weights;
-  const bool one_chunk = q.n_in <= kLoneChunk;
+void single_rows(const Product<T>& q) {
+  SingleWeights<T, P> weights;
+  const bool one_chunk = q.n_in <= kSingleChunk;
   if (one_chunk) weights.set(q, 0, q.n_in);
-  constexpr index_t M = kLoneRows<T, P>;
+  constexpr index_t M = kSingleRows<T, P>;
   for (index_t row = q.row_begin; row < q.row_end; row += M) {
     const index_t n_rows = q.row_end - row < M ? q.row_end - row : M;
     const T* a[M];  // past the last row the last is taken again, and not written
     for (index_t i = 0; i < M; ++i) a[i] = q.A + (row + (i < n_rows ? i : n_rows - 1)) * q.row_stride;
     T sums[M * P] = {};
-    for (index_t begin = 0; begin < q.n_in; begin += kLoneChunk) {
-      const index_t n = q.n_in - begin < kLoneChunk ? q.n_in - begin : kLoneChunk;
+    for (index_t begin = 0; begin < q.n_in; begin += kSingleChunk) {
+      const index_t n = q.n_in - begin < kSingleChunk ? q.n_in - begin : kSingleChunk;
       if (!one_chunk) weights.set(q, begin, n);
       vec<T> s[M * P] = {};
       index_t e = 0;
@@ -78,20 +78,20 @@ void lone_rows(const Product<T>& q) {
       const vec<T> total = sum_lanes<T>(s);
       store_unaligned<T>(sums, load_unaligned(sums) + total);
     }
-    finish_lone<T, P>(q, row, n_rows, sums);
+    finish_single<T, P>(q, row, n_rows, sums);
   }
 }
 
 // Columns of A that are contiguous: sums of columns. The last vector of rows begins early.
 template <class T, index_t P>
-void lone_columns(const Product<T>& q) {
-  constexpr index_t kRows = kLanes<T> / P, kMost = kLoneVectors * kRows;
+void single_columns(const Product<T>& q) {
+  constexpr index_t kRows = kLanes<T> / P, kMost = kSingleVectors * kRows;
   const T sign = q.conj ? T(-1) : T(1);
   for (index_t row = q.row_begin; row < q.row_end; row += kMost) {
     const index_t n_rows = q.row_end - row < kMost ? q.row_end - row : kMost;
     T room[(kRows + kMost) * P];  // the last vector may begin before the first row of this round
     T* sums = room + kRows * P;
-    with_constant<kLoneVectors>((n_rows + kRows - 1) / kRows, [&]<index_t V>() {
+    with_constant<kSingleVectors>((n_rows + kRows - 1) / kRows, [&]<index_t V>() {
       const auto first = [&](index_t v) { return v + 1 < V ? v * kRows : n_rows - kRows; };
       vec<T> s[V][P] = {};
       for (index_t d = 0; d < q.n_in; ++d) {
@@ -113,21 +113,21 @@ void lone_columns(const Product<T>& q) {
           }
         }
     });
-    finish_lone<T, P>(q, row, n_rows, sums);
+    finish_single<T, P>(q, row, n_rows, sums);
   }
 }
 
 // Whether the product was done here.
 template <class T, index_t P>
-bool lone_product(const Product<T>& q) {
-  if (!q.lone || q.n_panels != 1) return false;
-  if (q.col_stride == P && (P == 1 || q.imag_offset == 1) && q.n_in >= kLoneLength) {
-    lone_rows<T, P>(q);
+bool single_product(const Product<T>& q) {
+  if (!q.single || q.n_panels != 1) return false;
+  if (q.col_stride == P && (P == 1 || q.imag_offset == 1) && q.n_in >= kSingleLength) {
+    single_rows<T, P>(q);
     return true;
   }
   const index_t n_rows = q.row_end - q.row_begin;
   if (q.row_stride == P && (P == 1 || q.imag_offset == 1) && n_rows >= kLanes<T> / P) {
-    lone_columns<T, P>(q);
+    single_columns<T, P>(q);
     return true;
   }
   return false;
@@ -135,7 +135,7 @@ bool lone_product(const Product<T>& q) {
 
 template <class T>
 void product(const Product<T>& q) {
-  if (q.planes == 1 ? lone_product<T, 1>(q) : lone_product<T, 2>(q)) return;
+  if (q.planes == 1 ? single_product<T, 1>(q) : single_product<T, 2>(q)) return;
   product_panels(q);
 }
 

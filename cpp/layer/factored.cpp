@@ -26,7 +26,7 @@ OperatorBuilder<T>::FactorGroup::FactorGroup(index_t number_, index_t group, ind
       n_panels(divide_up(sizes.C, B<T>)),
       panel(rank * sizes.planes * B<T>),
       rows(n_panels * panel),
-      interleaved(in_lanes<T>(n_freqs, rank, sizes.planes)) {}
+      interleaved(interleaves<T>(n_freqs, rank, sizes.planes)) {}
 
 template <class T>
 void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
@@ -75,8 +75,8 @@ void OperatorBuilder<T>::gather(const Features<T>& features, const FactorGroup& 
       for (index_t c = 0; c < C; c += B<T>)
         for (index_t plane = 0; plane < P; ++plane) {
           const index_t n_channels = std::min(B<T>, C - c);
-          kernels_.to_lanes(features.panel(tile, group.first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels, B<T>,
-                            samples);
+          kernels_.interleave(features.panel(tile, group.first + f) + (c * P + plane) * B<T>, P * B<T>, n_channels,
+                              B<T>, samples);
           T* to = scratch.rows.get() + f * group.rows + c / B<T> * group.panel + (n_rows * P + plane) * B<T>;
           for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
             for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
@@ -124,7 +124,7 @@ void OperatorBuilder<T>::write_factor(const FactorGroup& group, index_t f, const
   T* Q = layout_.factor(out, group.number, group.first + f);
   const index_t stride = layout_.n_columns * P;
   for (index_t c = 0; c < C; c += B<T>)
-    kernels_.from_lanes(x + c / B<T> * group.panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
+    kernels_.deinterleave(x + c / B<T> * group.panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
 }
 
 // The small matrices of all frequencies of the group at once, in lanes.
@@ -137,8 +137,8 @@ void OperatorBuilder<T>::factor_interleaved(const FactorGroup& group, const std:
   T trace[B<T>] = {};
   for (index_t i = 0; i < r; ++i)
     for (index_t lane = 0; lane < B<T>; ++lane) trace[lane] += scratch.lanes[(i * r + i) * P * B<T> + lane];
-  const Lanes<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
-  kernels_.cholesky_lanes(lanes);
+  const Interleaved<T> lanes{.M = scratch.lanes.get(), .n = r, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
+  kernels_.cholesky_interleaved(lanes);
   for (index_t f = 0; f < group.n_freqs; ++f) {
     set_logdet(group.number, group.first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
     if (out) write_factor(group, f, *out, scratch);

@@ -29,13 +29,14 @@ constexpr index_t kFrequenciesBetweenLooks = 16;
 }  // namespace
 
 template <class T>
-bool OneSweep<T>::fits(const OperatorLayout& layout) {
+bool FusedLayer<T>::fits(const OperatorLayout& layout) {
   return layout.sizes.C <= kFewChannels && layout.d == 1;
 }
 
 template <class T>
-OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-                      const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder)
+FusedLayer<T>::FusedLayer(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout,
+                          const double* alphas, const double* freq_weights, const Features<T>& features,
+                          const OperatorBuilder<T>* builder)
     : kernels_(kernels),
       parallel_(parallel),
       layout_(layout),
@@ -88,14 +89,14 @@ OneSweep<T>::OneSweep(const Kernels<T>& kernels, Parallel& parallel, const Opera
 
 // Multiply-adds of the gates and the step.
 template <class T>
-double OneSweep<T>::work() const {
+double FusedLayer<T>::work() const {
   const auto [m, C, F, P] = layout_.sizes;
   return double(m) * double(F * C * C * P * P) * double(2 * k_);
 }
 
 // responses_ and merged_ of this layer.
 template <class T>
-void OneSweep<T>::merge(const LayerOperators<T>& ops, const Step<T>& step) {
+void FusedLayer<T>::merge(const LayerOperators<T>& ops, const Step<T>& step) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t matrix = C * C * P, size = F * matrix;
   const T* E = layout_.dense(ops, 0, 0);
@@ -119,7 +120,7 @@ void OneSweep<T>::merge(const LayerOperators<T>& ops, const Step<T>& step) {
 // own.squares <- the residuals of all classes: those of the class that the chunk gated to, then the others' until they
 // are out.
 template <class T>
-void OneSweep<T>::respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, Scratch& own) {
+void FusedLayer<T>::respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, Scratch& own) {
   const index_t F = layout_.sizes.F, lanes = chunk.n_tiles * B<T>, stride = chunk_tiles_ * B<T>;
   T* squares = own.squares.get();
   std::vector<index_t>& classes = own.classes;
@@ -134,7 +135,7 @@ void OneSweep<T>::respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, S
   respond(0, F);
   for (index_t i = 0; i < lanes; ++i) {
     const T limit = gate_limit(squares[first * stride + i], beyond);
-    // Lanes without a sample pass at once.
+    // Interleaved without a sample pass at once.
     own.limits[i] = chunk.tile * B<T> + i < layout_.sizes.m ? limit : T(-1);
   }
   classes.clear();
@@ -155,7 +156,7 @@ void OneSweep<T>::respond_nearest_first(T beyond, Chunk chunk, TileGates<T> q, S
 }
 
 template <class T>
-void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
+void FusedLayer<T>::gates(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t stride = chunk_tiles_ * B<T>;
   const T beyond = gate_margin<T>(step.lam);
@@ -194,7 +195,7 @@ void OneSweep<T>::gates(const Features<T>& features, const Step<T>& step, Chunk 
 
 // Projection to the sphere, and the Gram matrices of the chunk.
 template <class T>
-void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scratch& own) {
+void FusedLayer<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scratch& own) {
   const auto [m, C, F, P] = layout_.sizes;
   TileGram<T> q{};
   q.C = C, q.planes = P, q.F = F;
@@ -223,7 +224,7 @@ void OneSweep<T>::finish(Features<T>& features, index_t task, Chunk chunk, Scrat
 // f(task, chunk, scratch) for all chunks; every task begins with its Gram matrices at zero.
 template <class T>
 template <class F>
-void OneSweep<T>::each_chunk(const Features<T>& features, double work, const F& f) {
+void FusedLayer<T>::each_chunk(const Features<T>& features, double work, const F& f) {
   const auto [m, C, F_, P] = layout_.sizes;
   const index_t n_tiles = features.n_tiles(), sum_size = F_ * gram_entries<T>(C, P) + B<T>;
   parallel_.run(n_tasks_, work, [&](index_t task, int thread) {
@@ -239,7 +240,7 @@ void OneSweep<T>::each_chunk(const Features<T>& features, double work, const F& 
 
 // own.pi <- the assignment of the chunk's samples, own.classes <- the classes that are not zero.
 template <class T>
-void OneSweep<T>::assign(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
+void FusedLayer<T>::assign(const Features<T>& features, const Step<T>& step, Chunk chunk, Scratch& own) {
   const index_t stride = chunk_tiles_ * B<T>, lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
   std::fill(own.live.begin(), own.live.end(), char{0});
   if (step.membership == nullptr) {
@@ -257,7 +258,8 @@ void OneSweep<T>::assign(const Features<T>& features, const Step<T>& step, Chunk
 }
 
 template <class T>
-void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
+void FusedLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
+                         double* assignments) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t stride = chunk_tiles_ * B<T>;
   merge(ops, step);
@@ -287,7 +289,7 @@ void OneSweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, cons
 }
 
 template <class T>
-void OneSweep<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
+void FusedLayer<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
   const index_t tile_numbers = features.tile_stride();
   features.swap_numbers(before);
   each_chunk(features, double(features.n_tiles() * tile_numbers), [&](index_t task, Chunk chunk, Scratch& own) {
@@ -297,7 +299,7 @@ void OneSweep<T>::extrapolate(Features<T>& features, Features<T>& before, double
   });
 }
 
-template class OneSweep<float>;
-template class OneSweep<double>;
+template class FusedLayer<float>;
+template class FusedLayer<double>;
 
 }  // namespace redunet

@@ -12,16 +12,16 @@
 namespace redunet {
 
 template <class T>
-class OneSweep {
+class FusedLayer {
  public:
   // Whether layers of this layout are made this way.
   static bool fits(const OperatorLayout& layout);
 
   // builder: whose Gram matrices are summed on the way, or null.
-  OneSweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-           const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder);
+  FusedLayer(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+             const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder);
 
-  // As Sweep::move, for assignments that add up to one.
+  // As WideLayer::move, for assignments that add up to one.
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
   // features <- normalise(z + beta (z - before)), before <- z.
   void extrapolate(Features<T>& features, Features<T>& before, double beta);

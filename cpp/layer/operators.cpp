@@ -38,9 +38,9 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
     (at(problem.ranks, number) == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   total_is_sum_ = k > 1 && factored_numbers_.empty();
-  lanes_ = in_lanes<T>(n_dense * F, C, P);
-  slot_stride_ = lanes_ && F >= B<T> ? divide_up(F, B<T>) * B<T> : F;  // groups of few problems share lanes
-  const index_t matrices = lanes_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
+  interleaved_ = interleaves<T>(n_dense * F, C, P);
+  slot_stride_ = interleaved_ && F >= B<T> ? divide_up(F, B<T>) * B<T> : F;  // groups of few problems share lanes
+  const index_t matrices = interleaved_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;
   grams_ = Buffer<T>(matrices * C * C * P);
   logdets_ = Buffer<double>((k + 1) * F);
   if (sizeof(T) == 4) {
@@ -70,7 +70,7 @@ double OperatorBuilder<T>::invert_work() const {
 template <class T>
 T* OperatorBuilder<T>::gram_at(index_t q) {
   const index_t matrix = layout_.sizes.C * layout_.sizes.C * layout_.sizes.planes;
-  return lanes_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
+  return interleaved_ ? grams_.get() + q / B<T> * matrix * B<T> + q % B<T> : grams_.get() + q * matrix;
 }
 
 template <class T>
@@ -78,12 +78,12 @@ void OperatorBuilder<T>::gram(const Features<T>& features, index_t number, index
                               index_t row_end) {
   const auto [m, C, F, P] = layout_.sizes;
   const Members<T>& members = at(members_, number);
-  const index_t element = lanes_ ? P * B<T> : P;
+  const index_t element = interleaved_ ? P * B<T> : P;
   Gram<T> g{};
   g.panel_stride = features.tile_stride();
   g.row_begin = row_begin, g.row_end = row_end, g.planes = P;
   g.G = gram_at(at(layout_.slot, number) * slot_stride_ + p);
-  g.row_stride = C * element, g.col_stride = element, g.imag_offset = lanes_ ? B<T> : 1;
+  g.row_stride = C * element, g.col_stride = element, g.imag_offset = interleaved_ ? B<T> : 1;
   const auto part = [&](index_t first, index_t last, bool plain) {
     if (first >= last) return;
     g.n_panels = last - first;
@@ -120,7 +120,7 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   set_gram_errors(std::min(n_panels, run_length + n_panels / run_length + layout_.d - 1));
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
-  if (lanes_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
+  if (interleaved_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
     parallel_.run(groups, gram_work() + invert_work(), [&, C = C, F = F](index_t group, int thread) {
       for (index_t q = group * B<T>; q < std::min((group + 1) * B<T>, n_dense * slot_stride_); ++q)
         if (q % slot_stride_ < F) gram(features, at(dense_numbers_, q / slot_stride_), q % slot_stride_, 0, C);
@@ -153,7 +153,7 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longes
     for (const GramSum<T>& sum : sums)
       if (sum.number == number)
         for (index_t e = 0; e < n_freqs * n_entries; ++e) total[e] += sum.G[first * n_entries + e];
-    const index_t element = lanes_ ? P * B<T> : P, imag = lanes_ ? B<T> : 1;
+    const index_t element = interleaved_ ? P * B<T> : P, imag = interleaved_ ? B<T> : 1;
     for (index_t f = 0; f < n_freqs; ++f) {
       T* G = gram_at(slot * slot_stride_ + first + f);
       const T* entry = total + f * n_entries;
@@ -174,7 +174,7 @@ template <class T>
 void OperatorBuilder<T>::run(const T* grams, const LayerOperators<T>& out, double* rates) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  const index_t element = lanes_ ? P * B<T> : P, imag = lanes_ ? B<T> : 1;
+  const index_t element = interleaved_ ? P * B<T> : P, imag = interleaved_ ? B<T> : 1;
   for (index_t slot = 0; slot < n_dense; ++slot)
     for (index_t p = 0; p < F; ++p) {
       const T* from = grams + (at(dense_numbers_, slot) * F + p) * C * C * P;
@@ -195,7 +195,7 @@ void OperatorBuilder<T>::invert(bool add_up, const std::optional<LayerOperators<
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const auto scratch = [&](int thread) -> Scratch& { return at(scratch_, thread); };
-  if (lanes_) {
+  if (interleaved_) {
     const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
     if (add_up)  // before the class Grams are inverted in place
       parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
@@ -215,7 +215,7 @@ void OperatorBuilder<T>::add_up_total(index_t part) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t matrix = C * C * P;
-  if (lanes_ && slot_stride_ % B<T> != 0) {
+  if (interleaved_ && slot_stride_ % B<T> != 0) {
     for (index_t p = 0; p < F; ++p)
       for (index_t e = 0; e < matrix; ++e) {
         T sum = 0;
@@ -224,7 +224,7 @@ void OperatorBuilder<T>::add_up_total(index_t part) {
       }
     return;
   }
-  const index_t size = lanes_ ? matrix * B<T> : matrix, step = slot_stride_ * matrix;
+  const index_t size = interleaved_ ? matrix * B<T> : matrix, step = slot_stride_ * matrix;
   T* total = grams_.get() + part * size;
   std::memcpy(total, total + step, as_size(size) * sizeof(T));
   for (index_t slot = 2; slot < n_dense; ++slot) {
@@ -257,9 +257,9 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   // The diagonal of a G; with that of the inverse, what an error of G does to the log dets.
   T* const diagonal = scratch.diagonal.get();
   for (index_t i = 0; i < C; ++i) std::copy_n(M + (i * C + i) * P * B<T>, B<T>, diagonal + i * B<T>);
-  const Lanes<T> lanes{.M = M, .n = C, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
-  kernels_.cholesky_lanes(lanes);
-  if (out) kernels_.invert_lanes(lanes);
+  const Interleaved<T> lanes{.M = M, .n = C, .planes = P, .pivots = scratch.pivots.get(), .shift = 1};
+  kernels_.cholesky_interleaved(lanes);
+  if (out) kernels_.invert_interleaved(lanes);
   T sensitivity[B<T>] = {};
   for (index_t i = 0; i < C; ++i)
     for (index_t lane = 0; lane < B<T>; ++lane)
@@ -276,7 +276,7 @@ void OperatorBuilder<T>::invert_group(index_t group, const std::optional<LayerOp
   for (index_t i = 0; i < C; ++i)
     for (T *row = M + i * C * P * B<T>, *end = row + (i + 1) * P * B<T>; row < end; row += B<T>)
       for (index_t lane = 0; lane < B<T>; ++lane) row[lane] *= a[lane];
-  if (n_used > 0) kernels_.write_lanes(lanes, layout_.dense(*out, number[0], frequency[0]), n_used, true);
+  if (n_used > 0) kernels_.write_interleaved(lanes, layout_.dense(*out, number[0], frequency[0]), n_used, true);
 }
 
 template <class T>

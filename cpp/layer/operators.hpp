@@ -89,7 +89,7 @@ class OperatorBuilder {
   std::vector<index_t> dense_numbers_, factored_numbers_;
   std::vector<index_t> summed_numbers_;  // dense operators whose Gram matrix is not the sum of the others'
   bool total_is_sum_;                    // the total Gram is the sum of the class Grams
-  bool lanes_;                           // dense problems side by side in lanes, or one by one
+  bool interleaved_;                     // dense problems side by side in lanes, or one by one
   index_t slot_stride_;                  // matrices from one dense operator to the next
   Buffer<T> grams_;
   Buffer<double> logdets_;  // (k + 1, F)

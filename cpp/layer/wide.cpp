@@ -40,8 +40,9 @@ constexpr index_t kWorkBetweenLooks = 1 << 12;
 }  // namespace
 
 template <class T>
-Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-                const double* freq_weights, const Features<T>& features, const std::int64_t* labels)
+WideLayer<T>::WideLayer(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout,
+                        const double* alphas, const double* freq_weights, const Features<T>& features,
+                        const std::int64_t* labels)
     : kernels_(kernels),
       parallel_(parallel),
       layout_(layout),
@@ -85,14 +86,14 @@ Sweep<T>::Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLay
 }
 
 template <class T>
-void Sweep<T>::set_candidates(index_t tile) {
+void WideLayer<T>::set_candidates(index_t tile) {
   char* mine = candidates_.data() + tile * k_;
   std::fill_n(mine, k_, char{0});
   for (index_t i = tile * B<T>; i < std::min(sizes_.m, (tile + 1) * B<T>); ++i) mine[at(nearest_, i)] = 1;
 }
 
 template <class T>
-void Sweep<T>::regroup(Features<T>& features) {
+void WideLayer<T>::regroup(Features<T>& features) {
   std::vector<index_t> order(nearest_.size());
   std::iota(order.begin(), order.end(), index_t{0});
   const auto nearest = [&](index_t i) { return at(nearest_, i); };
@@ -104,13 +105,13 @@ void Sweep<T>::regroup(Features<T>& features) {
 
 // Multiply-adds of one application of every operator to every sample.
 template <class T>
-double Sweep<T>::work() const {
+double WideLayer<T>::work() const {
   const auto [m, C, F, P] = sizes_;
   return double(m) * double(F * C * C * P * P) * double(k_ + 1);
 }
 
 template <class T>
-auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
+auto WideLayer<T>::slab(index_t index, const Features<T>& features) const -> Slab {
   const index_t n = features.n_tiles(), count = (n + slab_tiles_ - 1) / slab_tiles_;
   const index_t begin = n * index / count;
   return {begin, n * (index + 1) / count - begin};
@@ -118,7 +119,7 @@ auto Sweep<T>::slab(index_t index, const Features<T>& features) const -> Slab {
 
 // Takes tiles off the ends of a run where every sample passed its limit.
 template <class T>
-void Sweep<T>::leave(Run& run, Scratch& own) {
+void WideLayer<T>::leave(Run& run, Scratch& own) {
   const auto passed = [&](index_t tile) {
     T* squares = own.squares.get() + (run.j * slab_tiles_ + tile) * B<T>;
     const T* limits = own.limits.get() + tile * B<T>;
@@ -133,8 +134,8 @@ void Sweep<T>::leave(Run& run, Scratch& own) {
 
 // squares of the class of every run += w_p ||C(p) v(p)||^2 over frequencies and rows; with limits, until they pass.
 template <class T>
-void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
-                       bool limited, Scratch& own) {
+void WideLayer<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
+                           bool limited, Scratch& own) {
   const auto [m, C, F, P] = sizes_;
   const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
   const index_t panel = C * P * B<T>;
@@ -144,7 +145,7 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
       if (rank != 0) reduce(features, ops, number, p, slab, run, own);
       for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
         Product<T> q{};
-        q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+        q.planes = P, q.n_panels = run.end - run.begin, q.single = m == 1;
         q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
         q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
         q.weight = at(freq_weights_, p);
@@ -184,12 +185,12 @@ void Sweep<T>::respond(const Features<T>& features, const LayerOperators<T>& ops
 
 // own.reduced <- Q* v of a factored operator.
 template <class T>
-void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
-                      const Run& run, Scratch& own) {
+void WideLayer<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p,
+                          Slab slab, const Run& run, Scratch& own) {
   const auto [m, C, F, P] = sizes_;
   const index_t rank = at(layout_.ranks, number);
   Product<T> q{};
-  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+  q.planes = P, q.n_panels = run.end - run.begin, q.single = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
   q.A = layout_.factor(ops, number, p);
   q.row_stride = P, q.col_stride = layout_.n_columns * P, q.imag_offset = 1, q.conj = true;
@@ -201,8 +202,8 @@ void Sweep<T>::reduce(const Features<T>& features, const LayerOperators<T>& ops,
 
 // The classes that tiles gated to, in runs of tiles; the first few responses of a tile are kept.
 template <class T>
-void Sweep<T>::respond_of_candidates(const Features<T>& features, const LayerOperators<T>& ops, Slab slab,
-                                     Scratch& own) {
+void WideLayer<T>::respond_of_candidates(const Features<T>& features, const LayerOperators<T>& ops, Slab slab,
+                                         Scratch& own) {
   const char* candidates = candidates_.data() + slab.tile * k_;
   own.runs.clear();
   for (index_t j = 0; j < k_; ++j)
@@ -220,21 +221,21 @@ void Sweep<T>::respond_of_candidates(const Features<T>& features, const LayerOpe
 
 // own.limits <- what the squares of another class must exceed to be out.
 template <class T>
-void Sweep<T>::set_limits(T beyond, Slab slab, Scratch& own) {
+void WideLayer<T>::set_limits(T beyond, Slab slab, Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>;
   const char* candidates = candidates_.data() + slab.tile * k_;
   for (index_t i = 0; i < slab.n_tiles * B<T>; ++i) {
     T least = std::numeric_limits<T>::infinity();
     for (index_t j = 0; j < k_; ++j)
       if (candidates[i / B<T> * k_ + j]) least = std::min(least, own.squares[j * stride + i]);
-    // Lanes without a sample pass at once.
+    // Interleaved without a sample pass at once.
     own.limits[i] = slab.tile * B<T> + i < sizes_.m ? gate_limit(least, beyond) : T(-1);
   }
 }
 
 // own.runs <- the classes that are neither candidates nor out: of those kept dense, and of the others if asked.
 template <class T>
-void Sweep<T>::set_other_runs(bool factored, Slab slab, Scratch& own) {
+void WideLayer<T>::set_other_runs(bool factored, Slab slab, Scratch& own) {
   const char* candidates = candidates_.data() + slab.tile * k_;
   own.runs.clear();
   for (index_t j = 0; j < k_; ++j) {
@@ -247,7 +248,7 @@ void Sweep<T>::set_other_runs(bool factored, Slab slab, Scratch& own) {
 
 // The class that every sample gated to, for the next layer.
 template <class T>
-void Sweep<T>::set_nearest(Slab slab, Scratch& own) {
+void WideLayer<T>::set_nearest(Slab slab, Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>;
   const T* squares = own.squares.get();
   for (index_t i = 0; i < slab.n_tiles * B<T> && slab.tile * B<T> + i < sizes_.m; ++i) {
@@ -259,8 +260,8 @@ void Sweep<T>::set_nearest(Slab slab, Scratch& own) {
 }
 
 template <class T>
-void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
-                     Scratch& own) {
+void WideLayer<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                         Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>;
   const T beyond = gate_margin<T>(step.lam);
   T* squares = own.squares.get();
@@ -294,12 +295,12 @@ void Sweep<T>::gates(const Features<T>& features, const LayerOperators<T>& ops, 
 // moved += coefficient * (operator v) for a run of tiles, or for E, which comes first, moved = base * v + the same. The
 // identity part of factored operators is in the base.
 template <class T>
-void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
-                            const Run& run, Scratch& own) {
+void WideLayer<T>::add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab,
+                                const Run& run, Scratch& own) {
   const auto [m, C, F, P] = sizes_;
   const index_t number = run.j + 1, rank = at(layout_.ranks, number);
   Product<T> q{};
-  q.planes = P, q.n_panels = run.end - run.begin, q.lone = m == 1;
+  q.planes = P, q.n_panels = run.end - run.begin, q.single = m == 1;
   q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
   q.x0 = q.x, q.x0_stride = q.x_stride;
   q.row_begin = 0, q.row_end = C, q.n_in = C;
@@ -324,7 +325,7 @@ void Sweep<T>::add_operator(const Features<T>& features, const LayerOperators<T>
 // Rows of own.coefficients: 0 the base, number + 1 that of an operator. alpha (v - Q Q* v) of a factored operator
 // becomes a coefficient of -alpha for Q Q* v and an addition to the base.
 template <class T>
-void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
+void WideLayer<T>::set_base(T base, index_t lanes, Scratch& own) {
   T* identity = own.coefficients.get();
   std::fill_n(identity, lanes, base);
   for (index_t number = 0; number <= k_; ++number) {
@@ -341,7 +342,7 @@ void Sweep<T>::set_base(T base, index_t lanes, Scratch& own) {
 // own.runs <- where operators have to be applied: E everywhere, and every class that is live in a tile and whose
 // response there was not kept.
 template <class T>
-void Sweep<T>::set_runs(Slab slab, Scratch& own) {
+void WideLayer<T>::set_runs(Slab slab, Scratch& own) {
   std::vector<Run>& runs = own.runs;
   runs.clear();
   runs.push_back({-1, 0, slab.n_tiles, -1, 0});
@@ -356,7 +357,7 @@ void Sweep<T>::set_runs(Slab slab, Scratch& own) {
 
 // v <- base v + sum over operators of coefficient * (operator v) at one frequency, and squares += w_p |v|^2.
 template <class T>
-void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own) {
+void WideLayer<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, Scratch& own) {
   const auto [m, C, F, P] = sizes_;
   const index_t panel = C * P * B<T>;
   for (const Run& run : own.runs) add_operator(features, ops, p, slab, run, own);
@@ -387,8 +388,8 @@ void Sweep<T>::step_at(Features<T>& features, const LayerOperators<T>& ops, inde
 
 // own.pi <- the assignment of the slab's samples, own.live <- the classes that are not zero in a tile.
 template <class T>
-void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
-                      Scratch& own) {
+void WideLayer<T>::assign(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                          Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>;
   if (step.membership == nullptr) {
     gates(features, ops, step, slab, own);
@@ -408,8 +409,8 @@ void Sweep<T>::assign(const Features<T>& features, const LayerOperators<T>& ops,
 
 // v <- v + eta (E v - sum_j gamma_j pi_j C^j v) of a slab that is assigned; own.squares <- the squared norms.
 template <class T>
-void Sweep<T>::take_step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
-                         Scratch& own) {
+void WideLayer<T>::take_step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab,
+                             Scratch& own) {
   const index_t stride = slab_tiles_ * B<T>, lanes = slab.n_tiles * B<T>;
   std::fill_n(own.coefficients.get() + stride, lanes, static_cast<T>(step.eta));
   for (index_t j = 0; j < k_; ++j)
@@ -422,7 +423,7 @@ void Sweep<T>::take_step(Features<T>& features, const LayerOperators<T>& ops, co
 }
 
 template <class T>
-void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
+void WideLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
   const auto [m, C, F, P] = sizes_;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
   if (sketching(step)) sketch_->prepare(features, ops);
@@ -444,7 +445,7 @@ void Sweep<T>::move(Features<T>& features, const LayerOperators<T>& ops, const S
 }
 
 template <class T>
-void Sweep<T>::response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares) {
+void WideLayer<T>::response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares) {
   const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_), stride = slab_tiles_ * B<T>;
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
@@ -461,7 +462,7 @@ void Sweep<T>::response_norms(const Features<T>& features, const LayerOperators<
 }
 
 template <class T>
-void Sweep<T>::step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares) {
+void WideLayer<T>::step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares) {
   const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
@@ -474,7 +475,7 @@ void Sweep<T>::step(Features<T>& features, const LayerOperators<T>& ops, const S
 }
 
 template <class T>
-void Sweep<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
+void WideLayer<T>::extrapolate(Features<T>& features, Features<T>& before, double beta) {
   const auto [m, C, F, P] = sizes_;
   const index_t n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   features.swap_numbers(before);
@@ -488,8 +489,8 @@ void Sweep<T>::extrapolate(Features<T>& features, Features<T>& before, double be
 }
 
 template <class T>
-void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
-                        const std::vector<T>& factor) {
+void WideLayer<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
+                            const std::vector<T>& factor) {
   const index_t F = sizes_.F, stride = slab_tiles_ * B<T>;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
@@ -509,7 +510,7 @@ void Sweep<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, con
   });
 }
 
-template class Sweep<float>;
-template class Sweep<double>;
+template class WideLayer<float>;
+template class WideLayer<double>;
 
 }  // namespace redunet

@@ -8,11 +8,11 @@
 namespace redunet {
 
 template <class T>
-class Sweep {
+class WideLayer {
  public:
   // labels: of the samples, where they are known: which classes they will gate to.
-  Sweep(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-        const double* freq_weights, const Features<T>& features, const std::int64_t* labels);
+  WideLayer(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
+            const double* freq_weights, const Features<T>& features, const std::int64_t* labels);
 
   // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
   void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);

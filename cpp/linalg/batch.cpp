@@ -80,29 +80,29 @@ void batched(Task task, const KernelSet& set, Parallel& parallel, const T* A, in
   };
   const auto threads = as_size(parallel.n_threads());
   const double cost = double(count * n) * double(n * planes) * double(n + n_rhs);
-  if (in_lanes<T>(count, n, planes)) {
+  if (interleaves<T>(count, n, planes)) {
     const index_t groups = divide_up(count, B), work_space = (matrix + n + (task == Task::kSolve ? rhs : 1)) * B;
     const index_t together = static_cast<index_t>(std::clamp(kTaskWork / cost * double(groups), 1.0, double(groups)));
     std::vector<Buffer<T>> work(threads);
     const auto run_group = [&](index_t group, T* memory) {
-      const Lanes<T> lanes{.M = memory, .n = n, .planes = planes, .pivots = memory + matrix * B};
+      const Interleaved<T> lanes{.M = memory, .n = n, .planes = planes, .pivots = memory + matrix * B};
       T* x = lanes.pivots + n * B;
       const index_t used = std::min(B, count - group * B);
-      kernels.read_lanes(A + group * B * matrix, used, lanes);
-      if (!kernels.cholesky_lanes(lanes))
+      kernels.read_interleaved(A + group * B * matrix, used, lanes);
+      if (!kernels.cholesky_interleaved(lanes))
         for (index_t lane = 0; lane < used; ++lane)
           if (!std::isfinite(log_of_product(lanes.pivots + lane, n, B, T(0)))) refuse(group * B + lane);
       if (task == Task::kLogdet) {
-        kernels.logdet_lanes(lanes, x);
+        kernels.logdet_interleaved(lanes, x);
         std::copy_n(x, used, out + group * B);
       } else if (task == Task::kSolve) {
         T* b = out + group * B * rhs;
-        kernels.to_lanes(b, rhs, used, rhs, x);
-        kernels.solve_lanes(lanes, x, n_rhs);
-        kernels.from_lanes(x, rhs, b, rhs, used);
+        kernels.interleave(b, rhs, used, rhs, x);
+        kernels.solve_interleaved(lanes, x, n_rhs);
+        kernels.deinterleave(x, rhs, b, rhs, used);
       } else {
-        if (task == Task::kInverse) kernels.invert_lanes(lanes);
-        kernels.write_lanes(lanes, out + group * B * matrix, used, task == Task::kInverse);
+        if (task == Task::kInverse) kernels.invert_interleaved(lanes);
+        kernels.write_interleaved(lanes, out + group * B * matrix, used, task == Task::kInverse);
       }
     };
     parallel.run(divide_up(groups, together), cost, [&](index_t run, int thread) {

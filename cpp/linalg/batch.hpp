@@ -19,7 +19,7 @@ void batched(Task task, const KernelSet& kernels, Parallel& parallel, const T* A
 // doesn't matter; kLaneBytes keeps a set of them in the L2 cache.
 constexpr index_t kLaneBytes = 1 << 20;
 template <class T>
-bool in_lanes(index_t count, index_t n, index_t planes) {
+bool interleaves(index_t count, index_t n, index_t planes) {
   return n * n * planes * kCacheLine <= kLaneBytes && (n <= 8 || count >= kPanel<T> / 4);
 }
 

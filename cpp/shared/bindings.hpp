@@ -371,8 +371,8 @@ void define_backend(py::module_& m) {
       py::arg("A"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "set_shortcuts",
-      [](bool one_sweep, bool early_stop, bool sketches) { shortcuts = Shortcuts{one_sweep, early_stop, sketches}; },
-      py::kw_only(), py::arg("one_sweep") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
+      [](bool fused, bool early_stop, bool sketches) { shortcuts = Shortcuts{fused, early_stop, sketches}; },
+      py::kw_only(), py::arg("fused") = true, py::arg("early_stop") = true, py::arg("sketches") = true);
 }
 
 }  // namespace redunet::bindings

@@ -47,7 +47,7 @@ struct Problem {
 
 // Ways to do less that leave the result the same to rounding. Tests turn them off.
 struct Shortcuts {
-  bool one_sweep = true;   // layers of few channels in one sweep, with merged operators
+  bool fused = true;       // layers of few channels in one sweep, with merged operators
   bool early_stop = true;  // a class that a sample cannot gate to is left
   bool sketches = true;    // and mostly after a sketch
 };

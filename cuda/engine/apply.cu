@@ -16,7 +16,7 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
   if (n_layers == 0 || layout.sizes.m == 0) return;
   const index_t m = layout.sizes.m, k = static_cast<index_t>(layout.ranks.size()) - 1;
   const bool momentum = request.momentum();
-  State<N> state(layout, request.alphas, request.freq_weights, request.shortcuts.one_sweep, {.remembered = momentum});
+  State<N> state(layout, request.alphas, request.freq_weights, request.shortcuts.fused, {.remembered = momentum});
   state.features().read(V);
   const KeptOperators<N> kept(layout, n_layers, true);
   const DeviceArray<double> etas(std::vector<double>(request.etas, request.etas + n_layers));

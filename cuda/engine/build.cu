@@ -24,7 +24,7 @@ class Construction {
         rule_(request.etas, request.search, problem.alphas[0], std::numeric_limits<Real<N>>::epsilon()),
         ahead_(request.momentum ||
                std::any_of(request.betas, request.betas + *request.done, [](double beta) { return beta != 0; })),
-        state_(problem, sizes, request.n_layers + 1, request.shortcuts.one_sweep,
+        state_(problem, sizes, request.n_layers + 1, request.shortcuts.fused,
                {.saved = rule_.tries(), .kept = rule_.keeps(), .remembered = ahead_}),
         kept_(state_.layout(), request.n_layers, request.keep()),
         gammas_(problem.gammas),

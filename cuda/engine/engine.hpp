@@ -11,7 +11,7 @@
 
 namespace redunet::cuda {
 
-// Called between layers, at least so often, to stop the work by throwing. Of the shortcuts only `one_sweep` has a
+// Called between layers, at least so often, to stop the work by throwing. Of the shortcuts only `fused` has a
 // meaning here: networks of few channels by their own kernels.
 using Poll = std::function<void()>;
 constexpr index_t kLayersBetweenPolls = 64;

@@ -34,22 +34,22 @@ OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const 
 }  // namespace
 
 template <class N>
-State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool one_sweep, const Copies& copies)
+State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool fused, const Copies& copies)
     : layout_(checked_layout<N>(problem, sizes, copies)),
       features_(sizes, class_order(problem, sizes.m)),
       builder_(std::in_place, problem, layout_, features_.order(), n_rows),
       sweep_(layout_, problem.alphas.data(), problem.freq_weights),
-      few_(one_sweep && problem.labels != nullptr && Sweep<N>::few_channels_fit(layout_)) {
+      few_(fused && problem.labels != nullptr && Sweep<N>::few_channels_fit(layout_)) {
   make_room(copies);
 }
 
 template <class N>
-State<N>::State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool one_sweep,
+State<N>::State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused,
                 const Copies& copies)
     : layout_(layout),
       features_(layout.sizes, as_they_come(layout.sizes.m)),
       sweep_(layout_, alphas, freq_weights),
-      few_(one_sweep && Sweep<N>::few_channels_fit(layout_)) {
+      few_(fused && Sweep<N>::few_channels_fit(layout_)) {
   make_room(copies);
 }
 

@@ -17,11 +17,11 @@ struct Copies {
 template <class N>
 class State {
  public:
-  // Of samples that a network is built from, with room for so many rows of rates. one_sweep: few channels by their own
+  // Of samples that a network is built from, with room for so many rows of rates. fused: few channels by their own
   // kernels.
-  State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool one_sweep, const Copies& copies);
+  State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool fused, const Copies& copies);
   // Of samples that layers of this layout are applied to.
-  State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool one_sweep,
+  State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused,
         const Copies& copies);
   State(const State&) = delete;
   State& operator=(const State&) = delete;

@@ -13,12 +13,12 @@ class VerbsOf : public Verbs<Real<N>> {
   using T = Real<N>;
 
  public:
-  VerbsOf(const Problem& problem, const Sizes& sizes, bool one_sweep)
-      : problem_(&problem), state_(problem, sizes, 1, one_sweep, {}) {
+  VerbsOf(const Problem& problem, const Sizes& sizes, bool fused)
+      : problem_(&problem), state_(problem, sizes, 1, fused, {}) {
     start();
   }
-  VerbsOf(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool one_sweep)
-      : state_(layout, alphas, freq_weights, one_sweep, {}) {
+  VerbsOf(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused)
+      : state_(layout, alphas, freq_weights, fused, {}) {
     start();
   }
 
@@ -173,7 +173,7 @@ void from_grams(const Problem& problem, const Sizes& sizes, const N* grams, N* d
 template <class T>
 std::unique_ptr<Verbs<T>> make_state(const Problem& problem, const Sizes& sizes, const Shortcuts& shortcuts) {
   return with_numbers<T>(sizes.planes, [&]<class N>(N) -> std::unique_ptr<Verbs<T>> {
-    return std::make_unique<VerbsOf<N>>(problem, sizes, shortcuts.one_sweep);
+    return std::make_unique<VerbsOf<N>>(problem, sizes, shortcuts.fused);
   });
 }
 
@@ -181,7 +181,7 @@ template <class T>
 std::unique_ptr<Verbs<T>> make_state(const OperatorLayout& layout, const double* alphas, const double* freq_weights,
                                      const Shortcuts& shortcuts) {
   return with_numbers<T>(layout.sizes.planes, [&]<class N>(N) -> std::unique_ptr<Verbs<T>> {
-    return std::make_unique<VerbsOf<N>>(layout, alphas, freq_weights, shortcuts.one_sweep);
+    return std::make_unique<VerbsOf<N>>(layout, alphas, freq_weights, shortcuts.fused);
   });
 }
 

@@ -269,7 +269,7 @@ void test_softmax(const Kernels<T>& kernels, index_t k, double lambda) {
 
 // One sample, with A by rows and by columns: the same as the product for all lanes, in lane 0.
 template <class T>
-void test_lone_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
+void test_single_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
   std::vector<T> A(check::size(n_out * n_in * planes));
   Panels<T> x(check::size(n_in * planes * B<T>)), x0(check::size(n_out * planes * B<T>)), ones(check::size(B<T>), T(1));
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3);
@@ -277,14 +277,14 @@ void test_lone_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, i
     for (const bool by_rows : {false, true})
       for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kResidualNorm, Epilogue::kDot}) {
         Panels<T> out[2] = {x0, x0}, squares[2] = {ones, ones};
-        for (const bool lone : {false, true}) {
+        for (const bool single : {false, true}) {
           Product<T> q{};
           q.A = A.data(), q.imag_offset = 1, q.conj = conj;
           q.row_stride = by_rows ? n_in * planes : planes, q.col_stride = by_rows ? planes : n_out * planes;
           q.row_begin = n_out / 3, q.row_end = n_out, q.n_in = n_in, q.planes = planes;
-          q.x = x.data(), q.n_panels = 1, q.epilogue = epilogue, q.lone = lone;
-          q.out = out[lone].data(), q.coefficient = ones.data(), q.x0 = x0.data();
-          q.weight = T(2), q.squares = squares[lone].data();
+          q.x = x.data(), q.n_panels = 1, q.epilogue = epilogue, q.single = single;
+          q.out = out[single].data(), q.coefficient = ones.data(), q.x0 = x0.data();
+          q.weight = T(2), q.squares = squares[single].data();
           kernels.product(q);
         }
         const double allowed = tolerance(check::kUnit<T>, n_in);
@@ -380,16 +380,16 @@ void test_tiles(const Kernels<T>& kernels, index_t C, index_t planes) {
 
 // Into lanes and back, for numbers fewer and more than lanes, and arrays fewer than lanes.
 template <class T>
-void test_lanes(const Kernels<T>& kernels, index_t size, index_t count) {
+void test_interleaving(const Kernels<T>& kernels, index_t size, index_t count) {
   const index_t stride = size + 3;
   std::vector<T> arrays(check::size((count - 1) * stride + size)), back(arrays.size(), T(7));
   fill_uniform(arrays, 1);
   Panels<T> rows(check::size(size * B<T>));
-  kernels.to_lanes(arrays.data(), stride, count, size, rows.data());
+  kernels.interleave(arrays.data(), stride, count, size, rows.data());
   for (index_t e = 0; e < size; ++e)
     for (index_t lane = 0; lane < B<T>; ++lane)
       CHECK(rows[check::size(e * B<T> + lane)] == arrays[check::size(std::min(lane, count - 1) * stride + e)]);
-  kernels.from_lanes(rows.data(), size, back.data(), stride, count);
+  kernels.deinterleave(rows.data(), size, back.data(), stride, count);
   for (index_t i = 0; i < static_cast<index_t>(back.size()); ++i)
     CHECK(back[check::size(i)] == (i % stride < size ? arrays[check::size(i)] : T(7)));
 }
@@ -443,7 +443,7 @@ TEST(products_for_one_sample) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t n_out : {1, 3, 8, 13, 40, 75})
       for (const index_t n_in : {1, 5, 16, 31, 300})
-        for (const index_t planes : {1, 2}) test_lone_product(kernels, n_out, n_in, planes);
+        for (const index_t planes : {1, 2}) test_single_product(kernels, n_out, n_in, planes);
   });
 }
 
@@ -479,10 +479,10 @@ TEST(tiles_of_every_number_of_channels) {
   });
 }
 
-TEST(lanes_and_blocks) {
+TEST(interleaving_and_blocks) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t size : {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33, 50})
-      for (index_t count = 1; count <= B<T>; count += 3) test_lanes(kernels, size, count);
+      for (index_t count = 1; count <= B<T>; count += 3) test_interleaving(kernels, size, count);
     for (const T shift : {T(0), T(1)}) {
       test_block<T, 1>(kernels, shift);
       test_block<T, 2>(kernels, shift);
