@@ -72,11 +72,13 @@ template <class T>
 void State<T>::save(T* room) {
   if (last_tile_.get() == nullptr) last_tile_ = Buffer<T>(features_.tile_stride());
   features_.save(room, last_tile_.get(), parallel_);
+  if (!fused_) nearest_ = wide().nearest();
 }
 
 template <class T>
 void State<T>::restore(T* room) {
   features_.restore(room, last_tile_.get(), parallel_);
+  if (!fused_) wide().set_nearest(nearest_);
   summed_ = false;
 }
 
@@ -103,10 +105,12 @@ void State<T>::recall() {
 template <class T>
 void State<T>::remember() {
   room_for(remembered_).copy_numbers(features_, parallel_);
+  if (!fused_) remembered_nearest_ = wide().nearest();
 }
 
 template <class T>
 void State<T>::extrapolate(double beta) {
+  if (!fused_) remembered_nearest_ = wide().nearest();
   extrapolate(*remembered_, beta);
 }
 
@@ -119,6 +123,7 @@ void State<T>::extrapolate(Features<T>& before, double beta) {
 template <class T>
 void State<T>::step_back() {
   features_.copy_numbers(*remembered_, parallel_);
+  if (!fused_) wide().set_nearest(remembered_nearest_);
   summed_ = false;
 }
 

@@ -71,6 +71,7 @@ class State {
   std::optional<FusedLayer<T>> fused_;
   std::optional<WideLayer<T>> wide_;  // made when it is used: a layer of few channels needs it for single verbs alone
   std::optional<Features<T>> kept_, remembered_;
+  std::vector<index_t> nearest_, remembered_nearest_;  // of the features saved, and of those remembered
   Buffer<T> last_tile_;
   bool summed_ = false, kept_summed_ = false;  // whether the fused sweep has these features' Gram matrices
 };

@@ -93,6 +93,13 @@ void WideLayer<T>::set_candidates(index_t tile) {
 }
 
 template <class T>
+void WideLayer<T>::set_nearest(const std::vector<index_t>& nearest) {
+  nearest_ = nearest;
+  const index_t n_tiles = static_cast<index_t>(candidates_.size()) / k_;
+  for (index_t tile = 0; tile < n_tiles; ++tile) set_candidates(tile);
+}
+
+template <class T>
 void WideLayer<T>::regroup(Features<T>& features) {
   std::vector<index_t> order(nearest_.size());
   std::iota(order.begin(), order.end(), index_t{0});

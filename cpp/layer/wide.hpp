@@ -20,6 +20,10 @@ class WideLayer {
   // the membership as pi, whatever it adds up to; squares (m): sum_p w_p ||v(p)||^2 after it.
   void response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares);
   void step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares);
+  // The class that every sample gated to in the last move: the next one looks at it first. It goes back with features
+  // that go back, since a response that is kept from the gates is rounded otherwise than one made in the step.
+  const std::vector<index_t>& nearest() const { return nearest_; }
+  void set_nearest(const std::vector<index_t>& nearest);
   // Puts samples that gated to the same class in the last move side by side: tiles of one class leave the others early.
   void regroup(Features<T>& features);
   // features <- normalise(z + beta (z - before)), before <- z.
