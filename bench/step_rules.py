@@ -51,7 +51,7 @@ def evaluations(workload: Workload, n_layers: int, *, eta: Any, momentum: bool =
         search=eta == "search",
         momentum=momentum,
     )
-    result = BuildResult.room(problem, n_layers, V.shape[1:], V.dtype, lam=workload.lam, keep=False)
+    result = BuildResult.room(problem, n_layers, V.shape[1], V.dtype, lam=workload.lam, keep=False)
     module = _backends.select()[1]
     loop = Ascent(
         module.state(V, problem, n_threads=given.n_threads), problem, request, result, float(np.finfo(V.dtype).eps)

@@ -187,7 +187,7 @@ class TestAlgebra:
         request = BuildRequest(n_layers=n_layers, etas=np.full(n_layers, ETA), lam=20.0)
 
         def room():
-            return BuildResult.room(case.problem, n_layers, case.V.shape[1:], case.V.dtype, lam=request.lam, keep=True)
+            return BuildResult.room(case.problem, n_layers, case.V.shape[1], case.V.dtype, lam=request.lam, keep=True)
 
         ours, theirs = room(), room()
         unit = float(np.finfo(case.V.dtype).eps)
