@@ -27,6 +27,7 @@ class Array:
 _Features: TypeAlias = npt.NDArray[Any] | Array
 
 class State:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # refuses: `state` makes them
     @property
     def n_samples(self) -> int: ...
     def copy(self) -> State: ...
