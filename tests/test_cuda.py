@@ -284,7 +284,7 @@ def test_layers_before_one_that_is_not_definite_are_there(cuda, shape, watch):
     (V, of, _), _ = states(cuda, *problem(shape, 2))
     n_layers, options = 5, {"lam": 20.0, "keep": True}
     etas = np.array([0.3, 0.3, np.nan, 0.3, 0.3])
-    result, expected = (BuildResult.room(of, n_layers, V.shape[1:], V.dtype, **options) for _ in range(2))
+    result, expected = (BuildResult.room(of, n_layers, V.shape[1], V.dtype, **options) for _ in range(2))
     with pytest.raises(np.linalg.LinAlgError, match=r"^layer 3, all classes, frequency 0: "):
         cuda.build(V.copy(), of, BuildRequest(n_layers, etas, 20.0, on_layer=watch), result, n_threads=1)
     assert result.n_done == 2
