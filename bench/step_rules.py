@@ -2,8 +2,8 @@
 
     python -m bench.step_rules [--rounds 9] [--workloads NAME ...] [--json out.json]
 
-Whole builds, in turns; a layer is the difference of a build of many layers and one of a single layer. A searched layer
-is also divided by its evaluations: the operators at one set of features, most of the cost of a layer.
+Whole builds, in turns; a layer is the difference of a build of many layers and one of a quarter of them. A searched
+layer is also divided by its evaluations: the operators at one set of features, most of the cost of a layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redunet._backends.ascent import Ascent
 from redunet._backends.contract import BuildRequest, BuildResult
 from redunet._inputs import prepare
 
-LAYERS = {"gauss2d": 400, "gauss3d": 400, "rot01": 60, "trans01": 40, "bp2d": 12, "rot10": 40}
+LAYERS = {"gauss2d": 4000, "gauss3d": 4000, "rot01": 120, "trans01": 80, "bp2d": 16, "rot10": 40}
 DEFAULT = ("gauss2d", "rot01", "bp2d")
 RULES: dict[str, dict[str, Any]] = {
     "given": {"eta": 0.5},
@@ -81,24 +81,23 @@ def seconds(workload: Workload, n_layers: int, **rule: Any) -> float:
 
 
 def measure(name: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a layer, times that of a given step (medians of the rounds' ratios), and evaluations."""
+    """Milliseconds of a layer, from the medians of rounds; how many times a given step that is; and evaluations."""
     workload, n = load(name), LAYERS[name]
-    times: dict[str, list[float]] = {rule: [] for rule in RULES}
-    for turn in range(rounds + 1):
-        for rule, options in RULES.items():
-            layer = (seconds(workload, n, **options) - seconds(workload, 1, **options)) / (n - 1)
+    lengths = (n, n // 4)
+    times: dict[tuple[str, int], list[float]] = {(rule, length): [] for rule in RULES for length in lengths}
+    for turn in range(rounds + 1):  # the first of which finds everything cold
+        for (rule, length), taken in times.items():
+            spent = seconds(workload, length, **RULES[rule])
             if turn:
-                times[rule].append(layer)
+                taken.append(spent)
+    layer = {
+        rule: (statistics.median(times[rule, n]) - statistics.median(times[rule, n // 4])) / (n - n // 4)
+        for rule in RULES
+    }
     found = {}
     for rule, options in RULES.items():
-        ratio = statistics.median(a / b for a, b in zip(times[rule], times["given"], strict=True))
-        count = evaluations(workload, n, **options)
-        found[rule] = {
-            "ms": statistics.median(times[rule]) * 1e3,
-            "ratio": ratio,
-            "evaluations": count,
-            "per evaluation": ratio / count,
-        }
+        ratio, count = layer[rule] / layer["given"], evaluations(workload, n, **options)
+        found[rule] = {"ms": layer[rule] * 1e3, "ratio": ratio, "evaluations": count, "per evaluation": ratio / count}
     return found
 
 
