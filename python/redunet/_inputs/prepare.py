@@ -111,15 +111,15 @@ def problem(
     )
 
 
-def check_memory(given: Samples, of: Problem, *, n_layers: int, keep: bool) -> None:
-    """An error where kept operators, rates and two copies of the spectra have no room."""
+def check_memory(given: Samples, of: Problem, *, n_layers: int, keep: bool, n_spectra: int) -> None:
+    """An error where kept operators, rates and so many copies of the spectra have no room."""
     m, C, F = len(given), given.n_channels, given.fourier.n_freqs
     item = given.fourier.spectral_dtype(given.dtype).itemsize
     n_dense = int(np.count_nonzero(of.ranks == 0))
     operators = (n_layers if keep else 1) * F * C * (n_dense * C + int(of.ranks.sum())) * item
-    rows = n_layers * (2 + of.n_classes) * 8  # step sizes and rates
+    rows = n_layers * (3 + of.n_classes) * 8  # step sizes, momentum and rates
     spectra = m * C * F * of.n_columns * item
-    checks.memory(operators + rows + 2 * spectra, f"{n_layers} layers and the features of {m} samples")
+    checks.memory(operators + rows + n_spectra * spectra, f"{n_layers} layers and the features of {m} samples")
 
 
 def check_range(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildRequest, BuildResult, RateReduction
+from redunet._backends.contract import BuildRequest, BuildResult, Problem, RateReduction
 from redunet._inputs import checks, prepare
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
@@ -180,7 +181,9 @@ def build(
         if option is not None and keep != "operators":
             raise ValueError(f'{name} needs operators, and keep is {keep!r}; expected keep="operators"')
     problem, classes = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
-    prepare.check_memory(given, problem, n_layers=n_layers, keep=keep == "operators")
+    search = isinstance(eta, str) and eta == "search"
+    n_spectra = 2 + int(search) + int(momentum)  # as they come and as they are, the best trial, the layer before
+    prepare.check_memory(given, problem, n_layers=n_layers, keep=keep == "operators", n_spectra=n_spectra)
     etas = checks.step_sizes(eta, n_layers)
     largest_gram = problem.inner * given.n_channels / float(epsilon_sq)
     prepare.check_range(problem, given.dtype, lam=lam, etas=etas, largest_gram=largest_gram)
@@ -188,42 +191,19 @@ def build(
 
     V = given.spectra(normalize=True)
     result = BuildResult.room(problem, n_layers, given.n_channels, V.dtype, lam=lam, keep=keep == "operators")
-
-    def network() -> ReduNet:
-        """Of the layers that are there."""
-        n, old = result.n_done, 0 if before is None else before.n_layers
-        operators, rates = result.operators, result.rates[: n + 1] * np.concatenate([[1.0], problem.gammas])
-        if before is not None:
-            rates[:old, 0], rates[:old, 1:] = before.rates.rate[:old], before.rates.per_class[:old]
-        return ReduNet(
-            classes_=classes,
-            n_channels=given.n_channels,
-            signal_shape=given.fourier.signal_shape,
-            group=group,
-            rates=Rates(rates[:, 0].copy(), rates[:, 1:].copy()),
-            etas=result.etas[:n].copy(),
-            betas=result.betas[:n].copy(),
-            epsilon_sq=float(epsilon_sq),
-            lam=lam,
-            assignment=assignment,
-            dft_norm=dft_norm,
-            dtype=given.dtype,
-            backend=given.backend,
-            _operators=operators and operators.layers(0, n).known_finite(),
-        )
-
-    before = None
+    settings = {"epsilon_sq": float(epsilon_sq), "lam": lam, "assignment": assignment, "dft_norm": dft_norm}
+    built = _Built(given, classes, problem, result, {"group": group, **settings})
     if resume is not None:
-        wanted = network()  # of no layers
         before = resume if isinstance(resume, ReduNet) else load(checks.path(resume, "resume", "a ReduNet or its file"))
         row = given.module.rates(V, problem, n_threads=given.n_threads) * np.concatenate([[1.0], problem.gammas])
-        _go_on_from(before, wanted, row, result, plateau)
+        _go_on_from(before, built.network(), row, result, plateau)
+        built.before = before
     with RateProgress(n_layers, progress) as bar:
         watchers = [watch for watch in (plateau, on_layer, bar.update if progress else None) if watch is not None]
 
         def report(index: int, row: npt.NDArray[np.float64]) -> bool:
             if path is not None and index > 0 and index % every == 0 and index < n_layers:
-                network().save(path)
+                built.network().save(path)
             rates = RateReduction.of(row, problem.gammas)
             return any([bool(watch(index, rates)) for watch in watchers])
 
@@ -231,7 +211,7 @@ def build(
             n_layers=n_layers,
             etas=etas,
             lam=lam,
-            search=isinstance(eta, str) and eta == "search",
+            search=search,
             momentum=momentum,
             given=assignment == "given",
             on_layer=report if watchers or path is not None else None,
@@ -239,13 +219,45 @@ def build(
         )
         try:
             given.module.build(V, problem, request, result, n_threads=given.n_threads)
-            net = network()
+            net = built.network()
             if path is not None:
                 net.save(path)
             return net, given.from_spectra(V)
         except KeyboardInterrupt as stop:
-            built = result.operators is not None and result.n_done > 0
-            raise BuildInterrupted(network() if built else None) from stop
+            there = result.operators is not None and result.n_done > 0
+            raise BuildInterrupted(built.network() if there else None) from stop
+
+
+@dataclass
+class _Built:
+    """What a build has so far: room that is being filled, and what its network is told beside."""
+
+    given: prepare.Samples
+    classes: Array
+    problem: Problem
+    result: BuildResult
+    settings: dict[str, Any]
+    before: ReduNet | None = None  # gone on from
+
+    def network(self) -> ReduNet:
+        """Of the layers that are there."""
+        given, result, n = self.given, self.result, self.result.n_done
+        rates = result.rates[: n + 1] * np.concatenate([[1.0], self.problem.gammas])
+        if self.before is not None:
+            old = self.before.n_layers
+            rates[:old, 0], rates[:old, 1:] = self.before.rates.rate[:old], self.before.rates.per_class[:old]
+        return ReduNet(
+            classes_=self.classes,
+            n_channels=given.n_channels,
+            signal_shape=given.fourier.signal_shape,
+            rates=Rates(rates[:, 0].copy(), rates[:, 1:].copy()),
+            etas=result.etas[:n].copy(),
+            betas=result.betas[:n].copy(),
+            dtype=given.dtype,
+            backend=given.backend,
+            _operators=result.operators and result.operators.layers(0, n).known_finite(),
+            **self.settings,
+        )
 
 
 def _go_on_from(
