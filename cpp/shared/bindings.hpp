@@ -300,37 +300,9 @@ inline bool in_main_interpreter() { return PyInterpreterState_Get() == PyInterpr
     return nullptr;                                      \
   }
 
-// Defines the functions of the contract, and set_shortcuts for tests.
+// Defines the functions of redunet.linalg.
 template <class Engine>
-void define_backend(py::module_& m) {
-  if (!in_main_interpreter()) throw py::import_error(kOnlyMain);
-  py::register_exception_translator([](std::exception_ptr p) {
-    try {
-      if (p) std::rethrow_exception(p);
-    } catch (const NotPositiveDefinite& error) {
-      py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
-    }
-  });
-  m.attr("constants") = py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
-                                 py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits,
-                                 py::arg("SMALLEST_NORM") = kSmallestNorm, py::arg("SEARCH_FACTOR") = kSearchFactor,
-                                 py::arg("SHORTEST_STEP") = kShortestStep, py::arg("LONGEST_STEP") = kLongestStep);
-  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::arg("result"),
-        py::kw_only(), py::arg("n_threads"));
-  m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
-  m.def(
-      "layer_operators",
-      [](const py::object& V, const py::object& problem, int n_threads) {
-        return operators_of_layer<Engine>(V, problem, true, n_threads);
-      },
-      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
-  m.def(
-      "rates",
-      [](const py::object& V, const py::object& problem, int n_threads) {
-        return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
-      },
-      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
-  m.def("rate_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+void define_linalg(py::module_& m) {
   m.def(
       "cholesky",
       [](const py::array& A, int n_threads) {
@@ -369,6 +341,40 @@ void define_backend(py::module_& m) {
         return logdets;
       },
       py::arg("A"), py::kw_only(), py::arg("n_threads"));
+}
+
+// Defines the functions of the contract, and set_shortcuts for tests.
+template <class Engine>
+void define_backend(py::module_& m) {
+  if (!in_main_interpreter()) throw py::import_error(kOnlyMain);
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const NotPositiveDefinite& error) {
+      py::set_error(py::module_::import("numpy.linalg").attr("LinAlgError"), error.what());
+    }
+  });
+  m.attr("constants") = py::dict(py::arg("NATURAL_STEP") = kNaturalStep, py::arg("MAX_HALVINGS") = kMaxHalvings,
+                                 py::arg("FALL_ROUNDING_UNITS") = kFallRoundingUnits,
+                                 py::arg("SMALLEST_NORM") = kSmallestNorm, py::arg("SEARCH_FACTOR") = kSearchFactor,
+                                 py::arg("SHORTEST_STEP") = kShortestStep, py::arg("LONGEST_STEP") = kLongestStep);
+  m.def("build", build_network<Engine>, py::arg("V"), py::arg("problem"), py::arg("request"), py::arg("result"),
+        py::kw_only(), py::arg("n_threads"));
+  m.def("apply", apply_network<Engine>, py::arg("V"), py::arg("operators"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "layer_operators",
+      [](const py::object& V, const py::object& problem, int n_threads) {
+        return operators_of_layer<Engine>(V, problem, true, n_threads);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def(
+      "rates",
+      [](const py::object& V, const py::object& problem, int n_threads) {
+        return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
+      },
+      py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def("rate_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  define_linalg<Engine>(m);
   m.def(
       "set_shortcuts",
       [](bool fused, bool early_stop, bool sketches) { shortcuts = Shortcuts{fused, early_stop, sketches}; },
