@@ -5,6 +5,7 @@ What is promised is what `test_backends` promises of a layer: 1e-4 in single and
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from dataclasses import dataclass, replace
 from typing import Any
@@ -268,6 +269,12 @@ class TestAlgebra:
         whole = case.module.state(case.V, given, n_threads=1)
         assert relative(norms, whole.response_norms(given)) < case.tolerance
         assert relative(squares, whole.step(given, case.pi(), ETA)) < case.tolerance
+
+
+def test_engines_live_side_by_side():
+    for name in ("redunet._cpu", "redunet._cuda"):
+        if importlib.util.find_spec(name) is not None:
+            assert importlib.import_module(name).State.__module__ == name
 
 
 class TestObject:

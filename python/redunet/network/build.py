@@ -191,9 +191,10 @@ def build(
 
     def network() -> ReduNet:
         """Of the layers that are there."""
-        n, old = result.n_done, 0 if before is None else before.n_layers
+        n = result.n_done
         operators, rates = result.operators, result.rates[: n + 1] * np.concatenate([[1.0], problem.gammas])
         if before is not None:
+            old = n + 1 if n == before.n_layers else before.n_layers  # its last row: where the next layer is not built
             rates[:old, 0], rates[:old, 1:] = before.rates.rate[:old], before.rates.per_class[:old]
         return ReduNet(
             classes_=classes,
