@@ -39,7 +39,7 @@ State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool
       features_(layout_, class_order(problem, sizes.m)),
       builder_(std::in_place, problem, layout_, features_.order(), n_rows),
       sweep_(layout_, problem.alphas.data(), problem.freq_weights),
-      few_(fused && problem.labels != nullptr && Sweep<N>::few_channels_fit(layout_)) {
+      fused_(fused && problem.labels != nullptr && Sweep<N>::fused_fits(layout_)) {
   make_room(copies);
 }
 
@@ -49,7 +49,7 @@ State<N>::State(const OperatorLayout& layout, const double* alphas, const double
     : layout_(layout),
       features_(layout_, as_they_come(layout.sizes.m)),
       sweep_(layout_, alphas, freq_weights),
-      few_(fused && Sweep<N>::few_channels_fit(layout_)) {
+      fused_(fused && Sweep<N>::fused_fits(layout_)) {
   make_room(copies);
 }
 
@@ -62,16 +62,16 @@ void State<N>::make_room(const Copies& copies) {
 
 template <class N>
 void State<N>::look(const Operators<N>& out, index_t row, const Progress* progress) {
-  if (few_)
-    builder_->run_few(features_, out.dense, static_cast<int>(row), progress);
+  if (fused_)
+    builder_->run_fused(features_, out.dense, static_cast<int>(row), progress);
   else
     builder_->run(features_, out, static_cast<int>(row));
 }
 
 template <class N>
 void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const Progress* progress) {
-  if (few_)
-    sweep_.move_few(features_, ops.dense, step, pi, progress);
+  if (fused_)
+    sweep_.move_fused(features_, ops.dense, step, pi, progress);
   else
     sweep_.move(features_, ops, step, pi);
 }

@@ -222,11 +222,11 @@ void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms) {
 }
 
 template <class N>
-void OperatorBuilder<N>::run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
+void OperatorBuilder<N>::run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
   const auto [m, C, F, P] = features.sizes();
   const cudaStream_t stream = Device::get().stream();
   with_channels(C, [&, m = m, F = F]<int kC>() {
-    launch(few_gram_kernel<N, kC>, dim3(static_cast<unsigned>(F), static_cast<unsigned>(problem_.n_classes())),
+    launch(fused_gram_kernel<N, kC>, dim3(static_cast<unsigned>(F), static_cast<unsigned>(problem_.n_classes())),
            dim3(kGramThreads), shared_bytes<N>(kC * (kC + 1) / 2 * (kGramThreads / kWarp)), stream, features.get(),
            static_cast<int>(m), static_cast<int>(F), class_begins_.get(), sample_weights_.get(), grams_.get());
   });

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "kernels/few_channels.hpp"
+#include "kernels/fused.hpp"
 #include "layer/factoriser.hpp"
 #include "shared/problem.hpp"
 
@@ -81,7 +81,7 @@ class OperatorBuilder {
   void run(const Spectrum<N>& features, const Operators<N>& out, int row);
   // The same in few launches, where classes are hard, channels few and all operators dense. With `progress` they find
   // in it which row, and which slot of `dense`, is theirs.
-  void run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
+  void run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
   // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense, and their layer has
   // no number.
   void run(const N* grams, N* dense);

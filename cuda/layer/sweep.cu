@@ -227,26 +227,26 @@ void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta) {
 }
 
 template <class N>
-bool Sweep<N>::few_channels_fit(const OperatorLayout& layout) {
+bool Sweep<N>::fused_fits(const OperatorLayout& layout) {
   constexpr std::size_t kEveryDevice = 48 << 10;
   const auto k = static_cast<int>(layout.ranks.size()) - 1;
   return layout.sizes.C <= kFewChannels && layout.n_columns == 0 && layout.d == 1 &&
-         few_sweep_shared<N>(k) <= kEveryDevice;
+         fused_sweep_shared<N>(k) <= kEveryDevice;
 }
 
 template <class N>
-void Sweep<N>::move_few(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi,
-                        const Progress* progress) {
+void Sweep<N>::move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi,
+                          const Progress* progress) {
   const auto [m, C, F, P] = layout_.sizes;
   const int k = static_cast<int>(k_);
-  FewSweep<N> q{};
+  FusedSweep<N> q{};
   q.V = features.get(), q.m = static_cast<int>(m), q.F = static_cast<int>(F), q.k = k;
   q.weights = freq_weights_.get(), q.operators = dense, q.progress = progress;
   q.etas = step.eta, q.gammas = step.gammas;
   q.lambda = static_cast<Real<N>>(step.lam), q.smallest = static_cast<Real<N>>(kSmallestNorm);
   q.given = step.given, q.pi = pi;
   with_channels(C, [&, m = m]<int kC>() {
-    launch(few_sweep_kernel<N, kC>, dim3(blocks_of(m, kWarp)), dim3(kWarp, kFewRows), few_sweep_shared<N>(k),
+    launch(fused_sweep_kernel<N, kC>, dim3(blocks_of(m, kWarp)), dim3(kWarp, kFusedRows), fused_sweep_shared<N>(k),
            Device::get().stream(), q);
   });
   REDUNET_CHECK(cudaGetLastError());

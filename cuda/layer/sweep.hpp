@@ -46,8 +46,8 @@ class Sweep {
 
   // With few channels and dense operators: `move` in one launch. With `progress` it finds in it which slot of `dense`
   // and which number of step.eta are its.
-  static bool few_channels_fit(const OperatorLayout& layout);
-  void move_few(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
+  static bool fused_fits(const OperatorLayout& layout);
+  void move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
 
  private:
   // Samples, and their columns.
