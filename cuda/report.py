@@ -49,7 +49,7 @@ class Launch:
     min_occupancy: float = 0.5
 
 
-# Shared memory of `factorise_kernel` is that of 32 x 32 matrices, of `few_sweep_kernel` that of 4 classes.
+# Shared memory of `factorise_kernel` is that of 32 x 32 matrices, of `fused_sweep_kernel` that of 4 classes.
 LAUNCHES = {
     "advance_kernel": Launch(1, min_occupancy=0),
     "set_progress_kernel": Launch(1, min_occupancy=0),
@@ -70,8 +70,8 @@ LAUNCHES = {
     "prepare_kernel": Launch(256),
     "hermitian_kernel": Launch(256),
     "factorise_kernel": Launch(128, 32 * 33 + 32, max_registers=128, min_occupancy=0.12),
-    "few_gram_kernel": Launch(128, 36 * 4, max_registers=255, min_occupancy=0.12),
-    "few_sweep_kernel": Launch(256, 5 * 256, max_registers=128, min_occupancy=0.25),
+    "fused_gram_kernel": Launch(128, 36 * 4, max_registers=255, min_occupancy=0.12),
+    "fused_sweep_kernel": Launch(256, 5 * 256, max_registers=128, min_occupancy=0.25),
 }
 
 

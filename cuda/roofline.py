@@ -69,7 +69,7 @@ class Workload:
         return math.ceil(self.of_class) if 2 * self.of_class <= self.C else 0
 
     @property
-    def few(self) -> bool:
+    def fused(self) -> bool:
         """Whether the kernels for few channels take it."""
         return self.C <= 8 and self.rank == 0
 
@@ -116,20 +116,20 @@ class Kernel:
 
 def kernels(w: Workload) -> list[Kernel]:
     """What one layer launches."""
-    return _few(w) if w.few else _many(w)
+    return _fused(w) if w.fused else _many(w)
 
 
-def _few(w: Workload) -> list[Kernel]:
+def _fused(w: Workload) -> list[Kernel]:
     spectrum, operators = w.spectrum, (w.k + 1) * w.F
     matrix = w.C**2 * w.item
     cubes = w.C**3 * w.multiply_add / 2
     return [
-        Kernel("few_gram", w.multiply_add * w.C * (w.C + 1) / 2 * w.m * w.F, spectrum, 1, w.F * w.k),
+        Kernel("fused_gram", w.multiply_add * w.C * (w.C + 1) / 2 * w.m * w.F, spectrum, 1, w.F * w.k),
         Kernel("factorise", operators * cubes, 2 * operators * matrix, 1, operators),
         Kernel("rates", 0, operators * 8, 1, 1),
         # Gates of every class; then E and, where gates are one-hot, the class that is left. Features are read for the
         # gates, read and written by the step, read and written by the projection.
-        Kernel("few_sweep", w.multiply_add * w.C**2 * (w.k + 2) * w.m * w.F, 5 * spectrum, 1, math.ceil(w.m / 32)),
+        Kernel("fused_sweep", w.multiply_add * w.C**2 * (w.k + 2) * w.m * w.F, 5 * spectrum, 1, math.ceil(w.m / 32)),
         Kernel("advance", 0, 16, 1, 1),
     ]
 

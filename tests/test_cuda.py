@@ -317,12 +317,19 @@ def test_many_classes_do_not_fit_the_kernel_of_few_channels():
     agrees(*problem((400, 2), 130))
 
 
-@pytest.mark.parametrize(("shape", "k"), [((150, 12, 5), 3), ((90, 40, 3), 9)], ids=str)
-def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_layer(cuda, monkeypatch, shape, k):
+@pytest.mark.parametrize(
+    ("shape", "k", "group"),
+    [((150, 12, 5), 3, "cyclic"), ((90, 40, 3), 9, "cyclic"), ((120, 12, 4), 3, "dihedral")],
+    ids=str,
+)
+def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_layer(
+    cuda, monkeypatch, shape, k, group
+):
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
     X, y = problem(shape, k)
-    ample, Z = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
+    settings = {"n_layers": 6, "eta": 0.3, "momentum": True, "group": group, "backend": "cuda"}
+    ample, Z = rn.build(X, y, **settings)
     moved = ample.transform(X, backend="cuda")
     tried = 0
 
@@ -333,12 +340,12 @@ def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_l
     for size in range(0, 1 << 22, 1 << 15):
         monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(size))
         try:
-            net, W = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
+            net, W = rn.build(X, y, **settings)
             again = net.transform(X, backend="cuda")
             with pytest.raises(rn.BuildInterrupted) as stop:
-                rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda", on_layer=press)
+                rn.build(X, y, **settings, on_layer=press)
             first = stop.value.net
-            gone_on, U = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda", resume=first)
+            gone_on, U = rn.build(X, y, **settings, resume=first)
         except rn.CudaError:
             continue
         tried += 1
@@ -525,6 +532,11 @@ def test_device_arrays_that_are_refused(cuda):
         rn.build(there, y, n_layers=1, dtype=np.float32)
     with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used: the samples lie on a CUDA device"):
         rn.build(there, y, n_layers=1, backend="numpy")
+    message = "X lies on a CUDA device; expected an array of the host with group='dihedral'"
+    net, _ = rn.build(X, y, n_layers=1, group="dihedral")
+    for call in (lambda: rn.build(there, y, n_layers=1, group="dihedral"), lambda: net.transform(there)):
+        with pytest.raises(TypeError, match=message):
+            call()
     X[7] = np.nan
     with pytest.raises(ValueError, match="X holds NaN or infinity in sample 7"):
         rn.build(cuda.Array(X), y, n_layers=1)

@@ -24,15 +24,6 @@ SHAPES = [(1,), (2,), (7,), (8,), (1, 4), (2, 2), (4, 5), (3, 6), (5, 3), (4, 4)
 SETTINGS = {"epsilon_sq": 0.5, "lam": 3.0}
 
 
-@pytest.fixture(autouse=True)
-def of_columns(request):
-    """Tests run on every backend that has the group."""
-    if "backend" in request.fixturenames:
-        name = request.getfixturevalue("backend")
-        if name not in _backends.OF_COLUMNS:
-            pytest.skip(f"{name} knows the cyclic group only")
-
-
 def mirrors(X):
     """X and its mirror images, in the order that is documented: of images columns flipped, rows flipped, both."""
     shape = X.shape[2:]
@@ -466,16 +457,3 @@ class TestErrors:
         ):
             with pytest.raises(ValueError, match="group is 'octahedral'; expected one of 'cyclic', 'dihedral'"):
                 call()
-
-    def test_engines_that_know_shifts_only(self, monkeypatch):
-        if _backends.status()["cpu"] != "available":
-            pytest.skip("redunet._cpu is not built")
-        monkeypatch.setattr(_backends, "OF_COLUMNS", ("numpy",))
-        X, y = samples((4,))
-        message = "backend 'cpu' cannot be used: it knows the cyclic group only; expected 'numpy'"
-        with pytest.raises(RuntimeError, match=message):
-            rn.build(X, y, n_layers=1, group="dihedral", backend="cpu")
-        with rn.use_backend("cpu"), pytest.raises(RuntimeError, match=message):
-            rn.build(X, y, n_layers=1, group="dihedral")
-        with rn.use_backend("auto"):
-            assert rn.build(X, y, n_layers=1, group="dihedral", backend="auto")[0].backend == "numpy"

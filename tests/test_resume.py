@@ -14,6 +14,7 @@ import pytest
 from interpreters import output, python
 
 import redunet as rn
+from redunet import _backends
 from redunet.transforms.cyclic import Fourier
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -335,6 +336,19 @@ class TestInterrupted:
         monkeypatch.setattr(*{"save": (rn.ReduNet, "save"), "inverse": (Fourier, "inverse")}[at_the_end], press)
         with pytest.raises(rn.BuildInterrupted) as caught:
             rn.build(X, y, n_layers=3, checkpoint=tmp_path / "net")
+        same_layers(caught.value.net, net)
+
+    @pytest.mark.parametrize("scheme", ["natural", "momentum"])
+    def test_on_the_way_through_layers_that_are_there_nothing_is_lost(self, backend, scheme, monkeypatch):
+        X, y = problem((45, 3, 7))
+        net, _ = rn.build(X, y, n_layers=3, **SCHEMES[scheme])
+
+        def press(*arguments, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(_backends.select(backend)[1], "build", press)
+        with pytest.raises(rn.BuildInterrupted) as caught:
+            rn.build(X, y, n_layers=6, resume=net, **SCHEMES[scheme])
         same_layers(caught.value.net, net)
 
     def test_survives_pickling(self):

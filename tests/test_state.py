@@ -5,6 +5,7 @@ What is promised is what `test_backends` promises of a layer: 1e-4 in single and
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,9 @@ KINDS = {
     "small classes, weights": ((15, 12, 8), "f4", "weights"),
     "images": ((21, 10, 4, 5), "f8", "weights"),
     "one sample": ((1, 9, 6), "f8", "one"),
+    "columns": ((40, 6, 9), "f8", "labels"),
+    "columns, many channels": ((70, 33, 6), "f4", "weights"),
+    "columns of images": ((21, 5, 4, 3), "c16", "soft"),
 }
 
 
@@ -73,23 +77,23 @@ class Case:
         return (g + 1j * rng.standard_normal(g.shape) if np.iscomplexobj(self.V) else g).astype(self.V.dtype)
 
 
-def case_of(shape, dtype, kind, backend) -> Case:
+def case_of(shape, dtype, kind, backend, group="cyclic") -> Case:
     rng = np.random.default_rng(0)
     X = rng.standard_normal(shape)
     X = (X + 1j * rng.standard_normal(shape) if np.dtype(dtype).kind == "c" else X).astype(dtype)
     m = shape[0]
     y = rng.dirichlet(np.ones(3), m) if kind == "soft" else np.sort(np.arange(m) % 3)[rng.permutation(m)]
     weights = rng.uniform(0.2, 3, m) if kind == "weights" else None
-    given = prepare.samples(X, dtype=None, backend=backend, n_threads=2)
+    given = prepare.samples(X, dtype=None, backend=backend, n_threads=2, group=group)
     problem, _ = prepare.problem(given, y, sample_weight=weights, epsilon_sq=0.2, dft_norm="ortho")
-    V = np.asarray(prepare.samples(X, dtype=None, backend="numpy", n_threads=1).spectra(normalize=True))
+    V = np.asarray(prepare.samples(X, dtype=None, backend="numpy", n_threads=1, group=group).spectra(normalize=True))
     single = V.real.dtype == np.float32
     return Case(V, problem, _backends.select(backend)[1], 1e-4 if single else 1e-10)
 
 
 @pytest.fixture(params=KINDS)
 def case(request, backend):
-    return case_of(*KINDS[request.param], backend)
+    return case_of(*KINDS[request.param], backend, "dihedral" if request.param.startswith("columns") else "cyclic")
 
 
 def inner(a, b) -> float:
@@ -246,7 +250,7 @@ class TestAlgebra:
         np.testing.assert_allclose(total, whole, atol=1e-13 * len(case.V))
 
     def test_shares_of_the_frequencies_add_up(self, case):
-        F = case.V.shape[2]
+        F, d = len(case.problem.freq_weights), case.problem.n_columns
         if F == 1:
             return
         given, _ = case.operators()
@@ -258,12 +262,19 @@ class TestAlgebra:
                 factors=np.ascontiguousarray(given.factors[:, some]),
                 freq_weights=given.freq_weights[some].copy(),
             )
-            state = case.module.state(np.ascontiguousarray(case.V[:, :, some]), ops, n_threads=1)
+            columns = slice(d * some.start, d * some.stop)
+            state = case.module.state(np.ascontiguousarray(case.V[:, :, columns]), ops, n_threads=1)
             norms += state.response_norms(ops)
             squares += state.step(ops, case.pi(), ETA)
         whole = case.module.state(case.V, given, n_threads=1)
         assert relative(norms, whole.response_norms(given)) < case.tolerance
         assert relative(squares, whole.step(given, case.pi(), ETA)) < case.tolerance
+
+
+def test_engines_live_side_by_side():
+    for name in ("redunet._cpu", "redunet._cuda"):
+        if importlib.util.find_spec(name) is not None:
+            assert importlib.import_module(name).State.__module__ == name
 
 
 class TestObject:

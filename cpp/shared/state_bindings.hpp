@@ -266,7 +266,8 @@ py::tuple operators_of_grams(const py::array& grams, const py::object& from, int
 
 template <class Engine>
 void define_state(py::module_& m) {
-  py::class_<AnyState>(m, "State", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
+  py::class_<AnyState>(m, "State", py::module_local(),                            // each engine has one
+                       py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
                        "Features in the engine's own layout; see redunet._backends.contract.State.")
       .def_property_readonly("n_samples", &AnyState::n_samples)
       .def("copy", &AnyState::copy)

@@ -66,8 +66,8 @@ void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, N* grad
   state.builder().rates(0, 1, rates.data(), false);
   std::vector<Real<N>> by;
   for (const int i : features.order())
-    by.push_back(static_cast<Real<N>>((problem.weights == nullptr ? 1.0 : problem.weights[i]) * problem.inner /
-                                      problem.n_points));
+    by.push_back(static_cast<Real<N>>((problem.weights == nullptr ? 1.0 : problem.weights[i]) *
+                                      static_cast<double>(problem.d) * problem.inner / problem.n_points));
   const DeviceArray<Real<N>> factor(by), pi(membership_of<Real<N>>(problem, features.order()));
   const DeviceArray<double> gammas(problem.gammas);
   state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get(), features.get());

@@ -130,7 +130,7 @@ class Construction {
 
   // Whether nothing returns to the host before the end, and every layer is the same launches.
   bool uninterrupted() const {
-    return state_.few() && !rule_.tries() && !request_.momentum && !request_.on_layer &&
+    return state_.fused() && !rule_.tries() && !request_.momentum && !request_.on_layer &&
            (kept_.all() || !request_.keep()) && *request_.done < request_.n_layers;
   }
 

@@ -18,7 +18,7 @@ std::vector<int> as_they_come(index_t m) {
 // builder, and operators of two layers.
 template <class N>
 OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const Copies& copies) {
-  const OperatorLayout layout(sizes, problem.ranks);
+  const OperatorLayout layout(sizes, problem.ranks, problem.d);
   const auto [m, C, F, P] = sizes;
   const index_t n_spectra = 2 + copies.saved + copies.kept + copies.remembered;
   const std::size_t need = as_size(n_spectra * m * C * F) * sizeof(N) + OperatorBuilder<N>::bytes(problem, layout) +
@@ -36,10 +36,10 @@ OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const 
 template <class N>
 State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool fused, const Copies& copies)
     : layout_(checked_layout<N>(problem, sizes, copies)),
-      features_(sizes, class_order(problem, sizes.m)),
+      features_(layout_, class_order(problem, sizes.m)),
       builder_(std::in_place, problem, layout_, features_.order(), n_rows),
       sweep_(layout_, problem.alphas.data(), problem.freq_weights),
-      few_(fused && problem.labels != nullptr && Sweep<N>::few_channels_fit(layout_)) {
+      fused_(fused && problem.labels != nullptr && Sweep<N>::fused_fits(layout_)) {
   make_room(copies);
 }
 
@@ -47,9 +47,9 @@ template <class N>
 State<N>::State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused,
                 const Copies& copies)
     : layout_(layout),
-      features_(layout.sizes, as_they_come(layout.sizes.m)),
+      features_(layout_, as_they_come(layout.sizes.m)),
       sweep_(layout_, alphas, freq_weights),
-      few_(fused && Sweep<N>::few_channels_fit(layout_)) {
+      fused_(fused && Sweep<N>::fused_fits(layout_)) {
   make_room(copies);
 }
 
@@ -62,27 +62,27 @@ void State<N>::make_room(const Copies& copies) {
 
 template <class N>
 void State<N>::look(const Operators<N>& out, index_t row, const Progress* progress) {
-  if (few_)
-    builder_->run_few(features_, out.dense, static_cast<int>(row), progress);
+  if (fused_)
+    builder_->run_fused(features_, out.dense, static_cast<int>(row), progress);
   else
     builder_->run(features_, out, static_cast<int>(row));
 }
 
 template <class N>
 void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const Progress* progress) {
-  if (few_)
-    sweep_.move_few(features_, ops.dense, step, pi, progress);
+  if (fused_)
+    sweep_.move_fused(features_, ops.dense, step, pi, progress);
   else
     sweep_.move(features_, ops, step, pi);
 }
 
 template <class N>
 void State<N>::scale(const Real<N>* by) {
-  const auto [m, C, F, P] = layout_.sizes;
-  if (m == 0) return;
+  const auto [n, C, F, P] = features_.sizes();
+  if (n == 0) return;
   constexpr unsigned kRows = 8, kMostBlocks = 4096;
-  launch(weigh_kernel<N, N>, dim3(blocks_of(m, kWarp), std::min(blocks_of(F * C, kRows), kMostBlocks)),
-         dim3(kWarp, kRows), 0, Device::get().stream(), features_.get(), m, features_.get(), m, F * C, by);
+  launch(weigh_kernel<N, N>, dim3(blocks_of(n, kWarp), std::min(blocks_of(F * C, kRows), kMostBlocks)),
+         dim3(kWarp, kRows), 0, Device::get().stream(), features_.get(), n, features_.get(), n, F * C, by, layout_.d);
   REDUNET_CHECK(cudaGetLastError());
 }
 

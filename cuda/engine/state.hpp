@@ -32,7 +32,7 @@ class State {
   Spectrum<N>& features() { return features_; }
   const Spectrum<N>& features() const { return features_; }
   // Whether layers are few launches; they find their number in a `progress` where they are given one.
-  bool few() const { return few_; }
+  bool fused() const { return fused_; }
 
   // Operators (unless null) and a row of rates at these features.
   void look(const Operators<N>& out, index_t row, const Progress* progress = nullptr);
@@ -62,7 +62,7 @@ class State {
   Spectrum<N> features_;
   std::optional<OperatorBuilder<N>> builder_;
   Sweep<N> sweep_;
-  bool few_;
+  bool fused_;
   DeviceArray<N> saved_, kept_, remembered_;
 };
 

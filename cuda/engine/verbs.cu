@@ -85,7 +85,7 @@ class VerbsOf : public Verbs<Real<N>> {
     const Layer layer(*this, request);
     std::vector<double> by{request.eta};
     for (index_t j = 0; j < k_; ++j) by.push_back(-request.eta * request.gammas[j]);
-    Spectrum<N> g(state_.layout().sizes, features().order());
+    Spectrum<N> g(state_.layout(), features().order());
     g.read(as<N>(upstream));
     const DeviceArray<N> E(F * C * C), Cs(k_ * F * C * C);
     const DeviceArray<T> pi(k_ * m);

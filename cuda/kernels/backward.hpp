@@ -5,11 +5,10 @@
 
 namespace redunet::cuda {
 
-// partial[chunk][j][i] = the sum over the rows of a chunk of Re g* (response of class j); g has q.ld numbers a row.
-// Block (chunk, class, 32 samples).
+// partial = sums of Re g* (response of class j); g has q.ld numbers a row. Block (chunk, class, 32 columns).
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    inner_products_kernel(Responses<N> q, const N* g, Real<N>* partial, int k) {
+    inner_products_kernel(Responses<N> q, const N* g, Partial<Real<N>> partial) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
@@ -21,7 +20,7 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows)
       sum += real_product(g[row * q.ld + i], response(q, j + 1, row, i));
   sum = sum_over_y(sum, sums);
-  if (threadIdx.y == 0 && i < q.m) partial[(chunk * k + j) * q.m + i] = sum;
+  if (threadIdx.y == 0 && i < q.m) partial.at(chunk, j, i) = sum;
 }
 
 }  // namespace redunet::cuda

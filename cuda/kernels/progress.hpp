@@ -1,7 +1,7 @@
 // Which layer is being made. For one file to include: not templates.
 #pragma once
 
-#include "kernels/few_channels.hpp"
+#include "kernels/fused.hpp"
 
 namespace redunet::cuda {
 

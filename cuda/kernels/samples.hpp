@@ -1,8 +1,9 @@
 // What happens to samples outside of matrix products: the way in and out, gates, step, projection onto the sphere.
 //
-// Spectra are V[p][c][i], samples innermost, so that neighbouring threads take neighbouring samples. A "row" is one (p,
-// c): row r has frequency r / C. Norms over rows are summed in chunks of rows, then over chunks, in an order that
-// depends on the sizes alone.
+// Spectra are V[p][c][i], i a column: those of a sample, d of them, are neighbours, and to all but its norms and its
+// membership every column is a sample of its own. Columns are innermost, so that neighbouring threads take neighbouring
+// ones. A "row" is one (p, c): row r has frequency r / C. Norms are summed in chunks of rows, then over chunks and the
+// columns of a sample, in an order that depends on the sizes alone.
 #pragma once
 
 #include "kernels/number.hpp"
@@ -11,28 +12,30 @@ namespace redunet::cuda {
 
 constexpr int kTransposeRows = 8;
 
-// to[f][c][i] = from[order[i]][c][f], or back: to[order[i]][c][f] = from[f][c][i]. One block per 32 x 32 tile of (f, i)
-// of one channel (blockIdx.z).
+// Where spectra of m samples have the column f % d of sample i at frequency f / d.
+__device__ inline index_t place_in_spectrum(index_t f, index_t c, index_t i, index_t m, index_t C, index_t d) {
+  return ((f / d * C + c) * m + i) * d + f % d;
+}
+
+// The spectrum V of from[order[i]][c][f], or back: to[order[i]][c][f], F columns f of all frequencies. One block per 32
+// x 32 tile of (f, i) of one channel (blockIdx.z).
 template <class N>
 __global__ void __launch_bounds__(kWarp* kTransposeRows, 4)
-    transpose_kernel(const N* from, N* to, const int* order, index_t m, index_t C, index_t F, bool back) {
+    transpose_kernel(const N* from, N* to, const int* order, index_t m, index_t C, index_t F, index_t d, bool back) {
   SharedMemory shared;
   N* tile = shared.array<N>(kWarp * (kWarp + 1));
   const index_t c = blockIdx.z, i0 = index_t{blockIdx.x} * kWarp, f0 = index_t{blockIdx.y} * kWarp;
   const int x = static_cast<int>(threadIdx.x);
   for (int y = static_cast<int>(threadIdx.y); y < kWarp; y += kTransposeRows) {
     const index_t i = i0 + (back ? x : y), f = f0 + (back ? y : x);
-    if (i < m && f < F) tile[y * (kWarp + 1) + x] = back ? from[(f * C + c) * m + i] : from[(order[i] * C + c) * F + f];
+    if (i < m && f < F)
+      tile[y * (kWarp + 1) + x] = from[back ? place_in_spectrum(f, c, i, m, C, d) : (order[i] * C + c) * F + f];
   }
   __syncthreads();
   for (int y = static_cast<int>(threadIdx.y); y < kWarp; y += kTransposeRows) {
     const index_t i = i0 + (back ? y : x), f = f0 + (back ? x : y);
     if (i >= m || f >= F) continue;
-    const N z = tile[x * (kWarp + 1) + y];
-    if (back)
-      to[(order[i] * C + c) * F + f] = z;
-    else
-      to[(f * C + c) * m + i] = z;
+    to[back ? (order[i] * C + c) * F + f : place_in_spectrum(f, c, i, m, C, d)] = tile[x * (kWarp + 1) + y];
   }
 }
 
@@ -46,13 +49,14 @@ __global__ void gather_kernel(const N* from, index_t m, N* to, index_t count, in
     to[row * count + u] = scaled(by[u], from[row * m + index[u]]);
 }
 
-// to[row][i] = by[i] from[row][i], in the precision of `to`: m samples, of which `from` has ld numbers a row.
+// to[row][i] = by[i / d] from[row][i], in the precision of `to`: m columns, of which `from` has ld numbers a row.
 template <class N, class M>
-__global__ void weigh_kernel(const N* from, index_t ld, M* to, index_t m, index_t rows, const Real<M>* by) {
+__global__ void weigh_kernel(const N* from, index_t ld, M* to, index_t m, index_t rows, const Real<M>* by, index_t d) {
   const index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= m) return;
+  const Real<M> factor = by[i / d];
   for (index_t row = index_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += index_t{gridDim.y} * blockDim.y)
-    to[row * m + i] = scaled(by[i], converted<M>(from[row * ld + i]));
+    to[row * m + i] = scaled(factor, converted<M>(from[row * ld + i]));
 }
 
 // The operators' responses to a tile of samples: Y[number][row][i], numbers from `first` on.
@@ -61,10 +65,10 @@ struct Responses {
   const N* Y;
   index_t stride;  // from one number to the next
   index_t rows;    // F * C
-  int C, m;        // samples of the tile
-  const N* V;      // the samples of the tile, ld numbers a row
+  int C, m, d;     // columns of the tile, and of a sample
+  const N* V;      // the columns of the tile, ld numbers a row
   index_t ld;
-  const Real<N>* weights;  // of frequencies
+  const Real<N>* weights;  // of frequencies, for each of d columns
   const double* factored;  // per number: alpha of a factored operator, whose response is alpha (v - Y); 0: dense
   index_t rows_per_chunk;
 };
@@ -92,10 +96,27 @@ __device__ inline T sum_over_y(T value, T* shared) {
   return sum;
 }
 
-// partial[chunk][j][i] = sum over the rows of a chunk of w_p |response of class j|^2. Block (chunk, class, 32 samples).
+// What a kernel over rows and columns leaves: sums[chunk][j][i] of the rows of a chunk, i one of m columns.
+template <class T>
+struct Partial {
+  T* sums;
+  index_t chunks;
+  int k, m, d;
+
+  __device__ T& at(index_t chunk, int j, int i) const { return sums[(chunk * k + j) * m + i]; }
+  // The sum over all rows and the columns of a sample.
+  __device__ T of_sample(int j, int sample) const {
+    T sum = 0;
+    for (index_t chunk = 0; chunk < chunks; ++chunk)
+      for (int c = 0; c < d; ++c) sum += at(chunk, j, sample * d + c);
+    return sum;
+  }
+};
+
+// partial = sums of w_p |response of class j|^2. Block (chunk, class, 32 columns).
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    response_norms_kernel(Responses<N> q, Real<N>* partial, int k) {
+    response_norms_kernel(Responses<N> q, Partial<Real<N>> partial) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
@@ -107,31 +128,25 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows)
       sum += q.weights[row / q.C] * squared(response(q, j + 1, row, i));
   sum = sum_over_y(sum, sums);
-  if (threadIdx.y == 0 && i < q.m) partial[(chunk * k + j) * q.m + i] = sum;
+  if (threadIdx.y == 0 && i < q.m) partial.at(chunk, j, i) = sum;
 }
 
-// sums[j][i] = the sum over chunks of partial[chunk][j][i].
+// sums[j][i] of the samples of `partial`.
 template <class T>
-__global__ void sum_chunks_kernel(const T* partial, index_t chunks, int k, int m, T* sums, index_t ld) {
+__global__ void sum_chunks_kernel(Partial<T> partial, T* sums, index_t ld) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= m) return;
-  for (int j = 0; j < k; ++j) {
-    T sum = 0;
-    for (index_t chunk = 0; chunk < chunks; ++chunk) sum += partial[(chunk * k + j) * m + i];
-    sums[j * ld + i] = sum;
-  }
+  if (i >= partial.m / partial.d) return;
+  for (int j = 0; j < partial.k; ++j) sums[j * ld + i] = partial.of_sample(j, i);
 }
 
-// pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sum over chunks of partial[chunk][j][i].
+// pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sums of sample i.
 template <class T>
-__global__ void gates_kernel(const T* partial, index_t chunks, int k, int m, T lambda, T* pi, index_t pi_ld) {
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= m) return;
+__global__ void gates_kernel(Partial<T> partial, T lambda, T* pi, index_t pi_ld) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), k = partial.k;
+  if (i >= partial.m / partial.d) return;
   T least = 0;
   for (int j = 0; j < k; ++j) {
-    T square = 0;
-    for (index_t chunk = 0; chunk < chunks; ++chunk) square += partial[(chunk * k + j) * m + i];
-    const T rho = square_root(square);
+    const T rho = square_root(partial.of_sample(j, i));
     pi[j * pi_ld + i] = rho;
     if (j == 0 || rho < least) least = rho;
   }
@@ -144,19 +159,19 @@ __global__ void gates_kernel(const T* partial, index_t chunks, int k, int m, T l
   for (int j = 0; j < k; ++j) pi[j * pi_ld + i] /= sum;
 }
 
-// out = base v + by_i (eta E v - sum_j eta gamma_j pi_ij C^j v); partial[chunk][i] = sum of w_p |out|^2 unless null.
+// out = base v + by_i (eta E v - sum_j eta gamma_j pi_ij C^j v); partial = sums of w_p |out|^2 unless null.
 template <class N>
 struct Move {
   N* out;  // of the tile; may be V
   index_t out_ld;
-  const Real<N>* pi;  // [j][pi_ld]
+  const Real<N>* pi;  // [j][pi_ld], of samples
   index_t pi_ld;
   int k;
   const double* gammas;
   const double* eta;
   Real<N> base;
-  const Real<N>* by;  // or null: 1
-  Real<N>* partial;
+  const Real<N>* by;  // of samples, or null: 1
+  Partial<Real<N>> partial;
 };
 
 template <class N>
@@ -169,11 +184,12 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
   const index_t end = begin + q.rows_per_chunk < q.rows ? begin + q.rows_per_chunk : q.rows;
   T sum = 0;
   if (i < q.m) {
-    const T eta = static_cast<T>(*move.eta) * (move.by == nullptr ? T(1) : move.by[i]);
+    const int sample = i / q.d;
+    const T eta = static_cast<T>(*move.eta) * (move.by == nullptr ? T(1) : move.by[sample]);
     for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) {
       N step = response(q, 0, row, i);
       for (int j = 0; j < move.k; ++j) {
-        const T pi = move.pi[j * move.pi_ld + i];
+        const T pi = move.pi[j * move.pi_ld + sample];
         if (pi != 0) step = add_scaled(step, -static_cast<T>(move.gammas[j]) * pi, response(q, j + 1, row, i));
       }
       const N z = add_scaled(scaled(move.base, q.V[row * q.ld + i]), eta, step);
@@ -182,14 +198,14 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
     }
   }
   sum = sum_over_y(sum, sums);
-  if (move.partial != nullptr && threadIdx.y == 0 && i < q.m) move.partial[chunk * q.m + i] = sum;
+  if (move.partial.sums != nullptr && threadIdx.y == 0 && i < q.m) move.partial.at(chunk, 0, i) = sum;
 }
 
-// v <- v + beta (v - before), before <- v; partial[chunk][i] = sum of w_p |v|^2 of the new ones. m numbers a row.
+// v <- v + beta (v - before), before <- v; partial = sums of w_p |v|^2 of the new ones. m numbers a row.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> beta,
-                       Real<N>* partial, index_t rows_per_chunk) {
+                       Partial<Real<N>> partial, index_t rows_per_chunk) {
   using T = Real<N>;
   SharedMemory shared;
   T* sums = shared.array<T>(kWarp * kSampleRows);
@@ -206,20 +222,18 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
       sum += weights[row / C] * squared(beyond);
     }
   sum = sum_over_y(sum, sums);
-  if (threadIdx.y == 0 && i < m) partial[chunk * m + i] = sum;
+  if (threadIdx.y == 0 && i < m) partial.at(chunk, 0, i) = sum;
 }
 
-// v <- v / max(||v||, smallest)
+// v <- v / max(||v||, smallest), the squared norms of samples from `partial`.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    normalise_kernel(N* V, index_t ld, index_t rows, int m, const Real<N>* partial, index_t chunks,
-                     index_t rows_per_chunk, Real<N> smallest) {
+    normalise_kernel(N* V, index_t ld, index_t rows, Partial<Real<N>> partial, index_t rows_per_chunk,
+                     Real<N> smallest) {
   using T = Real<N>;
   const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
-  if (i >= m) return;
-  T square = 0;
-  for (index_t chunk = 0; chunk < chunks; ++chunk) square += partial[chunk * m + i];
-  const T norm = square_root(square), by = T(1) / (norm > smallest ? norm : smallest);
+  if (i >= partial.m) return;
+  const T norm = square_root(partial.of_sample(0, i / partial.d)), by = T(1) / (norm > smallest ? norm : smallest);
   const index_t begin = index_t{blockIdx.y} * rows_per_chunk;
   const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
   for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) V[row * ld + i] = scaled(by, V[row * ld + i]);

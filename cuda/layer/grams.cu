@@ -32,22 +32,23 @@ Share share_of(const Problem& problem, const std::vector<int>& order, index_t nu
 template <class N>
 void sum_grams(const Spectrum<N>& features, const Problem& problem, InDouble<N>* sums) {
   using M = InDouble<N>;
-  const auto [m, C, F, P] = features.sizes();
-  const index_t rows = F * C;
+  const auto [n, C, F, P] = features.sizes();
+  const index_t d = problem.d, rows = F * C;
   const cudaStream_t stream = Device::get().stream();
-  const DeviceArray<M> weighted(m * rows);
+  const DeviceArray<M> weighted(n * rows);
   M* const first = sums;
   constexpr unsigned kRows = 8, kMostBlocks = 4096;
   for (index_t number = 0; number <= problem.n_classes(); ++number, sums += rows * C) {
     const Share share = share_of(problem, features.order(), number);
-    const auto count = static_cast<index_t>(share.roots.size());
+    const index_t count = static_cast<index_t>(share.roots.size()) * d;  // columns
     if (count == 0) {
       REDUNET_CHECK(cudaMemsetAsync(sums, 0, as_size(rows * C) * sizeof(M), stream));
       continue;
     }
     const DeviceArray<double> roots(share.roots);
     launch(weigh_kernel<N, M>, dim3(blocks_of(count, kWarp), std::min(blocks_of(rows, kRows), kMostBlocks)),
-           dim3(kWarp, kRows), 0, stream, features.get() + share.begin, m, weighted.get(), count, rows, roots.get());
+           dim3(kWarp, kRows), 0, stream, features.get() + share.begin * d, n, weighted.get(), count, rows, roots.get(),
+           d);
     REDUNET_CHECK(cudaGetLastError());
     const Matrices<const M> columns{weighted.get(), count, C * count};
     gemm<M>(Op::kNone, Op::kAdjoint, C, C, count, 1, columns, columns, 0, {sums, C, C * C}, F);

@@ -8,42 +8,45 @@
 #include "layer/operators.hpp"
 
 namespace redunet::cuda {
-namespace {}  // namespace
 
 // --- Features
 // -----------------------------------------------------------------------------------------------------------
 
 template <class N>
-Spectrum<N>::Spectrum(const Sizes& sizes, const std::vector<int>& order)
-    : sizes_(sizes), host_order_(order), order_(order), V_(sizes.m * sizes.C * sizes.F) {}
+Spectrum<N>::Spectrum(const OperatorLayout& layout, const std::vector<int>& order)
+    : sizes_(layout.sizes), d_(layout.d), host_order_(order), order_(order) {
+  sizes_.m *= d_;
+  V_ = DeviceArray<N>(numbers());
+}
+
+template <class N>
+void Spectrum<N>::transpose(const N* from, N* to, bool back) const {
+  const index_t m = sizes_.m / d_, C = sizes_.C, F = sizes_.F * d_;
+  launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
+         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), from, to,
+         order_.get(), m, C, F, d_, back);
+  REDUNET_CHECK(cudaGetLastError());
+}
 
 template <class N>
 void Spectrum<N>::read(const N* from) {
-  const auto [m, C, F, P] = sizes_;
-  if (m == 0) return;
+  if (sizes_.m == 0) return;
   DeviceArray<N> copy;
   if (!Device::holds(from)) {
     copy = DeviceArray<N>(numbers());
     copy.upload(from);
     from = copy.get();
   }
-  launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
-         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), from, get(),
-         order_.get(), m, C, F, false);
-  REDUNET_CHECK(cudaGetLastError());
+  transpose(from, get(), false);
   Device::get().synchronise();
 }
 
 template <class N>
 void Spectrum<N>::write(N* to) const {
-  const auto [m, C, F, P] = sizes_;
-  if (m == 0) return;
+  if (sizes_.m == 0) return;
   const bool here = Device::holds(to);
   const DeviceArray<N> copy(here ? 0 : numbers());
-  launch(transpose_kernel<N>, dim3(blocks_of(m, kWarp), blocks_of(F, kWarp), static_cast<unsigned>(C)),
-         dim3(kWarp, kTransposeRows), shared_bytes<N>(kWarp * (kWarp + 1)), Device::get().stream(), get(),
-         here ? to : copy.get(), order_.get(), m, C, F, true);
-  REDUNET_CHECK(cudaGetLastError());
+  transpose(get(), here ? to : copy.get(), true);
   if (here)
     Device::get().synchronise();
   else
@@ -55,7 +58,7 @@ void Spectrum<N>::write(N* to) const {
 
 namespace {
 
-// Positions (in the order of the device) of the samples of an operator, with their weights.
+// Columns (in the order of the device) of the samples of an operator, with their weights.
 template <class N>
 Members<N> members_of(const Problem& problem, const std::vector<int>& order, index_t number) {
   const auto m = static_cast<index_t>(order.size()), k = problem.n_classes();
@@ -71,8 +74,10 @@ Members<N> members_of(const Problem& problem, const std::vector<int>& order, ind
     if (belongs == 0) continue;
     const double weight = belongs * (problem.weights == nullptr ? 1.0 : problem.weights[i]);
     plain = plain && weight == 1;
-    index.push_back(static_cast<int>(position));
-    roots.push_back(static_cast<Real<N>>(std::sqrt(weight)));
+    for (index_t c = 0; c < problem.d; ++c) {
+      index.push_back(static_cast<int>(position * problem.d + c));
+      roots.push_back(static_cast<Real<N>>(std::sqrt(weight)));
+    }
   }
   const auto count = static_cast<index_t>(index.size());
   if (count == 0 || (plain && index.back() - index.front() + 1 == count))
@@ -139,11 +144,11 @@ std::size_t OperatorBuilder<N>::bytes(const Problem& problem, const OperatorLayo
   const std::size_t per_matrix = as_size(C * C) * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(C));
   std::size_t sum = as_size(layout.n_dense * F) * per_matrix;
   sum += as_size(F) * (2 * most * most * sizeof(N) + Factoriser<N>::bytes_per_matrix(static_cast<int>(most)));
-  if (problem.weights != nullptr || problem.labels == nullptr) sum += as_size(m * C * F) * sizeof(N);
+  if (problem.weights != nullptr || problem.labels == nullptr) sum += as_size(m * layout.d * C * F) * sizeof(N);
   return sum;
 }
 
-// The samples of an operator as rows (p, c), `ld` numbers each, times the roots of their weights.
+// The columns of an operator as rows (p, c), `ld` numbers each, times the roots of their weights.
 template <class N>
 const N* OperatorBuilder<N>::samples(const Spectrum<N>& features, const Members<N>& members, index_t& ld,
                                      index_t& stride) {
@@ -217,11 +222,11 @@ void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms) {
 }
 
 template <class N>
-void OperatorBuilder<N>::run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
+void OperatorBuilder<N>::run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
   const auto [m, C, F, P] = features.sizes();
   const cudaStream_t stream = Device::get().stream();
   with_channels(C, [&, m = m, F = F]<int kC>() {
-    launch(few_gram_kernel<N, kC>, dim3(static_cast<unsigned>(F), static_cast<unsigned>(problem_.n_classes())),
+    launch(fused_gram_kernel<N, kC>, dim3(static_cast<unsigned>(F), static_cast<unsigned>(problem_.n_classes())),
            dim3(kGramThreads), shared_bytes<N>(kC * (kC + 1) / 2 * (kGramThreads / kWarp)), stream, features.get(),
            static_cast<int>(m), static_cast<int>(F), class_begins_.get(), sample_weights_.get(), grams_.get());
   });

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "kernels/few_channels.hpp"
+#include "kernels/fused.hpp"
 #include "layer/factoriser.hpp"
 #include "shared/problem.hpp"
 
@@ -29,17 +29,18 @@ void with_channels(index_t channels, const F& f) {
 
 inline unsigned blocks_of(index_t count, index_t size) { return static_cast<unsigned>((count + size - 1) / size); }
 
-// Features V[p][c][i] on the device, samples in the given order.
+// Features V[p][c][i] on the device, i a column: d neighbours are those of one sample, samples in the given order.
 template <class N>
 class Spectrum {
  public:
-  Spectrum(const Sizes& sizes, const std::vector<int>& order);
+  Spectrum(const OperatorLayout& layout, const std::vector<int>& order);
 
+  // m: the columns of all samples; F: frequencies.
   const Sizes& sizes() const { return sizes_; }
   const std::vector<int>& order() const { return host_order_; }
   index_t numbers() const { return sizes_.m * sizes_.C * sizes_.F; }
   N* get() const { return V_.get(); }
-  void read(const N* from);  // (m, C, F) of the host or of the device
+  void read(const N* from);  // V (m, C, F d) of the host or of the device
   void write(N* to) const;   // waits
   // As many numbers as these: copied there, copied from there, and exchanged.
   void copy_to(const DeviceArray<N>& room) const { room.copy_from(V_); }
@@ -48,13 +49,16 @@ class Spectrum {
   void swap(DeviceArray<N>& room) { std::swap(V_, room); }
 
  private:
+  void transpose(const N* from, N* to, bool back) const;
+
   Sizes sizes_;
+  index_t d_;
   std::vector<int> host_order_;
   DeviceArray<int> order_;
   DeviceArray<N> V_;
 };
 
-// The samples of one operator: a run of neighbours, each counting once, or any with weights.
+// The columns of the samples of one operator: a run of neighbours, each counting once, or any with weights.
 template <class N>
 struct Members {
   index_t begin, count;
@@ -77,7 +81,7 @@ class OperatorBuilder {
   void run(const Spectrum<N>& features, const Operators<N>& out, int row);
   // The same in few launches, where classes are hard, channels few and all operators dense. With `progress` they find
   // in it which row, and which slot of `dense`, is theirs.
-  void run_few(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
+  void run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
   // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense, and their layer has
   // no number.
   void run(const N* grams, N* dense);

@@ -27,7 +27,7 @@ class Sweep {
 
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
   void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
-  // out[p][c][i] <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i)
+  // out[p][c][i] <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i
   void gradient(const Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
                 const Real<N>* by, N* out);
   // squares[k][m] <- ||C^j v||^2
@@ -46,24 +46,27 @@ class Sweep {
 
   // With few channels and dense operators: `move` in one launch. With `progress` it finds in it which slot of `dense`
   // and which number of step.eta are its.
-  static bool few_channels_fit(const OperatorLayout& layout);
-  void move_few(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
+  static bool fused_fits(const OperatorLayout& layout);
+  void move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
 
  private:
+  // Samples, and their columns.
   struct Tile {
-    index_t begin, width;
+    index_t begin, width, first_column, columns;
   };
-  Responses<N> respond(const N* V, index_t ld, const Operators<N>& ops, Tile tile);
+  Tile tile_at(index_t begin) const;
+  Responses<N> respond(const N* V, const Operators<N>& ops, const Tile& tile);
   void plan();
-  // The launch of a kernel over rows and samples of a tile, `depth` times.
-  dim3 grid(index_t width, index_t depth = 1) const;
-  // sums[k][ld] <- what such a kernel left in partial_.
-  void sum_chunks(index_t width, index_t k, Real<N>* sums, index_t ld);
+  // The launch of a kernel over rows and columns, `depth` times; it leaves its sums in memory of this.
+  dim3 grid(index_t columns, index_t depth = 1) const;
+  Partial<Real<N>> partial(const DeviceArray<Real<N>>& memory, index_t columns, index_t k) const;
+  // sums[k][m], from the tile's first sample on, <- what such a kernel left in partial_.
+  void sum_chunks(const Tile& tile, index_t k, Real<N>* sums);
 
   const OperatorLayout& layout_;
-  index_t k_, tile_, chunks_, rows_per_chunk_;
+  index_t k_, tile_, columns_, chunks_, rows_per_chunk_;  // samples of a tile; columns of all samples
   DeviceArray<double> factored_, one_;
-  DeviceArray<Real<N>> freq_weights_, partial_, pi_, norms_;
+  DeviceArray<Real<N>> freq_weights_, partial_, pi_, norms_;  // weights of a column at each frequency
   DeviceArray<N> responses_, reduced_;
 };
 

@@ -22,8 +22,6 @@ from redunet._backends.contract import Backend
 #: In order of preference, with the module that holds each.
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
 NAMES = ("auto", *MODULES)
-#: Those that take problems of several columns a sample (`Problem.n_columns`): of groups larger than the cyclic one.
-OF_COLUMNS = ("cpu", "numpy")
 
 _default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
 
@@ -93,12 +91,12 @@ def _from_environment() -> str:
     return _checked(os.environ["REDUNET_BACKEND"], "REDUNET_BACKEND")
 
 
-def select(name: str = "auto", *, on_host: bool = False, n_columns: int = 1) -> tuple[str, Backend]:
+def select(name: str = "auto", *, on_host: bool = False) -> tuple[str, Backend]:
     """The name and the module of the backend to use.
 
     An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``. With
     ``on_host`` the choice of ``auto`` is one whose memory is the host's: for calls that do too little with their arrays
-    to send them elsewhere. It is also one that takes ``n_columns`` a sample.
+    to send them elsewhere.
 
     Raises
     ------
@@ -110,27 +108,22 @@ def select(name: str = "auto", *, on_host: bool = False, n_columns: int = 1) -> 
     _checked(name, "backend")
     if name == "auto":
         name = _default.get() or _from_environment()
-    able = OF_COLUMNS if n_columns > 1 else tuple(MODULES)
     if name != "auto":
-        module = require(name)
-        if name not in able:
-            expected = ", ".join(map(repr, able))
-            raise RuntimeError(f"backend {name!r} cannot be used: it knows the cyclic group only; expected {expected}")
-        return name, module
+        return name, require(name)
     for candidate in list(MODULES)[1:] if on_host else MODULES:
         backend, _ = _load(candidate)
-        if backend is not None and candidate in able and not getattr(backend, "emulated", False):  # which is for tests
+        if backend is not None and not getattr(backend, "emulated", False):  # which is for tests
             return candidate, backend
     raise AssertionError("the NumPy backend is always there")
 
 
-def select_for(array: Any, name: str = "auto", *, n_columns: int = 1) -> tuple[str, Backend]:
+def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
     """`select` for samples that may lie on a CUDA device, where no other backend reaches them."""
     if isinstance(array, np.ndarray):
-        return select(name, n_columns=n_columns)
+        return select(name)
     if _checked(name, "backend") not in ("auto", "cuda"):
         raise RuntimeError(f"backend {name!r} cannot be used: the samples lie on a CUDA device")
-    return select("cuda", n_columns=n_columns)
+    return select("cuda")
 
 
 def require(name: str, why: str = "") -> Any:

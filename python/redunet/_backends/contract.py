@@ -254,7 +254,8 @@ class BuildResult:
         R, then R_j = 1/(2N) sum_p w_p log det(I + alpha_j G_j(p)) of every class (without gamma_j), at the point where
         each layer is built and after the last.
     done : (1,) int64 array
-        `n_done`. Where it is not 0 at first, that many layers are there already, and ``V`` is taken through them.
+        `n_done`. Where it is not 0 at first, that many layers are there already, without their rates, and ``V`` is
+        taken through them.
     """
 
     operators: Operators | None

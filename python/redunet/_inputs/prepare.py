@@ -89,7 +89,9 @@ def samples(
     kind = checks.floating(dtype, array)
     cores = checks.threads(n_threads)
     fourier = groups.transform(array.shape[2:], kind.kind == "f", checks.group(group, array.shape, name))
-    chosen, module = select_for(array, backend, n_columns=fourier.n_columns)
+    if not (fourier.on_device or isinstance(array, np.ndarray)):
+        raise TypeError(f"{name} lies on a CUDA device; expected an array of the host with group={group!r}")
+    chosen, module = select_for(array, backend)
     return Samples(array, X, name, kind, fourier, chosen, module, cores)
 
 

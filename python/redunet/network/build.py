@@ -83,7 +83,7 @@ def build(
     group : {"cyclic", "dihedral"}, default "cyclic"
         What networks of signals and images are equivariant to. ``"dihedral"``: to shifts and mirror images, of images
         those of rows and of columns. The network is the cyclic one of all samples and their mirror images (index t at
-        -t mod T), and its rates are of those, at a part of the cost. The CUDA engine does not have it.
+        -t mod T), and its rates are of those, at a part of the cost. Samples that lie on a CUDA device are not taken.
     eta : float, (n_layers,) array, "auto" or "search", default "auto"
         Step size. ``"auto"`` is the natural step eta = 2 / alpha, halved for a layer whose rate reduction would fall:
         it needs about a hundred times fewer layers than the 0.5 of the lecture's experiments. ``"search"`` looks for
@@ -245,6 +245,7 @@ class _Built:
         rates = result.rates[: n + 1] * np.concatenate([[1.0], self.problem.gammas])
         if self.before is not None:
             old = self.before.n_layers
+            old += n == old  # its last row: where the next layer is not built
             rates[:old, 0], rates[:old, 1:] = self.before.rates.rate[:old], self.before.rates.per_class[:old]
         return ReduNet(
             classes_=self.classes,

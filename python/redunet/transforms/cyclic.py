@@ -51,6 +51,11 @@ class Fourier:
         """d, the columns of a sample at each frequency: V has the shape (m, C, F d)."""
         return 1
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it is done on the device of a backend that has one; else on the host, for samples that lie there."""
+        return True
+
     def spectral_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Of spectra and operators, for samples of ``dtype``."""
         return np.result_type(dtype, np.complex64) if self.signal_shape else dtype
@@ -77,7 +82,7 @@ class Fourier:
     def forward(
         self, X: Array, dtype: np.dtype[Any], module: Backend, *, name: str, normalize: bool, n_threads: int
     ) -> Array:
-        """V, (m, C, F d), of samples that are first scaled to unit norm if asked; on the device of a backend with one.
+        """V, (m, C, F d), of samples that are first scaled to unit norm if asked; where `on_device` says.
 
         Raises
         ------
@@ -86,7 +91,7 @@ class Fourier:
         TypeError
             If samples on a device would have to be converted.
         """
-        if isinstance(module, DeviceBackend):
+        if self.on_device and isinstance(module, DeviceBackend):
             return _forward_on_device(X, dtype, module, name, normalize)
         m, C = X.shape[:2]
         V = np.empty((m, C, self.n_freqs * self.n_columns), self.spectral_dtype(dtype))
@@ -108,7 +113,7 @@ class Fourier:
     def inverse(self, V: Array, dtype: np.dtype[Any], module: Backend, *, like: npt.ArrayLike, n_threads: int) -> Array:
         """The samples, (m, C, *signal_shape), of a spectrum, which is lost; on a device if ``like`` is there."""
         m, C, _ = V.shape
-        if isinstance(module, DeviceBackend):
+        if self.on_device and isinstance(module, DeviceBackend):
             Z = module.inverse(V, dtype, (m, C, *self.signal_shape))
             return cast(Array, arrays.give_back(Z, like) if arrays.holds(like) else np.asarray(Z))
         X = np.empty((m, C, *self.signal_shape), dtype)

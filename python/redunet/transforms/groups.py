@@ -53,6 +53,11 @@ class Dihedral(Fourier):
         """d, the mirror images of a sample with itself."""
         return n_mirrored(len(self.signal_shape), "dihedral")
 
+    @property
+    def on_device(self) -> bool:
+        """On the host."""
+        return False
+
     def spectral_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Of spectra and operators, for samples of ``dtype``: real ones of real samples."""
         return dtype

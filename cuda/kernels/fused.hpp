@@ -19,7 +19,7 @@ constexpr int kGramThreads = 128;
 // One block per (p, j).
 template <class N, int C>
 __global__ void __launch_bounds__(kGramThreads, 2)
-    few_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G) {
+    fused_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G) {
   constexpr int kEntries = C * (C + 1) / 2, kWarps = kGramThreads / kWarp;
   SharedMemory shared;
   N* sums = shared.array<N>(kEntries * kWarps);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kGramThreads, 2)
 // The whole layer for 32 samples: gates, step, projection onto the sphere. Threads with the same x share a sample and
 // take turns at its frequencies.
 template <class N>
-struct FewSweep {
+struct FusedSweep {
   N* V;
   int m, F, k;
   const Real<N>* weights;    // of frequencies
@@ -76,24 +76,24 @@ struct FewSweep {
   Real<N>* pi;           // out [k][m], or null
 };
 
-constexpr int kFewRows = 8;
+constexpr int kFusedRows = 8;
 
 template <class N>
-constexpr std::size_t few_sweep_shared(int k) {
-  return shared_bytes<Real<N>>(index_t{k} * kFewRows * kWarp) + shared_bytes<Real<N>>(kFewRows * kWarp);
+constexpr std::size_t fused_sweep_shared(int k) {
+  return shared_bytes<Real<N>>(index_t{k} * kFusedRows * kWarp) + shared_bytes<Real<N>>(kFusedRows * kWarp);
 }
 
-// What a thread of few_sweep_kernel works on: its sample, its turn among the sample's threads, and the layer.
+// What a thread of fused_sweep_kernel works on: its sample, its turn among the sample's threads, and the layer.
 template <class N>
-struct FewThread {
+struct FusedThread {
   int x, y, i;
   bool here;     // whether there is such a sample
   const N* E;    // operators of the layer: E, then C^j
-  Real<N>* rho;  // shared [k][kFewRows][kWarp]; then its first row is pi
+  Real<N>* rho;  // shared [k][kFusedRows][kWarp]; then its first row is pi
 };
 
 template <class N, int C>
-__device__ void load_sample(const FewSweep<N>& q, int i, int p, N* v) {
+__device__ void load_sample(const FusedSweep<N>& q, int i, int p, N* v) {
   for (int c = 0; c < C; ++c) v[c] = q.V[(index_t{p} * C + c) * q.m + i];
 }
 
@@ -104,14 +104,14 @@ __device__ N row_times(const N* row, const N* v) {
   return sum;
 }
 
-// rho <- the squared residuals of a sample at every kFewRows-th frequency.
+// rho <- the squared residuals of a sample at every kFusedRows-th frequency.
 template <class N, int C>
-__device__ void few_responses(const FewSweep<N>& q, const FewThread<N>& t) {
+__device__ void fused_responses(const FusedSweep<N>& q, const FusedThread<N>& t) {
   using T = Real<N>;
   REDUNET_NO_UNROLL
-  for (int j = 0; j < q.k; ++j) t.rho[(j * kFewRows + t.y) * kWarp + t.x] = 0;
+  for (int j = 0; j < q.k; ++j) t.rho[(j * kFusedRows + t.y) * kWarp + t.x] = 0;
   REDUNET_NO_UNROLL
-  for (int p = t.y; p < q.F && t.here; p += kFewRows) {
+  for (int p = t.y; p < q.F && t.here; p += kFusedRows) {
     N v[C];
     load_sample<N, C>(q, t.i, p, v);
     REDUNET_NO_UNROLL
@@ -120,41 +120,41 @@ __device__ void few_responses(const FewSweep<N>& q, const FewThread<N>& t) {
       T square = 0;
       REDUNET_NO_UNROLL
       for (int c = 0; c < C; ++c) square += squared(row_times<N, C>(A + c * C, v));
-      t.rho[(j * kFewRows + t.y) * kWarp + t.x] += q.weights[p] * square;
+      t.rho[(j * kFusedRows + t.y) * kWarp + t.x] += q.weights[p] * square;
     }
   }
 }
 
 // The first row of rho <- the soft assignment of the sample, by its first thread.
 template <class N>
-__device__ void few_softmax(const FewSweep<N>& q, const FewThread<N>& t) {
+__device__ void fused_gates(const FusedSweep<N>& q, const FusedThread<N>& t) {
   using T = Real<N>;
   T least = 0, sum = 0;
   REDUNET_NO_UNROLL
   for (int j = 0; j < q.k; ++j) {
     T square = 0;
-    for (int other = 0; other < kFewRows; ++other) square += t.rho[(j * kFewRows + other) * kWarp + t.x];
+    for (int other = 0; other < kFusedRows; ++other) square += t.rho[(j * kFusedRows + other) * kWarp + t.x];
     const T norm = square_root(square);
-    t.rho[j * kFewRows * kWarp + t.x] = norm;
+    t.rho[j * kFusedRows * kWarp + t.x] = norm;
     if (j == 0 || norm < least) least = norm;
   }
   REDUNET_NO_UNROLL
   for (int j = 0; j < q.k; ++j) {
-    const T e = exponential(q.lambda * (least - t.rho[j * kFewRows * kWarp + t.x]));
-    t.rho[j * kFewRows * kWarp + t.x] = e;
+    const T e = exponential(q.lambda * (least - t.rho[j * kFusedRows * kWarp + t.x]));
+    t.rho[j * kFusedRows * kWarp + t.x] = e;
     sum += e;
   }
   REDUNET_NO_UNROLL
-  for (int j = 0; j < q.k; ++j) t.rho[j * kFewRows * kWarp + t.x] /= sum;
+  for (int j = 0; j < q.k; ++j) t.rho[j * kFusedRows * kWarp + t.x] /= sum;
 }
 
-// The step of a sample at every kFewRows-th frequency; returns its squared norm there.
+// The step of a sample at every kFusedRows-th frequency; returns its squared norm there.
 template <class N, int C>
-__device__ Real<N> few_step(const FewSweep<N>& q, const FewThread<N>& t, Real<N> eta) {
+__device__ Real<N> fused_step(const FusedSweep<N>& q, const FusedThread<N>& t, Real<N> eta) {
   using T = Real<N>;
   T sum = 0;
   REDUNET_NO_UNROLL
-  for (int p = t.y; p < q.F && t.here; p += kFewRows) {
+  for (int p = t.y; p < q.F && t.here; p += kFusedRows) {
     N v[C];
     load_sample<N, C>(q, t.i, p, v);
     REDUNET_NO_UNROLL
@@ -163,7 +163,7 @@ __device__ Real<N> few_step(const FewSweep<N>& q, const FewThread<N>& t, Real<N>
       N step = row_times<N, C>(t.E + row, v);
       REDUNET_NO_UNROLL
       for (int j = 0; j < q.k; ++j) {
-        const T pi = t.rho[j * kFewRows * kWarp + t.x];
+        const T pi = t.rho[j * kFusedRows * kWarp + t.x];
         if (pi == 0) continue;
         const N* A = t.E + index_t{j + 1} * q.F * C * C;
         step = add_scaled(step, -static_cast<T>(q.gammas[j]) * pi, row_times<N, C>(A + row, v));
@@ -177,35 +177,35 @@ __device__ Real<N> few_step(const FewSweep<N>& q, const FewThread<N>& t, Real<N>
 }
 
 template <class N, int C>
-__global__ void __launch_bounds__(kWarp* kFewRows, 2) few_sweep_kernel(FewSweep<N> q) {
+__global__ void __launch_bounds__(kWarp* kFusedRows, 2) fused_sweep_kernel(FusedSweep<N> q) {
   using T = Real<N>;
   SharedMemory shared;
-  T* rho = shared.array<T>(index_t{q.k} * kFewRows * kWarp);
-  T* norms = shared.array<T>(kFewRows * kWarp);
+  T* rho = shared.array<T>(index_t{q.k} * kFusedRows * kWarp);
+  T* norms = shared.array<T>(kFusedRows * kWarp);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const int i = static_cast<int>(blockIdx.x) * kWarp + x;
   const int slot = q.progress == nullptr ? 0 : q.progress->slot, layer = q.progress == nullptr ? 0 : q.progress->layer;
-  const FewThread<N> t{x, y, i, i < q.m, q.operators + index_t{slot} * (q.k + 1) * q.F * C * C, rho};
+  const FusedThread<N> t{x, y, i, i < q.m, q.operators + index_t{slot} * (q.k + 1) * q.F * C * C, rho};
 
   if (q.given == nullptr) {
-    few_responses<N, C>(q, t);
+    fused_responses<N, C>(q, t);
     __syncthreads();
-    if (y == 0) few_softmax(q, t);
+    if (y == 0) fused_gates(q, t);
   } else if (y == 0) {
     REDUNET_NO_UNROLL
-    for (int j = 0; j < q.k; ++j) rho[j * kFewRows * kWarp + x] = t.here ? q.given[index_t{j} * q.m + i] : T(0);
+    for (int j = 0; j < q.k; ++j) rho[j * kFusedRows * kWarp + x] = t.here ? q.given[index_t{j} * q.m + i] : T(0);
   }
   __syncthreads();
   if (y == 0 && t.here && q.pi != nullptr) REDUNET_NO_UNROLL
-  for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFewRows * kWarp + x];
+  for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFusedRows * kWarp + x];
 
-  norms[y * kWarp + x] = few_step<N, C>(q, t, static_cast<T>(q.etas[layer]));
+  norms[y * kWarp + x] = fused_step<N, C>(q, t, static_cast<T>(q.etas[layer]));
   __syncthreads();
   T square = 0;
-  for (int other = 0; other < kFewRows; ++other) square += norms[other * kWarp + x];
+  for (int other = 0; other < kFusedRows; ++other) square += norms[other * kWarp + x];
   const T norm = square_root(square), by = T(1) / (norm > q.smallest ? norm : q.smallest);
   REDUNET_NO_UNROLL
-  for (int p = y; p < q.F && t.here; p += kFewRows)
+  for (int p = y; p < q.F && t.here; p += kFusedRows)
     for (int c = 0; c < C; ++c) {
       N& z = q.V[(index_t{p} * C + c) * q.m + i];
       z = scaled(by, z);
