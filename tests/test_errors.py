@@ -358,15 +358,29 @@ class TestMemory:
             build(n_layers=10**30, eta=eta)
 
     def test_needed_is_compared_with_what_is_free(self, monkeypatch):
-        """A layer has 3 operators of 4 x 4 numbers and 4 numbers of rates and step; the features are held twice."""
+        """A layer has 3 operators of 4 x 4 numbers and 5 numbers of rates and step; the features are held twice.
+
+        A search holds the best trial too, momentum the layer before.
+        """
         samples = np.random.default_rng(0).standard_normal((6, 4))
-        needed = 100 * (3 * 16 * 8 + 4 * 8) + 2 * 6 * 4 * 8
+        spectra = 6 * 4 * 8
+        needed = 100 * (3 * 16 * 8 + 5 * 8) + 2 * spectra
         monkeypatch.setattr(checks, "available_memory", lambda: needed - 1)
         with pytest.raises(MemoryError, match=r"100 layers and the features of 6 samples need 0\.0 GiB"):
             build(samples, [0, 1] * 3, n_layers=100)
         monkeypatch.setattr(checks, "available_memory", lambda: needed)
         build(samples, [0, 1] * 3, n_layers=100)
         build(samples, [0, 1] * 3, n_layers=100, keep="features")
+        for more, options in (
+            (1, {"eta": "search"}),
+            (1, {"momentum": True}),
+            (2, {"eta": "search", "momentum": True}),
+        ):
+            monkeypatch.setattr(checks, "available_memory", lambda more=more: needed + more * spectra - 1)
+            with pytest.raises(MemoryError):
+                build(samples, [0, 1] * 3, n_layers=100, **options)
+            monkeypatch.setattr(checks, "available_memory", lambda more=more: needed + more * spectra)
+            build(samples, [0, 1] * 3, n_layers=100, **options)
         monkeypatch.setattr(checks, "available_memory", lambda: None)  # a system that does not say
         build(samples, [0, 1] * 3, n_layers=100)
 

@@ -376,7 +376,7 @@ class TestNetwork:
         X, y = samples((4, 5))
         net, _ = rn.build(X, y, n_layers=3, group="dihedral")
         spectra = 2 * 6 * 3 * net.fourier.n_freqs * 4 * 8
-        assert asked == [net.nbytes + 3 * 4 * 8 + spectra]
+        assert asked == [net.nbytes + 3 * 5 * 8 + spectra]
 
 
 class TestClassifier:
