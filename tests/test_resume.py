@@ -98,6 +98,18 @@ class TestResume:
         whole = rn.build(X, Pi, **options)
         same(rn.build(X, Pi, resume=whole[0], **options), whole)
 
+    @pytest.mark.parametrize("epsilon_sq", [1e-5, 1e-4, 1e-2])
+    @pytest.mark.parametrize("n_features", [2, 3])
+    def test_where_rounding_decides(self, backend, n_features, epsilon_sq):
+        """Labels at random: the rate reduction is a small difference, and momentum restarts by its last digits."""
+        rng = np.random.default_rng(1)
+        X, y = rng.standard_normal((200, n_features)).astype(np.float32), rng.integers(0, 2, 200)
+        options = {"epsilon_sq": epsilon_sq, "lam": 0.0, "momentum": True}
+        whole = rn.build(X, y, n_layers=6, **options)
+        for n in (2, 3, 5):
+            before, _ = rn.build(X, y, n_layers=n, **options)
+            same(rn.build(X, y, n_layers=6, resume=before, **options), whole)
+
     def test_of_complex_samples_and_soft_membership(self, backend):
         X, _ = problem((40, 3, 6))
         X = X + 1j * X[::-1]

@@ -37,7 +37,8 @@ class Construction {
   void run() {
     index_t layer = *request_.done;
     resume(layer);
-    look(layer, true, row(layer));
+    // As the layer before left them: rates beside operators, whose bound is closer, may be rounded otherwise.
+    look(layer, layer == 0 || !request_.momentum, row(layer));
     for (; layer < request_.n_layers; ++layer) {
       if (!(request_.momentum ? take_layer_ahead(layer) : take_layer(layer))) break;
       request_.taken[layer] = rule_.eta();
