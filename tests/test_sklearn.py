@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from redunet.sklearn import (
+    MICLClassifier,
     NearestSubspaceClassifier,
     RandomLift,
     ReduNetClassifier,
@@ -30,7 +31,7 @@ from redunet.sklearn import (
 )
 from redunet.sklearn.network import BUILD_OPTIONS, NO_PARAMETERS
 
-ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
+ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), MICLClassifier(), RandomLift()]
 
 
 @parametrize_with_checks(ESTIMATORS)
