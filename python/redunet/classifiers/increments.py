@@ -107,7 +107,8 @@ def _scale(code: Code, epsilon_sq: float, group: Group) -> float:
 def _prepare(code: Code, a: float, group: Group) -> tuple[Array, Array]:
     """I + a M, and what of the increment does not depend on the sample."""
     identity = np.eye(group.matrix.shape[-1])
-    A = identity + a * group.matrix
+    with np.errstate(over="ignore", invalid="ignore"):
+        A = identity + a * group.matrix
     if not np.isfinite(A).all():
         raise ValueError("epsilon_sq is too small, or samples too large: their ratio exceeds double precision")
     logdet = linalg.logdet(A)

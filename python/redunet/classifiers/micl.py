@@ -195,10 +195,7 @@ class MICL(Classifier):
         array([[0.   , 0.693],
                [0.577, 0.174]])
         """
-        lengths = self._lengths(Z, diagonal)
-        if self.criterion == "rate":  # m R_c grows by the length, R_c itself is for one sample
-            return (lengths - self._rate) / (int(self._groups.sizes.sum()) + 1)
-        return lengths
+        return self._scores(Z, diagonal)
 
     def predict(self, Z: npt.ArrayLike, *, diagonal: npt.ArrayLike | None = None) -> Array:
         """Labels of samples, (m,); of classes whose codes grow as little, the first. Parameters as in `scores`."""
@@ -220,9 +217,15 @@ class MICL(Classifier):
         """Accuracy: the share of samples whose label is predicted as in ``y``, (m,)."""
         return accuracy(self.predict(Z, diagonal=diagonal), y)
 
-    def _lengths(self, Z: npt.ArrayLike, diagonal: npt.ArrayLike | None) -> Array:
+    def _scores(self, Z: npt.ArrayLike, diagonal: npt.ArrayLike | None, name: str = "Z") -> Array:
+        lengths = self._lengths(Z, diagonal, name)
+        if self.criterion == "rate":  # m R_c grows by the length, R_c itself is for one sample
+            return (lengths - self._rate) / (int(self._groups.sizes.sum()) + 1)
+        return lengths
+
+    def _lengths(self, Z: npt.ArrayLike, diagonal: npt.ArrayLike | None, name: str = "Z") -> Array:
         """What the code of every class grows by, with the prior, (m, k), in nats."""
-        array = _real(self._check(Z))
+        array = _real(self._check(Z, name), name)
         X = array.reshape(len(array), -1)
         if self.kernel == "precomputed":
             X = np.column_stack([X, self._checked_diagonal(diagonal, len(X))])
@@ -345,17 +348,17 @@ def scores(
     criterion: str = "length", priors: Any = "empirical",
 ) -> Array:  # fmt: skip
     """What samples X (m, D) add to the codes of the groups that labels y make of Z (N, D): (m, k), as `MICL.scores`."""
-    settings = {"mean": mean, "criterion": criterion, "priors": priors}
-    return MICL(epsilon_sq, **settings).fit(Z, y).scores(X)
+    groups = MICL(epsilon_sq, mean=mean, criterion=criterion, priors=priors).fit(Z, y)
+    return groups._scores(X, None, "X")
 
 
 #: The parameters of `MICL` and their defaults, which the estimator shares.
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(MICL).parameters.items()}
 
 
-def _real(array: Array) -> Array:
+def _real(array: Array, name: str = "Z") -> Array:
     if array.dtype.kind == "c":
-        raise TypeError(f"Z has dtype {array.dtype}; expected real numbers")
+        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
     return array
 
 
