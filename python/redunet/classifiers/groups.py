@@ -122,7 +122,8 @@ class NearestGroups:
         n, of = self.n_neighbors, len(self.squares[j])
         if n >= of:
             return np.broadcast_to(np.arange(of), (len(centred), of))
-        distances = self.squares[j] - 2 * (centred @ self.centred[j].T)
+        distances = (-2 * centred) @ self.centred[j].T
+        distances += self.squares[j]
         return np.argpartition(distances, n - 1, axis=1)[:, :n]
 
     def _beside(self, X: Array, windows: Array) -> tuple[Group, Seen]:
