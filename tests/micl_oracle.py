@@ -1,7 +1,7 @@
 """Scores of minimum incremental coding length by brute force: coding lengths of classes with and without a sample.
 
 Written from the definitions alone, by `numpy.linalg.slogdet`, in double precision and in nats; it shares no code with
-the package. A group is known by the inner products of its samples, so that vectors and kernels are one case:
+the package. Members are known by their inner products, so that vectors and kernels are one case:
 L = (m+o)/2 log det(I + D/(m eps^2) K), K centred and o/2 log(1 + |mu|^2/eps^2) added where the mean is estimated;
 o = D, or 0 for a rate.
 """
@@ -49,7 +49,7 @@ def scores(
 def rounding(X, T, epsilon_sq, *, kernel=lambda A, B: A @ B.T, dim=None, unit=2.0**-52) -> float:
     """A bound of the rounding error of a score, ours and the one above together.
 
-    With N samples, a = D/(m eps^2), trace t >= tr a K of any group: I + a K is off by 4 (N + d) u (1 + t) in norm, d
+    With N samples, a = D/(m eps^2), trace t >= tr a K of any members: I + a K is off by 4 (N + d) u (1 + t) in norm, d
     terms in an inner product, a log det by N times that, since the inverse is at most 1; a score is made of four, each
     times (N + D)/2 at most.
     """

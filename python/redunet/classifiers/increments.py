@@ -1,9 +1,9 @@
-"""What a sample adds to a group's coding length: for one distortion by Cholesky, for many by one eigendecomposition.
+"""What a sample adds to a class's coding length: for one distortion by Cholesky, for many by an eigendecomposition.
 
-A group of n samples in D dimensions is seen in one of two ways, both through a Hermitian matrix M (N, N) with the
-eigenvalues of its scatter S: M = S itself (N = D), or the dual, the Gram matrix of the samples (N = n), which is all
-that a kernel has. Samples are taken about the group's mean mu where that is estimated, else mu = 0. With
-a = D / ((n+1) eps^2) and o = D for a whole length, 0 for a rate, which leaves out what the basis and the mean take,
+The n members of a class in D dimensions are seen in one of two ways, both through a Hermitian matrix M (N, N) with the
+eigenvalues of their scatter S: M = S itself (N = D), or the dual, their Gram matrix (N = n), which is all that a kernel
+has. Samples are taken about the members' mean mu where that is estimated, else mu = 0. With a = D / ((n+1) eps^2), and
+o = D for a whole length, 0 for a rate, which leaves out what the basis and the mean take,
 
     q = (x - mu)* (I + a S)^-1 (x - mu)  =  y* (I + a M)^-1 y,                     y = x - mu,
                                          =  |x - mu|^2 - a y* (I + a M)^-1 y,      y = inner products with the samples,
@@ -44,8 +44,8 @@ class Code(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Group:
-    """n samples, or a batch of such groups.
+class Members:
+    """n samples that are coded together, or a batch of n.
 
     Attributes
     ----------
@@ -69,66 +69,66 @@ class Group:
 
 
 class Seen(NamedTuple):
-    """Samples as a group sees them: y (..., m, N), |x - mu|^2 and <mu, x - mu>, (..., m)."""
+    """Samples as members see them: y (..., m, N), |x - mu|^2 and <mu, x - mu>, (..., m)."""
 
     coordinates: Array
     squares: Array
     along: Any = 0.0
 
 
-def increments(code: Code, epsilon_sq: float, group: Group, seen: Seen) -> Array:
-    """What each sample adds to the length of the group's code, in nats: (..., m)."""
-    a = _scale(code, epsilon_sq, group)
-    if (code, epsilon_sq) not in group.prepared:
-        group.prepared[code, epsilon_sq] = _prepare(code, a, group)
-    A, constant = group.prepared[code, epsilon_sq]
+def increments(code: Code, epsilon_sq: float, members: Members, seen: Seen) -> Array:
+    """What each sample adds to the length of the members' code, in nats: (..., m)."""
+    a = _scale(code, epsilon_sq, members)
+    if (code, epsilon_sq) not in members.prepared:
+        members.prepared[code, epsilon_sq] = _prepare(code, a, members)
+    A, constant = members.prepared[code, epsilon_sq]
     forms = linalg.quadratic_forms(A, seen.coordinates).forms
-    return _assembled(code, epsilon_sq, group, seen, constant, forms)
+    return _assembled(code, epsilon_sq, members, seen, constant, forms)
 
 
-def sweep(code: Code, epsilons: Array, group: Group, seen: Seen) -> Iterator[Array]:
+def sweep(code: Code, epsilons: Array, members: Members, seen: Seen) -> Iterator[Array]:
     """`increments` for one distortion after the other, from one eigendecomposition."""
-    values, vectors = np.linalg.eigh(group.matrix)
+    values, vectors = np.linalg.eigh(members.matrix)
     values = np.maximum(values, 0)  # what rounding left of zeros
     squares = (seen.coordinates @ vectors) ** 2
     for epsilon_sq in epsilons.tolist():
-        scaled = _scale(code, epsilon_sq, group) * values
+        scaled = _scale(code, epsilon_sq, members) * values
         logdet = np.log1p(scaled).sum(axis=-1)
-        growth = np.log1p(scaled / (1 + scaled) / group.n).sum(axis=-1)
+        growth = np.log1p(scaled / (1 + scaled) / members.n).sum(axis=-1)
         forms = (squares @ (1 / (1 + scaled))[..., None])[..., 0]
-        yield _assembled(code, epsilon_sq, group, seen, _constant(code, group, logdet, growth), forms)
+        yield _assembled(code, epsilon_sq, members, seen, _constant(code, members, logdet, growth), forms)
 
 
-def _scale(code: Code, epsilon_sq: float, group: Group) -> float:
-    """a, for a group that has one sample more."""
-    return code.dim / (group.n + 1) / epsilon_sq
+def _scale(code: Code, epsilon_sq: float, members: Members) -> float:
+    """a, for members with one sample more."""
+    return code.dim / (members.n + 1) / epsilon_sq
 
 
-def _prepare(code: Code, a: float, group: Group) -> tuple[Array, Array]:
+def _prepare(code: Code, a: float, members: Members) -> tuple[Array, Array]:
     """I + a M, and what of the increment does not depend on the sample."""
-    identity = np.eye(group.matrix.shape[-1])
+    identity = np.eye(members.matrix.shape[-1])
     with np.errstate(over="ignore", invalid="ignore"):
-        A = identity + a * group.matrix
+        A = identity + a * members.matrix
     if not np.isfinite(A).all():
         raise ValueError("epsilon_sq is too small, or samples too large: their ratio exceeds double precision")
     logdet = linalg.logdet(A)
-    growth = linalg.logdet(identity + (identity - linalg.inv(A)) / group.n)
-    return A, _constant(code, group, logdet, growth)
+    growth = linalg.logdet(identity + (identity - linalg.inv(A)) / members.n)
+    return A, _constant(code, members, logdet, growth)
 
 
-def _constant(code: Code, group: Group, logdet: Array, growth: Array) -> Array:
+def _constant(code: Code, members: Members, logdet: Array, growth: Array) -> Array:
     """From log det(I + a M), and by how much that for n samples exceeds it."""
-    result: Array = logdet / 2 - (group.n + code.overhead) / 2 * growth
+    result: Array = logdet / 2 - (members.n + code.overhead) / 2 * growth
     return result
 
 
-def _assembled(code: Code, epsilon_sq: float, group: Group, seen: Seen, constant: Array, forms: Array) -> Array:
-    a, n = _scale(code, epsilon_sq, group), group.n
-    q = np.maximum(seen.squares - a * forms, 0) if group.dual else forms
+def _assembled(code: Code, epsilon_sq: float, members: Members, seen: Seen, constant: Array, forms: Array) -> Array:
+    a, n = _scale(code, epsilon_sq, members), members.n
+    q = np.maximum(seen.squares - a * forms, 0) if members.dual else forms
     b = a * (n / (n + 1)) if code.estimated else a
     lengths: Array = np.asarray(constant)[..., None] + (n + 1 + code.overhead) / 2 * np.log1p(b * q)
     if code.estimated and code.whole:
-        before = np.asarray(group.mean_square)[..., None]
+        before = np.asarray(members.mean_square)[..., None]
         after = np.maximum(before + 2 / (n + 1) * seen.along + seen.squares / (n + 1) ** 2, 0)
         lengths += code.dim / 2 * (np.log(epsilon_sq + after) - np.log(epsilon_sq + before))
     return lengths

@@ -2,7 +2,7 @@
 
 J. Wright, Y. Tao, Z. Lin, Y. Ma, H.-Y. Shum, *Classification via Minimum Incremental Coding Length*, NIPS 2007.
 Features are real vectors (m, D), or signals and images taken as such; everything is computed in double precision, but
-for inner products with neighbours. `increments.py` has the formulas, `groups.py` what a class sees of a sample.
+for inner products with neighbours. `increments.py` has the formulas, `members.py` what a class sees of a sample.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from redunet import linalg
 from redunet._inputs import checks
 from redunet.classifiers import kernels
 from redunet.classifiers.base import Classifier, accuracy, features
-from redunet.classifiers.groups import Groups, KernelGroups, NearestGroups, WholeGroups
 from redunet.classifiers.increments import Code, increments
+from redunet.classifiers.members import Classes, KernelClasses, NearestOfClasses, WholeClasses
 from redunet.classifiers.validation import held_out
 
 Array = npt.NDArray[Any]
@@ -159,12 +159,12 @@ class MICL(Classifier):
         dim = X.shape[1] if self.kernel is None or self.kernel_dim is None else self.kernel_dim
         self._code = Code(dim, self.mean == "estimate", self.criterion == "length")
         X, references = self._referred(X)
-        self._groups = self._grouped(X, references, labels)
+        self._trained = self._classes(X, references, labels)
         if isinstance(self.epsilon_sq, str):
             self._cross_validate(X, references, labels)
         else:
             self.epsilon_sq_ = self.epsilon_sq
-        self._bits = self._prior_lengths(self._groups, np.arange(len(self.classes_)))
+        self._bits = self._prior_lengths(self._trained, np.arange(len(self.classes_)))
         self._rate = self._class_rate() if self.criterion == "rate" else 0.0
         return self
 
@@ -220,7 +220,7 @@ class MICL(Classifier):
     def _scores(self, Z: npt.ArrayLike, diagonal: npt.ArrayLike | None, name: str = "Z") -> Array:
         lengths = self._lengths(Z, diagonal, name)
         if self.criterion == "rate":  # m R_c grows by the length, R_c itself is for one sample
-            return (lengths - self._rate) / (int(self._groups.sizes.sum()) + 1)
+            return (lengths - self._rate) / (int(self._trained.sizes.sum()) + 1)
         return lengths
 
     def _lengths(self, Z: npt.ArrayLike, diagonal: npt.ArrayLike | None, name: str = "Z") -> Array:
@@ -235,14 +235,13 @@ class MICL(Classifier):
             X = X.astype(np.float64)
         lengths = np.empty((len(X), len(self.classes_)))
         with self._blamed():
-            for piece in self._groups.pieces(X):
-                lengths[piece.rows, piece.j] = increments(
-                    self._code, self.epsilon_sq_, piece.group, piece.seen
-                ).reshape(-1)
+            for piece in self._trained.pieces(X):
+                found = increments(self._code, self.epsilon_sq_, piece.members, piece.seen)
+                lengths[piece.rows, piece.j] = found.reshape(-1)
         return lengths + self._bits
 
     def _referred(self, X: Array) -> tuple[Array, Array]:
-        """The samples as `_grouped` takes them, and the kernel's references to them; chooses the kernel."""
+        """The samples as `_classes` takes them, and the kernel's references to them; chooses the kernel."""
         if self.kernel is None:
             return X, X
         X = X.astype(np.float64)
@@ -260,34 +259,31 @@ class MICL(Classifier):
         self._kernel = kernels.Computed(function)
         return X, X
 
-    def _grouped(self, X: Array, references: Array, labels: Array) -> Groups:
+    def _classes(self, X: Array, references: Array, labels: Array) -> Classes:
         estimated = self._code.estimated
         if self.kernel is not None:
-            return KernelGroups(X, references, labels, self._kernel, estimated=estimated)
+            return KernelClasses(X, references, labels, self._kernel, estimated=estimated)
         if self.n_neighbors is not None:
-            return NearestGroups(X, labels, self.n_neighbors, estimated=estimated)
-        return WholeGroups(X, labels, estimated=estimated)
+            return NearestOfClasses(X, labels, self.n_neighbors, estimated=estimated)
+        return WholeClasses(X, labels, estimated=estimated)
 
-    def _prior_lengths(self, groups: Groups, classes: npt.NDArray[np.intp]) -> Array:
+    def _prior_lengths(self, trained: Classes, classes: npt.NDArray[np.intp]) -> Array:
         """-log p_j of these classes, or zeros."""
         if not isinstance(self.priors, str):
             result: Array = -np.log(self.priors[classes])
             return result
         if self.priors == "equal" or self.n_neighbors is not None or self.criterion == "rate":
             return np.zeros(len(classes))
-        lengths: Array = np.log(groups.sizes.sum() / groups.sizes)
+        lengths: Array = np.log(trained.sizes.sum() / trained.sizes)
         return lengths
 
     def _class_rate(self) -> float:
         """R_c of the samples."""
-        groups = self._groups.groups if isinstance(self._groups, (WholeGroups, KernelGroups)) else []
-        lengths = (
-            group.n
-            / 2
-            * linalg.logdet(np.eye(len(group.matrix)) + self._code.dim / group.n / self.epsilon_sq_ * group.matrix)
-            for group in groups
-        )
-        return float(sum(lengths) / self._groups.sizes.sum())
+        total = 0.0
+        for members in cast(WholeClasses | KernelClasses, self._trained).members:
+            a = self._code.dim / members.n / self.epsilon_sq_
+            total += members.n / 2 * float(linalg.logdet(np.eye(len(members.matrix)) + a * members.matrix))
+        return total / int(self._trained.sizes.sum())
 
     def _cross_validate(self, X: Array, references: Array, labels: Array) -> None:
         """Choose epsilon_sq_ by one pass over the folds: fewest errors, then the largest likelihood of the labels."""
@@ -296,15 +292,15 @@ class MICL(Classifier):
         tried = self.candidates if self.candidates is not None else CANDIDATES * self._variance_within(X, labels)
         with self._blamed():
             errors, losses = held_out(
-                self._code, tried, X, references, labels, self.cv, self._grouped, self._prior_lengths
+                self._code, tried, X, references, labels, self.cv, self._classes, self._prior_lengths
             )
         self.candidates_, self.cv_errors_ = tried, errors
         self.epsilon_sq_ = float(tried[np.lexsort((losses, errors))[0]])
 
     def _variance_within(self, X: Array, labels: Array) -> float:
         """sum |z - mu_j|^2 / m over all classes, mu_j = 0 where no mean is estimated; 1 where that is zero."""
-        if isinstance(self._groups, KernelGroups):
-            total = sum(float(np.trace(group.matrix)) for group in self._groups.groups)
+        if isinstance(self._trained, KernelClasses):
+            total = sum(float(np.trace(members.matrix)) for members in self._trained.members)
         else:
             samples = (X[labels == j].astype(np.float64) for j in range(len(self.classes_)))
             about = (some - some.mean(axis=0) if self._code.estimated else some for some in samples)
@@ -347,9 +343,9 @@ def scores(
     Z: npt.ArrayLike, y: npt.ArrayLike, X: npt.ArrayLike, *, epsilon_sq: float, mean: str = "estimate",
     criterion: str = "length", priors: Any = "empirical",
 ) -> Array:  # fmt: skip
-    """What samples X (m, D) add to the codes of the groups that labels y make of Z (N, D): (m, k), as `MICL.scores`."""
-    groups = MICL(epsilon_sq, mean=mean, criterion=criterion, priors=priors).fit(Z, y)
-    return groups._scores(X, None, "X")
+    """`MICL.scores` of samples X (m, D), (m, k), for the classes that labels y make of Z (N, D)."""
+    trained = MICL(epsilon_sq, mean=mean, criterion=criterion, priors=priors).fit(Z, y)
+    return trained._scores(X, None, "X")
 
 
 #: The parameters of `MICL` and their defaults, which the estimator shares.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet.classifiers.groups import Groups
 from redunet.classifiers.increments import Code, sweep
+from redunet.classifiers.members import Classes
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
@@ -17,7 +17,7 @@ Labels = npt.NDArray[np.int64]
 
 def held_out(
     code: Code, epsilons: Array, X: Array, references: Array, labels: Labels, n_folds: int,
-    grouped: Callable[[Array, Array, Labels], Groups], prior_lengths: Callable[[Groups, Labels], Array],
+    classes_of: Callable[[Array, Array, Labels], Classes], prior_lengths: Callable[[Classes, Labels], Array],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Share of errors, and mean of -log p of the labels under softmax_j(-length), for every eps^2: (E,) each.
 
@@ -34,11 +34,11 @@ def held_out(
         classes, codes = np.unique(labels[train], return_inverse=True)
         truth = labels[test]
         lengths = np.full((len(epsilons), len(truth), k), np.inf)
-        groups = grouped(X[train], references[train], codes)
-        for rows, j, group, seen in groups.pieces(X[test]):
-            for of_one, found in zip(lengths, sweep(code, epsilons, group, seen), strict=True):
+        trained = classes_of(X[train], references[train], codes)
+        for rows, j, members, seen in trained.pieces(X[test]):
+            for of_one, found in zip(lengths, sweep(code, epsilons, members, seen), strict=True):
                 of_one[rows, classes[j]] = found.reshape(-1)
-        lengths[:, :, classes] += prior_lengths(groups, classes)
+        lengths[:, :, classes] += prior_lengths(trained, classes)
         errors += (lengths.argmin(axis=2) != truth).sum(axis=1)
         lengths -= lengths.min(axis=2, keepdims=True)
         surprise = lengths[:, np.arange(len(truth)), truth] + np.log(np.exp(-lengths).sum(axis=2))

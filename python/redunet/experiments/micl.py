@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from redunet import datasets
 from redunet.classifiers import MICL
-from redunet.classifiers.groups import NearestGroups
 from redunet.classifiers.increments import Code, increments
+from redunet.classifiers.members import NearestOfClasses
 from redunet.experiments.common import Options, held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.report import Report, spread
 
@@ -98,9 +98,9 @@ def _local_errors(X: Array, y: Array, V: Array, v: Array, n: int, mean: str) -> 
     classes, codes = np.unique(y, return_inverse=True)
     code = Code(X.shape[1], mean == "estimate", True)
     lengths = np.empty((len(EPSILONS), len(V), len(classes)))
-    for rows, j, group, seen in NearestGroups(X, codes, n, estimated=code.estimated).pieces(V):
+    for rows, j, members, seen in NearestOfClasses(X, codes, n, estimated=code.estimated).pieces(V):
         for e, epsilon in enumerate(EPSILONS.tolist()):
-            lengths[e, rows, j] = increments(code, epsilon**2, group, seen)[:, 0]
+            lengths[e, rows, j] = increments(code, epsilon**2, members, seen)[:, 0]
     result: Array = (classes[lengths.argmin(axis=2)] != v).mean(axis=1)
     return result
 
