@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import runpy
+from decimal import Decimal, localcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from micl_oracle import length, rounding, scores
 import redunet as rn
 from redunet.classifiers import MICL, base
 from redunet.classifiers import micl as module
+from redunet.classifiers.validation import held_out
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OURS = ["d4_k3", "d9_k4_few"]
@@ -229,6 +231,31 @@ def test_many_samples_are_a_regularised_gaussian():
     assert rest[1] == pytest.approx(rest[0] / 10, rel=0.1)
 
 
+def test_large_classes_lose_nothing_to_the_difference_of_log_dets():
+    """Two long thin dimensions and 100 000 samples of integers, whose scatter is exact, against 50 decimals.
+
+    With c the condition of A = I + a S of order N = 2, the inverse of A is off by 4 N u c, which is divided by n and
+    multiplied by n/2; the log det of I + (I - A^-1)/n by 4 N u, times n/2; the other log det and the form by 4 N u c.
+    Two log dets apart would be off by n c.
+    """
+    random = np.random.default_rng(0)
+    n, epsilon_sq, x = 100_000, 1e-4, (7, 6)
+    first = random.integers(-1000, 1001, n)
+    X = np.stack([first, first + random.integers(-1, 2, n)], axis=1)
+    s, t, r = (int(u) for u in (X[:, 0] @ X[:, 0], X[:, 1] @ X[:, 1], X[:, 0] @ X[:, 1]))
+    with localcontext() as context:
+        context.prec = 50
+
+        def whole(m, s, t, r):
+            a = Decimal(2) / (m * Decimal(epsilon_sq))
+            return Decimal(m + 2) / 2 * ((1 + a * s) * (1 + a * t) - a * a * r * r).ln()
+
+        expected = float(whole(n + 1, s + x[0] ** 2, t + x[1] ** 2, r + x[0] * x[1]) - whole(n, s, t, r))
+    condition = np.linalg.cond(np.eye(2) + 2 / ((n + 1) * epsilon_sq) * np.array([[s, r], [r, t]], float))
+    found = MICL(epsilon_sq, mean="zero").fit(X, np.zeros(n)).scores([x])[0, 0]
+    assert abs(found - expected) < 4 * 2 * 2.0**-52 * (3 * condition + n / 2 * 1.01)
+
+
 def test_equal_scores_are_the_first_class_and_priors_decide():
     X, _, T = clouds(6, (5,), 3)
     twice, y = np.vstack([X, X]), np.repeat(["b", "a"], 5)
@@ -282,6 +309,12 @@ def test_extreme_distortions_are_finite(settings):
         assert np.isfinite(MICL(epsilon_sq, **settings).fit(X, y).scores(T)).all()
 
 
+def test_samples_in_the_span_of_few_have_no_negative_form():
+    """|x - mu|^2 - a y* (I + a K)^-1 y is zero but for rounding, which is far above eps^2."""
+    X, y, _ = clouds(10, (6, 5), 12)
+    assert np.isfinite(MICL(1e-30, mean="zero").fit(X, y).scores(X)).all()
+
+
 def test_far_from_the_origin():
     """About an estimated mean a shift by c leaves the log dets as they are: only log(eps^2 + |mu|^2) moves."""
     X, y, T = clouds(11)
@@ -326,6 +359,13 @@ class TestKernels:
         expected = MICL(0.5, kernel="rbf", gamma=gamma).fit(X, y).scores(T)
         np.testing.assert_allclose(MICL(0.5, kernel="rbf").fit(X, y).scores(T), expected, rtol=1e-12)
 
+    def test_distances_far_from_the_origin(self):
+        X, y, T = clouds(21)
+        expected = MICL(0.5, kernel="rbf", gamma=0.3).fit(X, y).scores(T)
+        shifted = MICL(0.5, kernel="rbf", gamma=0.3).fit(X + 1e7, y).scores(T + 1e7)
+        atol = rounding(X, T, 0.5, kernel=rbf03, unit=1e7 * np.finfo(float).eps)  # of the samples
+        np.testing.assert_allclose(shifted, expected, rtol=0, atol=atol)
+
     def test_many_samples_have_a_diagonal(self):
         X, y, T = clouds(14, new=150)
         found = MICL(0.5, kernel=poly2).fit(X, y).scores(T)
@@ -360,12 +400,12 @@ class TestKernels:
 class TestCrossValidation:
     @pytest.mark.parametrize("settings", [*SETTINGS, {"kernel": "precomputed", "kernel_dim": 4}], ids=str)
     def test_one_pass_is_a_fit_for_every_fold_and_distortion(self, settings):
-        X, y, _ = clouds(16, (9, 14, 6), 4)
+        X, y, _ = clouds(16, (9, 14, 6, 1), 4)  # the last class has no code in the first fold
         X = X + np.random.default_rng(0).standard_normal(X.shape)  # so that there are errors
         given = settings.get("kernel") == "precomputed"
         Z = rbf03(X, X) if given else X
         fitted = MICL("cv", cv=3, **settings).fit(Z, y)
-        fold = np.concatenate([np.arange(n) % 3 for n in (9, 14, 6)])
+        fold = np.concatenate([np.arange(n) % 3 for n in (9, 14, 6, 1)])
         errors, losses = [], []
         for epsilon_sq in fitted.candidates_.tolist():
             wrong, loss = 0, 0.0
@@ -374,8 +414,9 @@ class TestCrossValidation:
                 some = (Z[np.ix_(train, train)], Z[np.ix_(test, train)]) if given else (Z[train], Z[test])
                 one = MICL(epsilon_sq, **settings).fit(some[0], y[train])
                 wrong += (one.predict(some[1]) != y[test]).sum()
+                known = y[test] < len(one.classes_)
                 with np.errstate(divide="ignore"):
-                    loss -= np.log(one.probabilities(some[1])[np.arange(test.sum()), y[test]]).sum()
+                    loss -= np.log(one.probabilities(some[1])[known, y[test][known]]).sum()
             errors.append(wrong / len(y))
             losses.append(loss)
         np.testing.assert_allclose(fitted.cv_errors_, errors, rtol=1e-12)
@@ -393,6 +434,7 @@ class TestCrossValidation:
         for settings in ({}, {"kernel": "linear"}, {"n_neighbors": 3}):
             found = MICL("cv", **settings).fit(X, y).candidates_
             np.testing.assert_allclose(found, within * np.geomspace(1e-4, 10, 11), rtol=1e-12)
+        np.testing.assert_array_equal(MICL("cv").fit(np.ones((4, 2)), [0, 0, 1, 1]).candidates_, module.CANDIDATES)
         about_zero = MICL("cv", mean="zero").fit(X, y).candidates_
         np.testing.assert_allclose(about_zero, (X**2).sum() / len(X) * np.geomspace(1e-4, 10, 11), rtol=1e-12)
 
@@ -400,6 +442,8 @@ class TestCrossValidation:
         X, y, _ = clouds(18, (1, 6, 2))
         fitted = MICL("cv", priors=[0.2, 0.5, 0.3]).fit(X, y)
         assert (fitted.cv_errors_ >= 1 / 9).all()  # held out, it has no class left
+        losses = held_out(fitted._code, fitted.candidates_, X, X, y, 5, fitted._classes, fitted._prior_lengths)[1]
+        assert np.isfinite(losses).all()  # it is left out of these, which would say nothing otherwise
         with pytest.raises(
             ValueError, match="epsilon_sq is 'cv' and y has one sample of every class; expected two of some"
         ):

@@ -72,7 +72,6 @@ class KernelClasses:
         for j in range(len(self.sizes)):
             of = references[labels == j]
             K = kernel.between(Z[labels == j], of)
-            K = (K + K.T) / 2
             means = K.mean(axis=0) if estimated else np.zeros(len(K))  # <mu, z>
             square = float(means.mean())  # |mu|^2
             self.references.append(of)
