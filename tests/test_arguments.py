@@ -13,6 +13,7 @@ import pytest
 
 import redunet as rn
 from redunet import datasets, experiments, linalg
+from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
 SIGNALS = X.reshape(12, 2, 2)
@@ -84,6 +85,11 @@ WRONG = {
     "seeds": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
     "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
+    "criterion": WORDS, "kernel": WORDS, "gamma": [*NUMBERS, 0], "degree": INTEGERS, "coef0": NUMBERS,
+    "kernel_dim": INTEGERS, "cv": [*INTEGERS, 1],
+    "priors": ["no such word", None, 3, 2.5, {}, OBJECT, [], [[0.5, 0.5]], [0.5, 0.6], [1.5, -0.5], [np.nan, 1], print],
+    "candidates": ["cv", 3, 2.5, {}, OBJECT, [], [[1.0]], [0.0], [-1.0], [np.inf], ["a"], [True], print],
+    "diagonal": ["text", 3, {}, OBJECT, np.ones(3), print],
     "resume": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b"],
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
@@ -115,9 +121,9 @@ def public():
     yield "shifts", rn.shifts, signals
     yield "to_polar", rn.to_polar, {"images": SIGNALS, "n_channels": 2, "n_angles": 2}
     yield "use_backend", lambda backend: rn.use_backend(backend).__enter__(), {"backend": "auto"}
-    for name in ("cholesky", "inv", "logdet", "solve"):
-        function = getattr(linalg, name)
-        yield f"linalg.{name}", function, {"A": np.eye(2)} | ({"B": np.ones(2)} if name == "solve" else {})
+    others = {"solve": {"B": np.ones(3)}, "quadratic_forms": {"X": np.ones(3)}}
+    for name in ("cholesky", "inv", "logdet", "quadratic_forms", "solve"):
+        yield f"linalg.{name}", getattr(linalg, name), {"A": np.eye(3)} | others.get(name, {})
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
         yield f"RandomLift.{method}", getattr(rn.RandomLift(2, 2), method), signals
@@ -126,6 +132,12 @@ def public():
         yield f"{make.__name__}.fit", make().fit, {"Z": SIGNALS, "y": Y}
         yield f"{make.__name__}.predict", make().fit(SIGNALS, Y).predict, {"Z": SIGNALS}
         yield f"{make.__name__}.score", make().fit(SIGNALS, Y).score, {"Z": SIGNALS, "y": Y}
+    yield "MICL", MICL, {}
+    yield "MICL.fit", MICL().fit, {"Z": SIGNALS, "y": Y}
+    yield "MICL.score", MICL().fit(SIGNALS, Y).score, {"Z": SIGNALS, "y": Y}
+    for method in ("scores", "predict", "probabilities"):
+        yield f"MICL.{method}", getattr(MICL().fit(SIGNALS, Y), method), {"Z": SIGNALS}
+    yield "micl.scores", micl.scores, {"Z": X, "y": Y, "X": X, "epsilon_sq": 1.0}
     for method in ("scores", "scores_all_shifts", "predict_all_shifts", "score_all_shifts"):
         given = {"Z": SIGNALS} | ({"y": Y} if method == "score_all_shifts" else {})
         yield f"NearestSubspace.{method}", getattr(subspace(), method), given
@@ -209,5 +221,7 @@ def test_every_public_function_is_in_the_table():
         "show_config",
     }  # without arguments to check
     assert set(rn.__all__) == (listed & set(rn.__all__)) | others
-    assert set(linalg.__all__) == {where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")}
+    assert set(linalg.__all__) - {"QuadraticForms"} == {
+        where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")
+    }
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}

@@ -341,6 +341,19 @@ class TestLinalg:
             with pytest.raises(TypeError, match=r"B has dtype .*; expected real or complex numbers of at most double"):
                 linalg.solve(np.eye(2), B)
 
+    def test_of_the_vectors_of_quadratic_forms(self):
+        for X in (np.ones(3), np.ones((3, 4)), np.ones((2, 2, 1)), 1.0):
+            message = f"X has shape {np.shape(X)}; expected (2,) or (..., m, 2) to go with A of shape (2, 2)"
+            with pytest.raises(ValueError, match=re.escape(message)):
+                linalg.quadratic_forms(np.eye(2), X)
+        message = "A has shape (3, 2, 2) and X (4, 1, 2); expected batches that broadcast"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            linalg.quadratic_forms(np.tile(np.eye(2), (3, 1, 1)), np.ones((4, 1, 2)))
+        with pytest.raises(TypeError, match=r"X has dtype object; expected real or complex numbers of at most double"):
+            linalg.quadratic_forms(np.eye(2), np.ones(2, object))
+        with pytest.raises(np.linalg.LinAlgError, match="matrix 1 of 2 is not positive definite"):
+            linalg.quadratic_forms([np.eye(2), -np.eye(2)], np.ones(2), backend="numpy")
+
     def test_of_threads_and_backend(self):
         with pytest.raises(ValueError, match="n_threads is 0; expected an integer >= 1"):
             linalg.inv(np.eye(2), n_threads=0)

@@ -78,12 +78,21 @@ def check_all(A, exact, dtype):
     assert X.dtype == A.dtype
     assert error(X, np.linalg.solve(exact, B.astype(exact.dtype))) < unit * KAPPA
 
+    rows = np.swapaxes(B, -1, -2)
+    forms, same = linalg.quadratic_forms(A, rows)
+    wanted = (rows.conj() * np.swapaxes(np.linalg.solve(exact, B.astype(exact.dtype)), -1, -2)).sum(axis=-1).real
+    assert forms.shape == rows.shape[:-1]
+    assert forms.dtype == same.dtype == A.real.dtype
+    # ||L^-1 b||^2 moves by b* A^-1 dA A^-1 b with ||dA|| <= c n u ||A||, which is c n u kappa of it at most.
+    assert (np.abs(forms - wanted) <= 2 * unit * KAPPA * wanted).all()
+
     logdets = linalg.logdet(A)
     expected = np.linalg.slogdet(exact)[1]
     assert logdets.shape == A.shape[:-2]
     assert logdets.dtype == A.real.dtype
     slack = unit * (n * KAPPA + np.abs(np.log(np.geomspace(1, 1 / KAPPA, n))).sum())
     assert (np.abs(logdets - expected) < slack).all()
+    assert (np.abs(same - expected) < slack).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -298,3 +307,25 @@ def test_threads_do_not_change_a_bit(backend):
         one = function(A, n_threads=1)
         for n_threads in (2, 3, 7):
             np.testing.assert_array_equal(function(A, n_threads=n_threads), one)
+
+
+def test_quadratic_forms_of_a_single_vector_and_of_batches_that_broadcast(backend):
+    A, exact = hermitian(5, (2, 1), np.complex128)
+    x = np.random.default_rng(3).standard_normal((3, 4, 5))
+    forms, logdet = linalg.quadratic_forms(A, x)
+    wanted = np.einsum(
+        "hbmi,hbij,hbmj->hbm",
+        np.broadcast_to(x, (2, 3, 4, 5)),
+        np.linalg.inv(exact) + np.zeros((2, 3, 1, 1)),
+        np.broadcast_to(x, (2, 3, 4, 5)),
+    ).real
+    assert forms.shape == (2, 3, 4)
+    assert logdet.shape == (2, 3)
+    np.testing.assert_allclose(forms, wanted, rtol=2 * bound(5, np.complex128) * KAPPA)
+    one, scalar = linalg.quadratic_forms(A[0, 0], x[1, 2])
+    assert np.ndim(one) == np.ndim(scalar) == 0
+    np.testing.assert_allclose(one, forms[0, 1, 2], rtol=2 * bound(5, np.complex128) * KAPPA)
+    assert linalg.quadratic_forms(A[0, 0], np.empty((0, 5))).forms.shape == (0,)
+    mixed = linalg.quadratic_forms(np.eye(2, dtype=np.float32), [[3, 4]])
+    assert mixed.forms.dtype == mixed.logdet.dtype == np.float64
+    assert mixed.forms.tolist() == [25.0]

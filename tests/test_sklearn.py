@@ -22,7 +22,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from redunet.classifiers import MICL
 from redunet.sklearn import (
+    MICLClassifier,
     NearestSubspaceClassifier,
     RandomLift,
     ReduNetClassifier,
@@ -30,7 +32,7 @@ from redunet.sklearn import (
 )
 from redunet.sklearn.network import BUILD_OPTIONS, NO_PARAMETERS
 
-ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
+ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), MICLClassifier(), RandomLift()]
 
 
 @parametrize_with_checks(ESTIMATORS)
@@ -191,6 +193,55 @@ def test_binary_decisions_are_positive_for_the_second_class() -> None:
     classifier = NearestSubspaceClassifier(1).fit(X, y)
     assert classifier.decision_function(X).shape == (40,)
     np.testing.assert_array_equal(classifier.decision_function(X) > 0, classifier.predict(X) == 1)
+
+
+def test_the_coding_length_estimator_is_the_classifier(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """With the same parameters and defaults."""
+    X, y = data
+    ours, theirs = (inspect.signature(make).parameters for make in (MICLClassifier, MICL))
+    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.values()
+    ]
+    for settings in ({}, {"epsilon_sq": "cv", "cv": 3}, {"n_neighbors": 3}, {"kernel": "rbf"}, {"criterion": "rate"}):
+        micl, estimator = MICL(**settings).fit(X, y), MICLClassifier(**settings).fit(X, y)
+        np.testing.assert_array_equal(estimator.decision_function(X), -micl.scores(X))
+        np.testing.assert_array_equal(estimator.predict(X), micl.predict(X))
+        np.testing.assert_array_equal(estimator.predict_proba(X), micl.probabilities(X))
+        assert estimator.epsilon_sq_ == micl.epsilon_sq_
+        assert estimator.score(X, y) == micl.score(X, y)
+    two = y != "why"
+    binary = MICLClassifier().fit(X[two], y[two])
+    scores = MICL().fit(X[two], y[two]).scores(X)
+    np.testing.assert_array_equal(binary.decision_function(X), scores[:, 0] - scores[:, 1])
+
+
+def test_kernel_matrices_are_split_by_scikit_learn() -> None:
+    """k(x, x) is one number, so that folds need no diagonal; a quarter of the classes' distance is no error."""
+    random = np.random.default_rng(0)
+    y = np.arange(30) % 2
+    X = np.array([[0.0, 0.0], [4.0, 0.0]])[y] + 0.5 * random.standard_normal((30, 2))
+    K = np.exp(-((X[:, None] - X[None]) ** 2).sum(axis=2) / 8)
+    given = MICLClassifier(kernel="precomputed", kernel_dim=2)
+    function = MICLClassifier(kernel="rbf", gamma=1 / 8)
+    grid = {"epsilon_sq": [0.01, 0.1, 1.0]}
+    searches = [GridSearchCV(one, grid, cv=3).fit(Z, y) for one, Z in ((given, K), (function, X))]
+    np.testing.assert_array_equal(*(search.cv_results_["mean_test_score"] for search in searches))
+    assert searches[0].best_score_ == 1.0
+    with pytest.raises(ValueError, match=r"X has shape \(30, 2\); expected \(m, m\): kernel is 'precomputed'"):
+        given.fit(X, y)
+
+
+def test_fewer_samples_than_dimensions() -> None:
+    """Where a covariance has no inverse: two lines in 20 dimensions, three samples each."""
+    random = np.random.default_rng(1)
+    directions = np.linalg.qr(random.standard_normal((20, 2)))[0].T
+    X, X_new = (
+        random.uniform(1, 3, (n, 1)) * directions[np.arange(n) % 2] + 0.05 * random.standard_normal((n, 20))
+        for n in (6, 40)
+    )
+    for settings in ({}, {"mean": "zero"}, {"n_neighbors": 2, "mean": "zero"}, {"epsilon_sq": "cv"}):
+        classifier = MICLClassifier(**{"epsilon_sq": 0.1, **settings}).fit(X, np.arange(6) % 2)
+        assert classifier.score(X_new, np.arange(40) % 2) == 1.0
 
 
 def test_set_output_names_the_columns() -> None:

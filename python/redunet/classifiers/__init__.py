@@ -1,6 +1,7 @@
-"""Classifiers on features: nearest subspace, with the scores of all cyclic shifts, and k nearest by cosine."""
+"""Classifiers on features: nearest subspace, with the scores of all shifts; k nearest by cosine; coding length."""
 
+from redunet.classifiers.micl import MICL
 from redunet.classifiers.neighbors import CosineNeighbors
 from redunet.classifiers.subspace import SHIFTS, NearestSubspace
 
-__all__ = ["SHIFTS", "CosineNeighbors", "NearestSubspace"]
+__all__ = ["MICL", "SHIFTS", "CosineNeighbors", "NearestSubspace"]

@@ -49,13 +49,13 @@ class Classifier:
     classes_: Array
     _sample_shape: tuple[int, ...]
 
-    def _check(self, Z: npt.ArrayLike) -> Array:
+    def _check(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
         if not hasattr(self, "_sample_shape"):
             raise ValueError(f"this {type(self).__name__} is not fitted; call fit first")
-        array = features(Z)
+        array = features(Z, name)
         if array.shape[1:] != self._sample_shape:
             expected = ", ".join(map(str, ("m", *self._sample_shape)))
-            message = f"Z has shape {array.shape}; expected ({expected}), like the features it was fitted to"
+            message = f"{name} has shape {array.shape}; expected ({expected}), like the features it was fitted to"
             raise ValueError(message)
         return array
 

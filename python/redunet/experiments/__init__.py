@@ -60,6 +60,7 @@ EXPERIMENTS = {
     "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
+    "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }
