@@ -19,12 +19,13 @@ if not (ROOT / "cpp").is_dir():  # pragma: no cover
 # --- Python ---
 
 BELOW = ("_backends", "transforms", "_inputs")
-NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files")
+NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files", "progress")
 FACES = (*NUMBERS, "network", "classifiers")
 TOP = ("experiments", "demo", "cli", "config", "__main__")  # may import anything; nothing below imports them
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "files": (),
     "terminal": (),
+    "progress": (),
     "_build_info": (),
     "_backends": ("_build_info",),
     "transforms": ("_backends",),
