@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from redunet.sklearn import (
+    CodingLengthClustering,
     NearestSubspaceClassifier,
     RandomLift,
     ReduNetClassifier,
@@ -30,7 +31,13 @@ from redunet.sklearn import (
 )
 from redunet.sklearn.network import BUILD_OPTIONS, NO_PARAMETERS
 
-ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), RandomLift()]
+ESTIMATORS = [
+    ReduNetTransformer(),
+    ReduNetClassifier(),
+    NearestSubspaceClassifier(),
+    RandomLift(),
+    CodingLengthClustering(),
+]
 
 
 @parametrize_with_checks(ESTIMATORS)
@@ -158,6 +165,8 @@ def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
 def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = data
     X = X.astype(dtype)
+    if isinstance(estimator, CodingLengthClustering):  # of vectors only
+        X = X.reshape(len(X), -1)
     fitted = clone(estimator).fit(X, y)
     again = pickle.loads(pickle.dumps(fitted))
     for method in ("transform", "decision_function", "predict"):
