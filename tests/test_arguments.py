@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import datasets, experiments, linalg
+from redunet import clustering, datasets, experiments, linalg
 
 X = np.random.default_rng(0).normal(size=(12, 4))
 SIGNALS = X.reshape(12, 2, 2)
@@ -86,6 +86,10 @@ WRONG = {
     "classes": [3, "a", [], [[1]], {}, OBJECT],
     "resume": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b"],
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
+    "connectivity": ["text", {}, OBJECT, 3, np.eye(3), np.full((12, 12), np.nan), np.eye(12) * 1j, print],
+    "init": LABELS, "labels": LABELS, "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
+    "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print], "n_samples": INTEGERS,
+    "n_outliers": [value for value in INTEGERS if value is not ZERO],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -110,6 +114,10 @@ def public():
     yield "ReduNet.assign", network().assign, {"X": X}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
+    yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}
+    yield "clustering.phase_transition", clustering.phase_transition, {"X": X, "epsilons": [0.1]}
+    for name in ("code_length", "effective_dimensions"):
+        yield f"clustering.{name}", getattr(clustering, name), {"X": X, "labels": Y, "epsilon_sq": 0.1}
     yield "rate_reduction", rn.rate_reduction, {"Z": X, "y": Y}
     yield "rate_reduction_gradient", rn.rate_reduction_gradient, {"Z": X, "y": Y}
     yield "shifts", rn.shifts, signals
@@ -130,6 +138,7 @@ def public():
         given = {"Z": SIGNALS} | ({"y": Y} if method == "score_all_shifts" else {})
         yield f"NearestSubspace.{method}", getattr(subspace(), method), given
     yield "gaussian_mixture", datasets.gaussian_mixture, {"n_samples_per_class": 2}
+    yield "lines_and_plane", datasets.lines_and_plane, {"n_samples": 8}
     yield "sinusoids", datasets.sinusoids, {"n_samples_per_class": 2}
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
@@ -168,7 +177,7 @@ def pictures():
 def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
-        if name in FREE or ("RandomLift" in where and name == "y"):  # which scikit-learn hands on, and nobody reads
+        if name in FREE or (name == "y" and ("RandomLift" in where or "CodingLength" in where)):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"
         for value in WRONG[name]:
@@ -198,7 +207,13 @@ def test_pictures():
 
 
 def test_every_public_function_is_in_the_table():
-    listed = {where.partition(".")[0] for where, _, _ in public()} | {"linalg", "datasets", "plot", "sklearn"}
+    listed = {where.partition(".")[0] for where, _, _ in public()} | {
+        "linalg",
+        "clustering",
+        "datasets",
+        "plot",
+        "sklearn",
+    }
     others = {
         "BuildInterrupted",
         "CudaError",
@@ -209,5 +224,7 @@ def test_every_public_function_is_in_the_table():
         "show_config",
     }  # without arguments to check
     assert set(rn.__all__) == (listed & set(rn.__all__)) | others
+    functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}
+    assert set(clustering.__all__) - {"MergePath", "PhaseTransition"} == functions
     assert set(linalg.__all__) == {where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")}
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}
