@@ -88,14 +88,15 @@ WRONG = {
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
     "connectivity": ["text", {}, OBJECT, 3, np.eye(3), np.full((12, 12), np.nan), np.eye(12) * 1j, print],
     "init": LABELS, "labels": LABELS, "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
-    "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print], "n_samples": INTEGERS,
-    "n_outliers": [value for value in INTEGERS if value is not ZERO],
+    "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
+    "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
+    "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
 
 #: Arguments that anything may be, or that belong to others' tests.
-FREE = {"path": "test_storage.py and test_datasets.py", "title": "text of anything"}
+FREE = {"title": "text of anything"}
 
 
 def network():
@@ -168,6 +169,11 @@ def pictures():
 
     yield "plot.rates", plot.rates, {"net": network()}
     yield "plot.operator", plot.operator, {"net": network()}
+    path = clustering.merge_path(X, epsilon_sq=0.1)
+    yield "plot.merge_tree", plot.merge_tree, {"path": path}
+    yield "plot.code_lengths", plot.code_lengths, {"path": path}
+    transition = clustering.phase_transition(X, [0.1, 1.0])
+    yield "plot.phase_transition", plot.phase_transition, {"transition": transition}
     yield "plot.accuracies", plot.accuracies, {"results": {"a": {"b": 0.5}}}
     for name in ("cosines", "cosine_histogram", "singular_values"):
         yield f"plot.{name}", getattr(plot, name), {"Z": SIGNALS, "y": Y}

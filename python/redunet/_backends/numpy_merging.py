@@ -281,6 +281,5 @@ def _log_dets(M: Floats) -> Floats:
 
 
 def _log_det_of_factor(L: Array) -> Floats:
-    """Its pivots are at least 1, but for rounding."""
-    result: Floats = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1).clip(min=1)).sum(axis=-1)
+    result: Floats = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
     return result
