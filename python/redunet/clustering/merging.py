@@ -66,10 +66,10 @@ def merge_path(
     Notes
     -----
     With W_j the n_j samples of cluster j, the code takes sum_j L(W_j) - n_j log(n_j/N) nats,
-    L(W) = (m + D)/2 log det(I + D/(m eps^2) (W - mu)* (W - mu)) + D/2 log(1 + |mu|^2/eps^2) [1]_, with mu = 0 for
-    ``mean="zero"``. The merges are those of the greedy descent over all pairs, exactly, in O(N^2 D^2) time and memory
-    of the order of X. Clusters do not change with rotations, nor with the unit of X and eps; with an estimated mean
-    they do change with translations. Where eps^2 is less than about 1e-14 |x|^2, the rounding of clusters' second
+    L(W) = (m + D)/2 log det(I + D/(m eps^2) (W - mu)* (W - mu)) + D/2 log(1 + |mu|^2/eps^2) (Ma et al.), with mu = 0
+    for ``mean="zero"``. The merges are those of the greedy descent over all pairs, exactly, in O(N^2 D^2) time and
+    memory of the order of X. Clusters do not change with rotations, nor with the unit of X and eps; with an estimated
+    mean they do change with translations. Where eps^2 is less than about 1e-14 |x|^2, the rounding of clusters' second
     moments counts as dimensions of theirs.
 
     References
