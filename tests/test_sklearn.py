@@ -281,6 +281,8 @@ def test_errors_name_the_argument() -> None:
         ReduNetTransformer().fit(X + 1j, y)
     with pytest.raises(ValueError, match="n_clusters is 5; expected at most 4, as many as samples"):
         CodingLengthClustering(n_clusters=5).fit(X)
+    with pytest.raises(ValueError, match="n_clusters is 1; expected at least 4: connectivity keeps so many apart"):
+        CodingLengthClustering(n_clusters=1, connectivity=np.eye(4)).fit(X)
     with pytest.raises(ValueError, match="Found array with dim 3"):
         CodingLengthClustering().fit(images[:, 0])
     for estimator in ESTIMATORS:

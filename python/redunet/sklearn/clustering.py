@@ -123,6 +123,11 @@ class CodingLengthClustering(ClusterMixin, SignalEstimator):  # type: ignore[mis
             progress=self.progress,
         )
         stop = self.stop if self.n_clusters is None else self.n_clusters
+        apart = len(X) - len(self.path_.children)
+        if self.n_clusters is not None and self.n_clusters < apart:
+            raise ValueError(
+                f"n_clusters is {self.n_clusters}; expected at least {apart}: connectivity keeps so many apart"
+            )
         self.children_, self.gains_, self.code_lengths_ = (
             self.path_.children,
             self.path_.gains,
