@@ -309,7 +309,8 @@ class MergeRequest:
     neighbours : tuple of n int64 arrays, or None
         Clusters that each may merge with, symmetric, without itself; None: all others.
     on_merge : callable, or None
-        Called as ``on_merge(t, gain)`` after merges, now and then; t are done. An exception in it ends the path.
+        Called as ``on_merge(t, gain)`` when t merges are done, now and then and after the last. An exception in it ends
+        the path.
     """
 
     epsilon_sq: float
