@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import datasets, experiments, linalg
+from redunet import clustering, datasets, experiments, linalg
 from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
@@ -92,12 +92,17 @@ WRONG = {
     "diagonal": ["text", 3, {}, OBJECT, np.ones(3), print],
     "resume": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b"],
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
+    "connectivity": ["text", {}, OBJECT, 3, np.eye(3), np.full((12, 12), np.nan), np.eye(12) * 1j, print],
+    "init": LABELS, "labels": LABELS, "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
+    "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
+    "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
+    "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
 
 #: Arguments that anything may be, or that belong to others' tests.
-FREE = {"path": "test_storage.py and test_datasets.py", "title": "text of anything"}
+FREE = {"title": "text of anything"}
 
 
 def network():
@@ -116,6 +121,10 @@ def public():
     yield "ReduNet.assign", network().assign, {"X": X}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
+    yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}
+    yield "clustering.phase_transition", clustering.phase_transition, {"X": X, "epsilons": [0.1]}
+    for name in ("code_length", "effective_dimensions"):
+        yield f"clustering.{name}", getattr(clustering, name), {"X": X, "labels": Y, "epsilon_sq": 0.1}
     yield "rate_reduction", rn.rate_reduction, {"Z": X, "y": Y}
     yield "rate_reduction_gradient", rn.rate_reduction_gradient, {"Z": X, "y": Y}
     yield "shifts", rn.shifts, signals
@@ -142,6 +151,7 @@ def public():
         given = {"Z": SIGNALS} | ({"y": Y} if method == "score_all_shifts" else {})
         yield f"NearestSubspace.{method}", getattr(subspace(), method), given
     yield "gaussian_mixture", datasets.gaussian_mixture, {"n_samples_per_class": 2}
+    yield "lines_and_plane", datasets.lines_and_plane, {"n_samples": 8}
     yield "sinusoids", datasets.sinusoids, {"n_samples_per_class": 2}
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
@@ -171,6 +181,11 @@ def pictures():
 
     yield "plot.rates", plot.rates, {"net": network()}
     yield "plot.operator", plot.operator, {"net": network()}
+    path = clustering.merge_path(X, epsilon_sq=0.1)
+    yield "plot.merge_tree", plot.merge_tree, {"path": path}
+    yield "plot.code_lengths", plot.code_lengths, {"path": path}
+    transition = clustering.phase_transition(X, [0.1, 1.0])
+    yield "plot.phase_transition", plot.phase_transition, {"transition": transition}
     yield "plot.accuracies", plot.accuracies, {"results": {"a": {"b": 0.5}}}
     for name in ("cosines", "cosine_histogram", "singular_values"):
         yield f"plot.{name}", getattr(plot, name), {"Z": SIGNALS, "y": Y}
@@ -180,7 +195,7 @@ def pictures():
 def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
-        if name in FREE or ("RandomLift" in where and name == "y"):  # which scikit-learn hands on, and nobody reads
+        if name in FREE or (name == "y" and ("RandomLift" in where or "CodingLength" in where)):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"
         for value in WRONG[name]:
@@ -210,7 +225,13 @@ def test_pictures():
 
 
 def test_every_public_function_is_in_the_table():
-    listed = {where.partition(".")[0] for where, _, _ in public()} | {"linalg", "datasets", "plot", "sklearn"}
+    listed = {where.partition(".")[0] for where, _, _ in public()} | {
+        "linalg",
+        "clustering",
+        "datasets",
+        "plot",
+        "sklearn",
+    }
     others = {
         "BuildInterrupted",
         "CudaError",
@@ -224,4 +245,6 @@ def test_every_public_function_is_in_the_table():
     assert set(linalg.__all__) - {"QuadraticForms"} == {
         where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")
     }
+    functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}
+    assert set(clustering.__all__) - {"MergePath", "PhaseTransition"} == functions
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}

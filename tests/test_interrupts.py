@@ -48,6 +48,10 @@ CALLS_OF_NUMPY = {
     "lift": ("X = rng.standard_normal((6000, 1, 28, 28))", "rn.RandomLift(64, 9, random_state=0)(X)"),
     "large kernels": ("X = rng.standard_normal((2, 400, 1000))", "rn.RandomLift(400, 1000, random_state=0)(X)"),
     "shifts": ("X = rng.standard_normal((800, 4, 256))", "rn.shifts(X)"),
+    "merging": (
+        "X = rng.standard_normal((5000, 10))",
+        "rn.clustering.merge_path(X, epsilon_sq=0.1, backend='numpy')",
+    ),
     "polar": ("X = rng.standard_normal((9000, 64, 64))", "rn.to_polar(X, n_channels=64, n_angles=400)"),
     "splines": (
         "X = rng.integers(0, 255, (1, 6000, 6000), dtype=np.uint8)",

@@ -259,3 +259,61 @@ def test_an_operator_of_vectors_is_its_matrix():
     assert ax.get_title() == "$C^{1}$ of layer 1"
     with pytest.raises(ValueError, match="number is 4; expected 0 for E, or 1 to 3 for a class"):
         rn.plot.operator(net, 0, 4)
+
+
+@pytest.fixture(scope="module")
+def path() -> rn.clustering.MergePath:
+    X, _ = rn.datasets.lines_and_plane(60, noise=0.02, random_state=0)
+    return rn.clustering.merge_path(X, epsilon_sq=0.001, mean="zero")
+
+
+def test_the_merge_tree_draws_the_last_merges(path: rn.clustering.MergePath) -> None:
+    ax = plot.merge_tree(path, n_merges=12)
+    assert len(ax.lines) == 12
+    heights = path.linkage()[-12:, 2]
+    for line, height in zip(ax.lines, heights, strict=True):
+        assert line.get_ydata()[1] == line.get_ydata()[2] == height
+        left, right = line.get_xdata()[0], line.get_xdata()[-1]
+        assert left < right
+    sizes = [int(label.get_text()) for label in ax.get_xticklabels()]
+    assert len(sizes) == 13
+    assert sorted(sizes) == sorted(np.bincount(path.labels(13)))
+    colours = [line.get_color() for line in ax.lines]
+    assert path.n_best == 3
+    assert colours[-2:] == ["0.5", "0.5"]  # the merges that make the code longer
+    assert set(colours[:-2]) <= set(plot.COLORS[:3])
+    assert len(plot.merge_tree(path, n_merges=1000).lines) == 59
+    alone = rn.clustering.merge_path([[1.0, 2.0]], epsilon_sq=0.1)
+    assert len(plot.merge_tree(alone).lines) == 0
+    apart = rn.clustering.merge_path(np.eye(6), epsilon_sq=1.0, connectivity=np.kron(np.eye(2), np.ones((3, 3))))
+    assert len(plot.merge_tree(apart).lines) == 4
+
+
+def test_lines_of_the_merge_tree_do_not_cross(path: rn.clustering.MergePath) -> None:
+    """All that is below the left end of a merge lies left of all that is below its right end."""
+    lines = [line.get_xdata() for line in plot.merge_tree(path, n_merges=59).lines]
+    below = {}  # the leaves of every cluster
+    for t, (i, j) in enumerate(path.children.tolist()):
+        left, right = below.get(i, {lines[t][0]}), below.get(j, {lines[t][-1]})
+        assert max(left) < min(right)
+        below[60 + t] = left | right
+    assert below[118] == set(range(60))
+
+
+def test_code_lengths_draws_the_path_and_both_stops(path: rn.clustering.MergePath) -> None:
+    ax = plot.code_lengths(path)
+    line, best, first = ax.lines
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(60, 0, -1))
+    np.testing.assert_allclose(line.get_ydata(), path.code_lengths / 60 / np.log(2), rtol=1e-14)
+    assert (best.get_xdata()[0], first.get_xdata()[0]) == (path.n_best, path.n_first)
+    assert best.get_ydata()[0] == line.get_ydata().min()
+
+
+def test_phase_transition_draws_clusters_against_distortions() -> None:
+    transition = rn.clustering.PhaseTransition(
+        np.array([1.0, 0.1]), np.array([1, 9]), np.array([1, 3]), np.array([0.5, 2.0])
+    )
+    first, best = plot.phase_transition(transition).lines
+    np.testing.assert_array_equal(first.get_xdata(), [0.1, 1.0])
+    np.testing.assert_array_equal(first.get_ydata(), [9, 1])
+    np.testing.assert_array_equal(best.get_ydata(), [3, 1])

@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from redunet.classifiers import MICL
 from redunet.sklearn import (
+    CodingLengthClustering,
     MICLClassifier,
     NearestSubspaceClassifier,
     RandomLift,
@@ -32,7 +33,14 @@ from redunet.sklearn import (
 )
 from redunet.sklearn.network import BUILD_OPTIONS, NO_PARAMETERS
 
-ESTIMATORS = [ReduNetTransformer(), ReduNetClassifier(), NearestSubspaceClassifier(), MICLClassifier(), RandomLift()]
+ESTIMATORS = [
+    ReduNetTransformer(),
+    ReduNetClassifier(),
+    NearestSubspaceClassifier(),
+    MICLClassifier(),
+    RandomLift(),
+    CodingLengthClustering(),
+]
 
 
 @parametrize_with_checks(ESTIMATORS)
@@ -160,6 +168,8 @@ def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
 def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = data
     X = X.astype(dtype)
+    if isinstance(estimator, CodingLengthClustering):  # of vectors only
+        X = X.reshape(len(X), -1)
     fitted = clone(estimator).fit(X, y)
     again = pickle.loads(pickle.dumps(fitted))
     for method in ("transform", "decision_function", "predict"):
@@ -175,6 +185,51 @@ def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.
             np.testing.assert_array_equal(getattr(clone(fitted).fit(X, y), method)(X), result)
     if isinstance(estimator, RandomLift):
         np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+
+
+def test_the_clusterer_is_merge_path() -> None:
+    X, _ = rn.datasets.lines_and_plane(120, noise=0.02, n_outliers=12, random_state=0)
+    settings: dict[str, Any] = {"epsilon_sq": 0.001, "mean": "zero", "length": "rate"}
+    path = rn.clustering.merge_path(X, **settings)
+    for options, labels in (
+        ({}, path.labels()),
+        ({"stop": "first"}, path.labels("first")),
+        ({"n_clusters": 9, "stop": "first"}, path.labels(9)),
+        ({"min_cluster_size": 4}, path.labels(min_cluster_size=4)),
+    ):
+        model = CodingLengthClustering(**settings, **options).fit(X)
+        np.testing.assert_array_equal(model.labels_, labels)
+        np.testing.assert_array_equal(model.fit_predict(X), labels)
+        np.testing.assert_array_equal(model.children_, path.children)
+        np.testing.assert_array_equal(model.gains_, path.gains)
+        np.testing.assert_array_equal(model.code_lengths_, path.code_lengths)
+        kept = labels >= 0
+        np.testing.assert_array_equal(model.sizes_, np.bincount(labels[kept]))
+        assert model.n_clusters_ == labels.max() + 1
+        dims = rn.clustering.effective_dimensions(X[kept], labels[kept], epsilon_sq=0.001, mean="zero")
+        np.testing.assert_array_equal(model.dims_, dims)
+    assert (labels < 0).any()
+    apart = np.arange(132)[:, None] % 2 == np.arange(132) % 2
+    model = CodingLengthClustering(epsilon_sq=10.0, connectivity=apart).fit(X)
+    np.testing.assert_array_equal(model.labels_, np.arange(132) % 2)
+
+
+def test_the_clusterer_predicts_the_cluster_whose_code_grows_least() -> None:
+    """By the lengths of the definition: of each cluster with the sample, and without."""
+    X, _ = rn.datasets.lines_and_plane(80, noise=0.02, random_state=0)
+    new, _ = rn.datasets.lines_and_plane(40, noise=0.02, random_state=0)
+    for mean in ("zero", "estimate"):
+        model = CodingLengthClustering(epsilon_sq=0.001, mean=mean).fit(X)
+        settings: dict[str, Any] = {"epsilon_sq": 0.001, "mean": mean}
+        scores = [
+            [
+                rn.coding_length(np.vstack([W, x]), **settings) - rn.coding_length(W, **settings) - np.log(len(W) / 80)
+                for W in (X[model.labels_ == j] for j in range(model.n_clusters_))
+            ]
+            for x in new
+        ]
+        np.testing.assert_array_equal(model.predict(new), np.argmin(scores, axis=1))
+    assert (CodingLengthClustering(min_cluster_size=81).fit(X).predict(new) == -1).all()
 
 
 def test_weights_are_repetitions_for_the_classifiers() -> None:
@@ -276,6 +331,12 @@ def test_errors_name_the_argument() -> None:
         ReduNetTransformer().fit(X, None)
     with pytest.raises(ValueError, match="Complex data not supported"):
         ReduNetTransformer().fit(X + 1j, y)
+    with pytest.raises(ValueError, match="n_clusters is 5; expected at most 4, as many as samples"):
+        CodingLengthClustering(n_clusters=5).fit(X)
+    with pytest.raises(ValueError, match="n_clusters is 1; expected at least 4: connectivity keeps so many apart"):
+        CodingLengthClustering(n_clusters=1, connectivity=np.eye(4)).fit(X)
+    with pytest.raises(ValueError, match="Found array with dim 3"):
+        CodingLengthClustering().fit(images[:, 0])
     for estimator in ESTIMATORS:
         method = "transform" if hasattr(estimator, "transform") else "predict"
         with pytest.raises(NotFittedError):

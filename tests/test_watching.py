@@ -167,7 +167,7 @@ class TestProgress:
     def test_shows_at_most_ten_a_second(self, problem, monkeypatch):
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
         clock = iter(np.arange(100.0, 200.0, 0.03))
-        monkeypatch.setattr("redunet.network.progress.time.monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr("redunet.progress.time.monotonic", lambda: float(next(clock)))
         text = self.terminal(monkeypatch)
         rn.build(*problem, n_layers=20, progress=True)
         # 20 layers at 0.03 s: the first, every fourth after it (0.12 s), and the last.
@@ -177,7 +177,7 @@ class TestProgress:
     def test_is_lines_in_a_file(self, problem, capsys, monkeypatch):
         """Without a terminal nothing is written over: no control characters, and few lines."""
         clock = iter(np.arange(100.0, 200.0, 3.0))
-        monkeypatch.setattr("redunet.network.progress.time.monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr("redunet.progress.time.monotonic", lambda: float(next(clock)))
         rn.build(*problem, n_layers=9, progress=True)
         out, err = capsys.readouterr()
         assert out == ""

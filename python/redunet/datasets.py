@@ -20,7 +20,16 @@ from redunet import files
 from redunet._inputs import checks
 from redunet._inputs.randomness import Seed, generator
 
-__all__ = ["Split", "digits", "first_per_class", "gaussian_mixture", "load_idx", "mnist", "sinusoids"]
+__all__ = [
+    "Split",
+    "digits",
+    "first_per_class",
+    "gaussian_mixture",
+    "lines_and_plane",
+    "load_idx",
+    "mnist",
+    "sinusoids",
+]
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
@@ -134,6 +143,55 @@ def sinusoids(
     X[n:] = np.sign(X[n:])
     X += random.normal(0.0, noise, X.shape)
     return X, np.repeat(np.arange(2), n)
+
+
+def lines_and_plane(
+    n_samples: int, *, noise: float = 0.03, n_outliers: int = 0, random_state: Seed = None
+) -> tuple[npt.NDArray[np.float64], Labels]:
+    """Two lines and a plane through the origin of R^3, of random directions: clusters that cross each other.
+
+    Coordinates within each are uniform in [-1, 1]; a quarter of the samples lies on each line, the rest on the plane.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples on the lines and the plane; >= 4.
+    noise : float
+        Root mean square length of the Gaussian noise, noise / sqrt(3) in every coordinate; >= 0.
+    n_outliers : int
+        Samples beside, uniform in the cube [-1, 1]^3.
+    random_state : int, numpy.random.Generator, numpy.random.RandomState or None
+        A seed for ``numpy.random.default_rng``, or a generator.
+
+    Returns
+    -------
+    X : ndarray of float64, (n_samples + n_outliers, 3)
+        Samples, cluster by cluster; outliers last.
+    y : ndarray of int64
+        The lines 0 and 1, the plane 2, and -1 of outliers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of another type.
+
+    Examples
+    --------
+    >>> X, y = lines_and_plane(8, n_outliers=1, random_state=0)
+    >>> X.shape, y.tolist()
+    ((9, 3), [0, 0, 1, 1, 2, 2, 2, 2, -1])
+    """
+    n = checks.integer(n_samples, "n_samples", 4)
+    noise = checks.non_negative(noise, "noise")
+    n_out = checks.integer(n_outliers, "n_outliers", 0)
+    random = generator(random_state)
+    counts = (n // 4, n // 4, n - 2 * (n // 4))
+    bases = [np.linalg.qr(random.normal(size=(3, dim)))[0] for dim in (1, 1, 2)]
+    parts = [random.uniform(-1, 1, (m, B.shape[1])) @ B.T for m, B in zip(counts, bases, strict=True)]
+    X = np.concatenate(parts)
+    X += noise / math.sqrt(3) * random.normal(size=X.shape)
+    outliers = random.uniform(-1, 1, (n_out, 3))
+    return np.concatenate([X, outliers]), np.repeat([0, 1, 2, -1], (*counts, n_out))
 
 
 def digits(*, n_train_per_class: int | None = None, random_state: Seed = 0) -> Split:

@@ -19,12 +19,13 @@ if not (ROOT / "cpp").is_dir():  # pragma: no cover
 # --- Python ---
 
 BELOW = ("_backends", "transforms", "_inputs")
-NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files")
-FACES = (*NUMBERS, "network", "classifiers")
+NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files", "progress")
+FACES = (*NUMBERS, "network", "classifiers", "clustering")
 TOP = ("experiments", "demo", "cli", "config", "__main__")  # may import anything; nothing below imports them
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "files": (),
     "terminal": (),
+    "progress": (),
     "_build_info": (),
     "_backends": ("_build_info",),
     "transforms": ("_backends",),
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets": (*BELOW, "files"),
     "network": NUMBERS,
     "classifiers": NUMBERS,
+    "clustering": NUMBERS,
     "plot": FACES,
     "sklearn": FACES,
 }
@@ -111,6 +113,7 @@ def test_python_imports():
         ("rates.py", "from redunet import build"),
         ("network/planted.py", "from redunet.classifiers.base import features"),
         ("classifiers/planted.py", "from redunet.network import ReduNet"),
+        ("clustering/planted.py", "from redunet.network import build"),
         ("plot/planted.py", "from redunet import sklearn"),
         ("network/planted.py", "from redunet.experiments import EXPERIMENTS"),
         ("network/planted.py", "import matplotlib.pyplot"),

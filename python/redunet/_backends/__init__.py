@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from redunet._backends.contract import Backend
+from redunet._backends.contract import Backend, MergingBackend
 
 #: In order of preference, with the module that holds each.
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
@@ -124,6 +124,12 @@ def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
     if _checked(name, "backend") not in ("auto", "cuda"):
         raise RuntimeError(f"backend {name!r} cannot be used: the samples lie on a CUDA device")
     return select("cuda")
+
+
+def select_merging(name: str = "auto") -> MergingBackend:
+    """The module that clusters for a backend: itself, or NumPy's as long as it can't."""
+    _, module = select(name, on_host=True)
+    return cast(MergingBackend, module if hasattr(module, "merge_path") else require("numpy"))
 
 
 def require(name: str, why: str = "") -> Any:

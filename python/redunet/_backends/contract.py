@@ -293,6 +293,35 @@ class BuildResult:
         return int(self.done[0])
 
 
+@dataclass(frozen=True)
+class MergeRequest:
+    """What `MergingBackend.merge_path` is asked for.
+
+    Attributes
+    ----------
+    epsilon_sq : float
+        Squared distortion eps^2 per sample; D^2 / eps^2 is finite.
+    centred : bool
+        Whether clusters are coded about their means (``mean="estimate"``), and not about zero.
+    full : bool
+        Whether bases and means are coded too (``length="full"``): m + D in place of m, and the term of the mean.
+    clusters : (N,) int64 array, or None
+        The cluster 0..n-1 in which each sample starts, none of them empty; None: every sample is a cluster.
+    neighbours : tuple of n int64 arrays, or None
+        Clusters that each may merge with, symmetric, without itself; None: all others.
+    on_merge : callable, or None
+        Called as ``on_merge(t, gain)`` when t merges are done, now and then and after the last. An exception in it ends
+        the path.
+    """
+
+    epsilon_sq: float
+    centred: bool
+    full: bool
+    clusters: npt.NDArray[np.int64] | None = None
+    neighbours: tuple[npt.NDArray[np.int64], ...] | None = None
+    on_merge: Callable[[int, float], None] | None = None
+
+
 class State(Protocol):
     """The features of some samples in a backend's own layout, and what a layer does with them.
 
@@ -404,6 +433,20 @@ class Backend(Protocol):
     def inv(self, A: Array, *, n_threads: int) -> Array: ...
     def solve(self, A: Array, B: Array, *, n_threads: int) -> Array: ...
     def logdet(self, A: Array, *, n_threads: int) -> Array: ...
+
+
+class MergingBackend(Backend, Protocol):
+    """A backend that also clusters. Not all do yet: `redunet._backends.select_merging` chooses."""
+
+    def merge_path(
+        self, X: Array, request: MergeRequest, *, n_threads: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Steepest descent of the coding length: the pair of smallest gain merges, until none may.
+
+        X (N, D) is float32 or float64, of entries at most 1 in magnitude. Returns ``children`` (t, 2), of merge t
+        which makes cluster n + t, smaller number first, and ``gains`` (t,): changes of the whole code's length in
+        nats, to double precision.
+        """
 
 
 @runtime_checkable

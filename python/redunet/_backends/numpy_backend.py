@@ -25,6 +25,7 @@ from redunet._backends.contract import (
     Pullback,
     State,
 )
+from redunet._backends.numpy_merging import merge_path as merge_path
 from redunet._backends.tasks import interruptible
 
 Rates = npt.NDArray[np.float64]

@@ -253,13 +253,13 @@ def sample_weights(weights: npt.ArrayLike | None, m: int) -> npt.NDArray[np.floa
     return arrays.plain(omega, FLOATS["d"])
 
 
-def labels(y: Any, m: int) -> tuple[Array, npt.NDArray[np.int64]]:
+def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64]]:
     """The classes, sorted, and the labels as numbers 0..k-1 of them, (m,), for labels of any dtype."""
-    values = _label_array(y)
+    values = _label_array(y, name)
     if values.shape != (m,):
-        cure = ": pass numpy.ravel(y)" if values.shape == (m, 1) else ""
-        raise ValueError(f"y has shape {values.shape}; expected labels ({m},){cure}")
-    return _coded(values)
+        cure = f": pass numpy.ravel({name})" if values.shape == (m, 1) else ""
+        raise ValueError(f"{name} has shape {values.shape}; expected labels ({m},){cure}")
+    return _coded(values, name)
 
 
 def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
@@ -310,16 +310,16 @@ def complete(y: Any) -> None:
         raise _no_label(int(missing[0]), values[missing[0]])
 
 
-def _label_array(y: Any) -> Array:
+def _label_array(y: Any, name: str = "y") -> Array:
     """Labels or a membership as an array in the machine's order of bytes."""
-    readable(y, "y")
+    readable(y, name)
     column = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # of a column of pandas that may lack some
     if isinstance(column, np.dtype) and column.kind in "iub" and hasattr(y, "isna"):
         missing = np.flatnonzero(y.isna())
         if len(missing):
-            raise _no_label(int(missing[0]), None)
+            raise _no_label(int(missing[0]), None, name)
         return cast(Array, y.to_numpy(dtype=column))  # floats would be other labels
-    values = array(y, "y")
+    values = array(y, name)
     if isinstance(y, (list, tuple)) and values.ndim == 1 and values.dtype.kind in "US":
         text = str if values.dtype.kind == "U" else bytes
         if not all(isinstance(label, text) for label in y):  # NumPy writes what is no text out as text
@@ -327,15 +327,15 @@ def _label_array(y: Any) -> Array:
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def _coded(values: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+def _coded(values: Array, name: str = "y") -> tuple[Array, npt.NDArray[np.int64]]:
     """The classes of labels (m,), sorted, and the place of every label among them."""
     missing = _missing(values)
     try:
         classes, codes = np.unique(np.delete(values, missing) if len(missing) else values, return_inverse=True)
     except TypeError:
-        raise TypeError("y holds labels that cannot be compared with one another; expected one type") from None
+        raise TypeError(f"{name} holds labels that cannot be compared with one another; expected one type") from None
     if len(missing):
-        raise _no_label(int(missing[0]), values[missing[0]])
+        raise _no_label(int(missing[0]), values[missing[0]], name)
     if classes.dtype.kind == "T":  # none is missing: whatever stood for that is no part of the labels
         classes = classes.astype(np.dtypes.StringDType())
     return classes, codes.astype(np.int64)
@@ -374,9 +374,9 @@ def _is_missing(label: Any) -> bool:
         return False
 
 
-def _no_label(sample: int, label: Any) -> ValueError:
+def _no_label(sample: int, label: Any, name: str = "y") -> ValueError:
     kind = "NaN or infinite" if isinstance(label, (float, complex, np.inexact)) else "missing"
-    return ValueError(f"y holds a {kind} label; expected a label for every sample, and sample {sample} has none")
+    return ValueError(f"{name} holds a {kind} label; expected a label for every sample, and sample {sample} has none")
 
 
 def available_memory() -> int | None:

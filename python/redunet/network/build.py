@@ -14,8 +14,8 @@ from redunet._backends.contract import BuildRequest, BuildResult, Problem, RateR
 from redunet._inputs import checks, prepare
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
-from redunet.network.progress import RateProgress
 from redunet.network.redunet import ReduNet, load
+from redunet.progress import Progress
 
 Array = npt.NDArray[Any]
 #: Watches the rate reduction; a true result ends the network.
@@ -198,8 +198,12 @@ def build(
         row = given.module.rates(V, problem, n_threads=given.n_threads) * np.concatenate([[1.0], problem.gammas])
         _go_on_from(before, built.network(), row, result, plateau)
         built.before = before
-    with RateProgress(n_layers, progress) as bar:
-        watchers = [watch for watch in (plateau, on_layer, bar.update if progress else None) if watch is not None]
+    with Progress(n_layers, "layer", progress) as bar:
+
+        def show(index: int, rates: RateReduction) -> None:
+            bar.update(index, {"R": rates.rate, "R_c": rates.class_rate, "Delta R": rates.delta})
+
+        watchers = [watch for watch in (plateau, on_layer, show if progress else None) if watch is not None]
 
         def report(index: int, row: npt.NDArray[np.float64]) -> bool:
             if path is not None and index > 0 and index % every == 0 and index < n_layers:

@@ -1,10 +1,11 @@
-"""Pictures of rates, features and results. Every function takes an ``ax``, draws on it, and returns it.
+"""Pictures of rates, features, clusters and results. Every function takes an ``ax``, draws on it, and returns it.
 
 Without ``ax`` a figure of its own is made. Nothing is shown or saved, and no global setting of matplotlib is changed.
 Colours can be told apart with any colour vision; with more than seven classes, markers and dashes help.
 Matplotlib is imported when the first picture is drawn.
 """
 
+from redunet.plot.clusters import code_lengths, merge_tree, phase_transition
 from redunet.plot.features import cosine_histogram, cosines, scatter, singular_values
 from redunet.plot.network import operator, rates
 from redunet.plot.results import accuracies
@@ -14,9 +15,12 @@ __all__ = [
     "COLORS",
     "GRID",
     "accuracies",
+    "code_lengths",
     "cosine_histogram",
     "cosines",
+    "merge_tree",
     "operator",
+    "phase_transition",
     "rates",
     "scatter",
     "singular_values",

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: thin wrappers around `build`, `RandomLift`, `NearestSubspace` and `MICL`.
+"""scikit-learn estimators: thin wrappers around `build`, `RandomLift`, `NearestSubspace`, `MICL` and `merge_path`.
 
 X is (m, d), (m, C, T) or (m, C, H, W), real. Pipelines carry tables, so signals may also come flattened, (m, C * T) or
 (m, C * H * W), with ``signal_shape=(T,)`` or ``(H, W)``; the output then is a table too. Samples of weight zero are
@@ -10,9 +10,17 @@ try:
 except ImportError as error:
     raise ImportError("redunet.sklearn needs scikit-learn: pip install 'redunet[sklearn]'") from error
 
+from redunet.sklearn.clustering import CodingLengthClustering
 from redunet.sklearn.lift import RandomLift
 from redunet.sklearn.micl import MICLClassifier
 from redunet.sklearn.network import ReduNetClassifier, ReduNetTransformer
 from redunet.sklearn.subspace import NearestSubspaceClassifier
 
-__all__ = ["MICLClassifier", "NearestSubspaceClassifier", "RandomLift", "ReduNetClassifier", "ReduNetTransformer"]
+__all__ = [
+    "CodingLengthClustering",
+    "MICLClassifier",
+    "NearestSubspaceClassifier",
+    "RandomLift",
+    "ReduNetClassifier",
+    "ReduNetTransformer",
+]

@@ -35,7 +35,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         if given.dtype.kind not in "fciubO":  # it reads dates and text as numbers
             raise TypeError(f"X has dtype {given.dtype}; expected real numbers")
         try:
-            return validate_data(self, X, *y, **NUMBERS, **options)
+            return validate_data(self, X, *y, **{**NUMBERS, **options})
         except (TypeError, ValueError) as error:
             if type(error) not in (TypeError, ValueError) or re.search(r"\b[Xy]\b", str(error)):
                 raise

@@ -1,6 +1,6 @@
-"""The progress of `build` on standard error: a bar of tqdm, or a line that is written over, on a terminal; else lines.
+"""Progress on standard error: a bar of tqdm, or a line that is written over, on a terminal; else lines.
 
-What is shown is plain ASCII, and a stream that is missing, closed or broken ends the showing, not the construction.
+What is shown is plain ASCII, and a stream that is missing, closed or broken ends the showing, not the work.
 """
 
 from __future__ import annotations
@@ -8,20 +8,17 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from redunet._backends.contract import RateReduction
+from typing import Any
 
 
-class RateProgress:
-    """A context manager whose `update` serves as ``on_layer``; does nothing when ``show`` is false."""
+class Progress:
+    """A context manager around work of ``n`` layers, merges, ...; does nothing when ``show`` is false."""
 
     SECONDS_BETWEEN = 0.1  # on a terminal
     SECONDS_BETWEEN_LINES = 10.0  # in a file, where every line stays
 
-    def __init__(self, n_layers: int, show: bool) -> None:
-        self._n_layers = n_layers
+    def __init__(self, n: int, unit: str, show: bool) -> None:
+        self._n, self._unit = n, unit
         stream: Any = sys.stderr  # None without a console
         self._stream = None if not show or stream is None or getattr(stream, "closed", False) else stream
         isatty = getattr(stream, "isatty", None)
@@ -30,31 +27,29 @@ class RateProgress:
         self._bar: Any = None
         self._shown = -float("inf")
 
-    def __enter__(self) -> RateProgress:
+    def __enter__(self) -> Progress:
         if self._live:
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 pass
             else:
-                self._bar = tqdm(
-                    total=self._n_layers, unit="layer", mininterval=self.SECONDS_BETWEEN, file=self._stream
-                )
+                self._bar = tqdm(total=self._n, unit=self._unit, mininterval=self.SECONDS_BETWEEN, file=self._stream)
         return self
 
-    def update(self, index: int, rates: RateReduction) -> None:
-        """Show the rates at the input of layer ``index``: not more often than can be read, but always the last."""
+    def update(self, index: int, numbers: dict[str, float]) -> None:
+        """Show the numbers after ``index`` of n: not more often than can be read, but always the last."""
         now = time.monotonic()
         wait = self.SECONDS_BETWEEN if self._live else self.SECONDS_BETWEEN_LINES
-        if self._stream is None or (index < self._n_layers and now - self._shown < wait):
+        if self._stream is None or (index < self._n and now - self._shown < wait):
             return
         self._shown = now
-        text = f"R={rates.rate:.4f}, R_c={rates.class_rate:.4f}, Delta R={rates.delta:.4f}"
+        text = ", ".join(f"{name}={number:.4f}" for name, number in numbers.items())
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(index - self._bar.n)
         else:
-            line = f"layer {index}/{self._n_layers}  {text}"
+            line = f"{self._unit} {index}/{self._n}  {text}"
             self._write(f"\r{line}" if self._live else f"{line}\n")
 
     def _write(self, text: str) -> None:
