@@ -26,7 +26,6 @@ import redunet as rn
 from redunet import _backends, clustering
 from redunet._backends import numpy_backend
 from redunet._backends.contract import MergeRequest
-from redunet.clustering.codes import Coding, Increments
 
 FOLDER = Path(__file__).parent / "fixtures" / "clustering"
 OURS = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -213,22 +212,6 @@ def test_lengths_of_partitions(backend, case):
     assert bits == pytest.approx(clustering.code_length(case.X, labels, **case.options) / np.log(2), rel=1e-15)
     assert path.code_lengths[case.X.shape[0] - path.n_best] == path.code_lengths.min()
     assert path.n_best <= path.n_first or path.code_lengths.min() < path.code_lengths[len(case.X) - path.n_first]
-
-
-@given(case=cases(least=2), seed=st.integers(0, 1000))
-def test_increments_are_differences_of_lengths(case, seed):
-    random = np.random.default_rng(seed)
-    N, D = case.X.shape
-    codes = np.unique(random.integers(0, 3, N), return_inverse=True)[1]
-    new = random.standard_normal((4, D))
-    increments = Increments(case.X, codes, Coding(**case.options)).of(new)
-    oracle = case.oracle
-    oracle.X = np.concatenate([oracle.X, new])  # whose magnitudes the tolerance has to know
-    for j in range(codes.max() + 1):
-        W = case.X[codes == j].astype(np.float64)
-        for x, increment in zip(new, increments[:, j], strict=True):
-            expected = oracle.L(np.vstack([W, x])) - oracle.L(W) - np.log(len(W) / N)
-            assert abs(increment - expected) <= oracle.tolerance
 
 
 @given(case=cases())

@@ -10,8 +10,8 @@ from sklearn.base import ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 
 from redunet._inputs import checks
+from redunet.classifiers import MICL
 from redunet.clustering import effective_dimensions, merge_path
-from redunet.clustering.codes import Coding, Increments
 from redunet.clustering.path import STOPS
 from redunet.sklearn.signals import SignalEstimator
 
@@ -138,10 +138,13 @@ class CodingLengthClustering(ClusterMixin, SignalEstimator):  # type: ignore[mis
         members, labels = X[kept], self.labels_[kept]
         self.sizes_ = np.bincount(labels)
         self.n_clusters_ = len(self.sizes_)
-        self.dims_, self._increments = np.empty(0), None
+        self.dims_, self._classifier = np.empty(0), None
         if self.n_clusters_:
             self.dims_ = effective_dimensions(members, labels, epsilon_sq=self.epsilon_sq, mean=self.mean)
-            self._increments = Increments(members, labels, Coding(self.epsilon_sq, self.mean, self.length))
+            criterion = "length" if self.length == "full" else "rate"
+            shares = self.sizes_ / len(members)
+            self._classifier = MICL(self.epsilon_sq, mean=self.mean, criterion=criterion, priors=shares)
+            self._classifier.fit(members, labels)
         return self
 
     def predict(self, X: Any) -> npt.NDArray[np.int64]:
@@ -154,9 +157,9 @@ class CodingLengthClustering(ClusterMixin, SignalEstimator):  # type: ignore[mis
         """
         check_is_fitted(self)
         X = self._samples(X, reset=False)
-        if self._increments is None:
+        if self._classifier is None:
             return np.full(len(X), -1)
-        nearest: npt.NDArray[np.int64] = self._increments.of(X).argmin(axis=1)
+        nearest: npt.NDArray[np.int64] = self._classifier.predict(X)
         return nearest
 
     def _samples(self, X: Any, *, reset: bool) -> Array:
