@@ -23,7 +23,8 @@ const T* plain_in(const py::array& array, const char* name, const py::dtype& dty
   return static_cast<const T*>(array.data());
 }
 
-// The features of some samples, whatever the engine.
+// The features of some samples, whatever their type; a class of its own for each engine, so that Python can have both.
+template <class Engine>
 class AnyState {
  public:
   virtual ~AnyState() = default;
@@ -42,7 +43,7 @@ class AnyState {
 };
 
 template <class Engine, class T>
-class StateOf : public AnyState {
+class StateOf : public AnyState<Engine> {
  public:
   using Made = typename Engine::template State<T>;
 
@@ -73,7 +74,7 @@ class StateOf : public AnyState {
 
   index_t n_samples() const override { return layout_.sizes.m; }
 
-  std::unique_ptr<AnyState> copy() const override {
+  std::unique_ptr<AnyState<Engine>> copy() const override {
     auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.features(), on_host_, n_threads_);
     run([&] { other->state_->copy(*state_); });
     return other;
@@ -139,14 +140,15 @@ class StateOf : public AnyState {
     return assignments;
   }
 
-  void extrapolate(const AnyState& before, double beta) override {
+  void extrapolate(const AnyState<Engine>& before, double beta) override {
     const auto* other = dynamic_cast<const StateOf*>(&before);
     const auto shape = [](const StateOf& state) {
       const auto [m, C, F, P] = state.layout_.features();
       return std::vector<index_t>{m, C, F, P};
     };
     if (other == nullptr || shape(*other) != shape(*this)) throw py::value_error("before does not fit the features");
-    const std::unique_ptr<AnyState> alone = before.copy();  // a state may go beyond itself, and another thread use it
+    const std::unique_ptr<AnyState<Engine>> alone =
+        before.copy();  // a state may go beyond itself, and another thread use it
     auto& remembered = *static_cast<StateOf&>(*alone).state_;
     run([&] { state_->extrapolate(remembered, beta); });
   }
@@ -227,10 +229,10 @@ class StateOf : public AnyState {
 };
 
 template <class Engine>
-std::unique_ptr<AnyState> state_of(const py::object& from, const py::object& of, int n_threads) {
+std::unique_ptr<AnyState<Engine>> state_of(const py::object& from, const py::object& of, int n_threads) {
   const Numbers V = Engine::features(from);
   const bool on_host = py::isinstance<py::array>(from);
-  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> std::unique_ptr<AnyState> {
+  return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> std::unique_ptr<AnyState<Engine>> {
     return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), on_host, n_threads);
   });
 }
@@ -266,20 +268,21 @@ py::tuple operators_of_grams(const py::array& grams, const py::object& from, int
 
 template <class Engine>
 void define_state(py::module_& m) {
-  py::class_<AnyState>(m, "State", py::module_local(),                            // each engine has one
-                       py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
-                       "Features in the engine's own layout; see redunet._backends.contract.State.")
-      .def_property_readonly("n_samples", &AnyState::n_samples)
-      .def("copy", &AnyState::copy)
-      .def("features", &AnyState::features)
-      .def("grams", &AnyState::grams)
-      .def("operators", &AnyState::operators, py::arg("layer") = py::none())
-      .def("response_norms", &AnyState::response_norms, py::arg("operators"))
-      .def("step", &AnyState::step, py::arg("operators"), py::arg("pi"), py::arg("eta"))
-      .def("scale", &AnyState::scale, py::arg("by"))
-      .def("advance", &AnyState::advance, py::arg("operators"), py::arg("eta"), py::arg("pi") = py::none())
-      .def("extrapolate", &AnyState::extrapolate, py::arg("before"), py::arg("beta"))
-      .def("pullback", &AnyState::pullback, py::arg("operators"), py::arg("pi"), py::arg("eta"), py::arg("upstream"));
+  using Any = AnyState<Engine>;
+  py::class_<Any>(m, "State",
+                  py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
+                  "Features in the engine's own layout; see redunet._backends.contract.State.")
+      .def_property_readonly("n_samples", &Any::n_samples)
+      .def("copy", &Any::copy)
+      .def("features", &Any::features)
+      .def("grams", &Any::grams)
+      .def("operators", &Any::operators, py::arg("layer") = py::none())
+      .def("response_norms", &Any::response_norms, py::arg("operators"))
+      .def("step", &Any::step, py::arg("operators"), py::arg("pi"), py::arg("eta"))
+      .def("scale", &Any::scale, py::arg("by"))
+      .def("advance", &Any::advance, py::arg("operators"), py::arg("eta"), py::arg("pi") = py::none())
+      .def("extrapolate", &Any::extrapolate, py::arg("before"), py::arg("beta"))
+      .def("pullback", &Any::pullback, py::arg("operators"), py::arg("pi"), py::arg("eta"), py::arg("upstream"));
   m.def("state", state_of<Engine>, py::arg("V"), py::arg("of"), py::kw_only(), py::arg("n_threads"));
   m.def("operators_of_grams", operators_of_grams<Engine>, py::arg("grams"), py::arg("problem"), py::kw_only(),
         py::arg("n_threads"));
