@@ -481,7 +481,8 @@ def test_errors():
     with pytest.raises(ValueError, match="epsilon_sq is too small, or samples too large: their ratio exceeds double"):
         MICL(1e-300).fit(X * 1e30, y).scores(T)
     with pytest.raises(ValueError, match="epsilon_sq is too small for double precision"):
-        MICL(1e-40).fit(np.vstack([X[:2], X]), [0, 0, *y + 1]).scores(T)
+        # I + a S of two dimensions that are one: beside 2^134 the identity is nothing, and the pivots are 2^134 and 0.
+        MICL(2.0**-134, mean="zero").fit([[1, 1], [1, 1], [0, 0], [1, 0]], [0, 0, 0, 1]).scores([[1.0, 1.0]])
     assert repr(MICL(2.0, mean="zero", n_neighbors=3)) == "MICL(2.0, mean='zero', n_neighbors=3)"
 
 
