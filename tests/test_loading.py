@@ -121,7 +121,7 @@ class TestChecksums:
         ("gammas", 1e300, r"numbers in \(0, 1\]"), ("gammas", 0.5, "sums to .*; expected 1"),
         ("etas", -1e300, r"steps in \[0, "), ("etas", 1e300, r"steps in \[0, "), ("etas", -1e-300, r"steps in \[0, "),
         ("betas", 1.0, r"numbers in \[0, 1\)"), ("betas", -0.1, r"numbers in \[0, 1\)"),
-        ("betas", np.inf, "not finite"),
+        ("betas", np.inf, "not finite"), ("betas", 0.5, "begins with another number than 0"),
         ("freq_weights", 3.0, "does not belong to this signal shape"), ("freq_weights", -1.0, "positive numbers"),
         ("rate", np.nan, "finite rates"), ("per_class", -np.inf, "finite rates"),
         ("ranks", 5, "out of range"), ("ranks", -1, "out of range"), ("ranks", 2**62, "out of range"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracle import relative
 
 import redunet as rn
+from redunet._inputs import prepare
 
 SHAPES = [(60, 3), (60, 3, 7), (24, 12, 4, 5)]
 
@@ -49,6 +52,21 @@ def test_it_is_networks_of_one_layer_from_extrapolated_features(backend, shape):
         now, before = moved, now
     assert relative(Z, now) < 1e-9
     assert rn.rate_reduction(Z, y, epsilon_sq=0.5).delta == pytest.approx(net.rates.delta[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_before_the_first_layer_there_is_nothing_to_go_away_from(backend, shape):
+    """No network has momentum there; engines that are handed it stay at the samples, and read nothing else."""
+    X, y = problem(shape)
+    given = prepare.samples(X, dtype=None, backend=backend, n_threads=1)
+    net, _ = rn.build(X, y, n_layers=3, momentum=True)
+    results = []
+    for first in (0.0, 0.5):
+        V = np.array(prepare.samples(X, dtype=None, backend="numpy", n_threads=1).spectra(normalize=True))
+        betas = np.concatenate([[first], net.betas[1:]])
+        given.module.apply(V, replace(net.operators, betas=betas), n_threads=1)
+        results.append(V)
+    assert relative(results[1], results[0]) < 1e-9
 
 
 def test_it_restarts_rather_than_fall():

@@ -17,10 +17,7 @@ void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layou
                                 .factors = const_cast<T*>(request.factors) + layer * layout.factors_size()};
     const Step<T> step{
         .eta = request.etas[layer], .lam = request.lam, .gammas = request.gammas, .shortcuts = request.shortcuts};
-    if (request.betas[layer] != 0)
-      state.extrapolate(request.betas[layer]);
-    else if (momentum)
-      state.remember();
+    if (momentum) state.go_ahead(request.betas[layer]);
     state.move(ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
     if (layer == 0 && n_layers > 2 && !momentum) state.regroup();
   }

@@ -73,10 +73,7 @@ class Construction {
     const bool ahead = request_.momentum ||
                        std::any_of(request_.betas, request_.betas + n_layers, [](double beta) { return beta != 0; });
     for (index_t layer = 0; layer < n_layers; ++layer) {
-      if (const double beta = request_.betas[layer]; beta != 0)
-        state_.extrapolate(beta);
-      else if (ahead)
-        state_.remember();
+      if (ahead) state_.go_ahead(request_.betas[layer]);
       step_.eta = request_.taken[layer];
       state_.move(operators_of(layer), step_, nullptr);
     }
@@ -116,12 +113,8 @@ class Construction {
     const double reached = problem_.reduction(row(layer));
     double beta = momentum_.next();
     std::copy_n(row(layer), point_.size(), point_.data());
-    if (beta > 0) {
-      state_.extrapolate(beta);
-      look(layer, true, point_.data());
-    } else {
-      state_.remember();
-    }
+    state_.go_ahead(beta);
+    if (beta > 0) look(layer, true, point_.data());
     if (const double after = take_step(layer, point_.data(), beta > 0, false); beta > 0 && !(after >= reached)) {
       momentum_.restart(), beta = 0;
       state_.step_back();

@@ -109,7 +109,9 @@ void State<T>::remember() {
 }
 
 template <class T>
-void State<T>::extrapolate(double beta) {
+void State<T>::go_ahead(double beta) {
+  if (beta == 0 || !remembered_) remember();
+  if (beta == 0) return;
   if (!fused_) remembered_nearest_ = wide().nearest();
   extrapolate(*remembered_, beta);
 }
@@ -130,6 +132,7 @@ void State<T>::step_back() {
 template <class T>
 void State<T>::copy(const State& other) {
   features_.copy_numbers(other.features_, parallel_);
+  if (other.wide_) wide().set_nearest(other.wide_->nearest());
   summed_ = false;
 }
 

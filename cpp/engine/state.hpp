@@ -37,10 +37,9 @@ class State {
   void keep();
   void recall();
 
-  // With momentum: features that the next extrapolation goes away from; normalise(z + beta (z - remembered)), while z
-  // is remembered; and back to what is remembered.
-  void remember();
-  void extrapolate(double beta);
+  // To where a layer with this momentum is built: normalise(z + beta (z - remembered)), while z is remembered; the
+  // first time there is nothing to go away from. And back to what is remembered.
+  void go_ahead(double beta);
   void step_back();
 
   // The verbs of python/redunet/_backends/contract.py; doubles are those of the samples in their order. `before` is
@@ -56,6 +55,7 @@ class State {
 
  private:
   WideLayer<T>& wide();
+  void remember();
   void extrapolate(Features<T>& before, double beta);
   Features<T>& room_for(std::optional<Features<T>>& copy);
 

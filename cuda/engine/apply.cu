@@ -25,10 +25,7 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
   if (kept.all()) kept.upload(0, n_layers, dense, factors);
   for (index_t layer = 0; layer < n_layers; ++layer) {
     if (!kept.all()) kept.upload(layer, layer + 1, dense, factors);
-    if (request.betas[layer] != 0)
-      state.extrapolate(request.betas[layer]);
-    else if (momentum)
-      state.remember();
+    if (momentum) state.go_ahead(request.betas[layer]);
     const Step<N> step{.eta = etas.get() + layer, .gammas = gammas.get(), .lam = request.lam, .given = nullptr};
     state.move(kept.of(layer), step, layer + 1 == n_layers ? pi.get() : nullptr);
     if ((layer + 1) % kLayersBetweenPolls == 0) {

@@ -119,10 +119,7 @@ class Construction {
     if (kept_.all()) kept_.upload(0, n_layers, dense(), factors());
     for (index_t layer = 0; layer < n_layers; ++layer) {
       if (!kept_.all()) kept_.upload(layer, layer + 1, dense(), factors());
-      if (const double beta = request_.betas[layer]; beta != 0)
-        state_.extrapolate(beta);
-      else if (ahead_)
-        state_.remember();
+      if (ahead_) state_.go_ahead(request_.betas[layer]);
       move(layer);
       if ((layer + 1) % kLayersBetweenPolls == 0) wait_and_poll();
     }
@@ -223,10 +220,7 @@ class Construction {
   bool take_layer_ahead(index_t layer) {
     const double reached = problem_.reduction(row(layer));
     double beta = momentum_.next();
-    if (beta > 0)
-      state_.extrapolate(beta);
-    else
-      state_.remember();
+    state_.go_ahead(beta);
     if (const double after = take_step_from_point(layer, beta > 0); beta > 0 && !(after >= reached)) {
       momentum_.restart(), beta = 0;
       state_.step_back();

@@ -49,10 +49,12 @@ class State {
   // v <- by v, one number of the device for every sample.
   void scale(const Real<N>* by);
 
-  // With momentum: features that the next extrapolation goes away from; normalise(z + beta (z - remembered)), while z
-  // is remembered; and back to what is remembered.
-  void remember() { features_.copy_to(remembered_); }
-  void extrapolate(double beta) { sweep_.extrapolate(features_, remembered_.get(), beta); }
+  // To where a layer with this momentum is built: normalise(z + beta (z - remembered)), while z is remembered; the
+  // first time there is nothing to go away from. And back to what is remembered.
+  void go_ahead(double beta) {
+    if (beta == 0 || !remembers_) features_.copy_to(remembered_), remembers_ = true;
+    if (beta != 0) sweep_.extrapolate(features_, remembered_.get(), beta);
+  }
   void step_back() { features_.copy_from(remembered_); }
 
  private:
@@ -64,6 +66,7 @@ class State {
   Sweep<N> sweep_;
   bool fused_;
   DeviceArray<N> saved_, kept_, remembered_;
+  bool remembers_ = false;
 };
 
 }  // namespace redunet::cuda
