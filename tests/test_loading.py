@@ -255,7 +255,7 @@ def test_tensors_that_overlap_or_leave_gaps(saved):
     path, _, _ = saved
     header, config, _ = read(path)
     other = json.loads(json.dumps(header))
-    other["betas"]["data_offsets"] = header["etas"]["data_offsets"]
+    other["etas"]["data_offsets"] = header["betas"]["data_offsets"]  # zeros are steps too
     rewrite(path, other, config)
     with pytest.raises(ValueError, match=r"cannot be loaded: tensor '.*' begins at byte"):
         rn.load(path)
