@@ -220,7 +220,7 @@ def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
     longest = max(largest / alpha, LONGEST_STEP * NATURAL_STEP / float(alphas[0]))
     _require(container, "etas", lambda part: (part >= 0) & (part <= longest), f"steps in [0, {longest:.3g}]")
     _require(container, "betas", lambda part: (part >= 0) & (part < 1), "numbers in [0, 1)")
-    if container.numbers("betas")[:1].any():
+    if next(iter(container.pieces("betas")))[:1].any():
         raise ValueError("tensor 'betas' begins with another number than 0: there is no layer before the first")
     _require(container, "freq_weights", lambda part: part > 0, "positive numbers")
     if not np.array_equal(container.numbers("freq_weights"), fourier.freq_weights):
