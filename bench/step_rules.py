@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import redunet as rn
-from bench.environment import hold_fresh_memory
+from bench.environment import hold_fresh_memory, restart_clean
 from bench.workloads import Workload, load
 from redunet import _backends
 from redunet._backends.ascent import Ascent
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    restart_clean()
     results = {}
     for name in options.workloads:
         results[name] = measure(name, options.rounds)

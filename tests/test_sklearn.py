@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import pickle
 import subprocess
 import sys
@@ -218,16 +219,16 @@ def test_the_clusterer_predicts_the_cluster_whose_code_grows_least() -> None:
     """By the lengths of the definition: of each cluster with the sample, and without."""
     X, _ = rn.datasets.lines_and_plane(80, noise=0.02, random_state=0)
     new, _ = rn.datasets.lines_and_plane(40, noise=0.02, random_state=0)
-    for mean in ("zero", "estimate"):
-        model = CodingLengthClustering(epsilon_sq=0.001, mean=mean).fit(X)
-        settings: dict[str, Any] = {"epsilon_sq": 0.001, "mean": mean}
-        scores = [
-            [
-                rn.coding_length(np.vstack([W, x]), **settings) - rn.coding_length(W, **settings) - np.log(len(W) / 80)
-                for W in (X[model.labels_ == j] for j in range(model.n_clusters_))
-            ]
-            for x in new
-        ]
+    for mean, length in itertools.product(("zero", "estimate"), ("full", "rate")):
+        settings: dict[str, Any] = {"epsilon_sq": 0.001, "mean": mean, "length": length}
+        model = CodingLengthClustering(**settings).fit(X)
+        assert model.n_clusters_ > 1
+
+        def of(W, settings=settings):
+            return rn.clustering.code_length(W, np.zeros(len(W)), **settings)
+
+        clusters = [X[model.labels_ == j] for j in range(model.n_clusters_)]
+        scores = [[of(np.vstack([W, x])) - of(W) - np.log(len(W) / 80) for W in clusters] for x in new]
         np.testing.assert_array_equal(model.predict(new), np.argmin(scores, axis=1))
     assert (CodingLengthClustering(min_cluster_size=81).fit(X).predict(new) == -1).all()
 

@@ -196,6 +196,12 @@ def function(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a function or None")
 
 
+def instance(value: Any, kind: type, name: str) -> None:
+    """One of the package's own objects."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a {kind.__name__}")
+
+
 def path(value: Any, name: str, expected: str = "a path") -> str:
     """The path of a file or a folder."""
     if not isinstance(value, (str, bytes, os.PathLike)):

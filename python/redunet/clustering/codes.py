@@ -1,4 +1,4 @@
-"""Codes of the clusters of a partition, from the singular values of each: their length, dimension, and one sample more.
+"""Codes of the clusters of a partition, from the singular values of each: their length and dimension.
 
 Samples X (N, D) in double precision. Clusters of one size are factored in one call: of N samples most clusters are
 small, or there are few.
@@ -98,11 +98,6 @@ class _Batch:
     n: int
     means: Floats
     squares: Floats
-
-
-def members(codes: npt.NDArray[np.int64]) -> list[npt.NDArray[np.intp]]:
-    """The samples of each cluster 0..k-1."""
-    return np.split(np.argsort(codes, kind="stable"), np.bincount(codes).cumsum()[:-1])
 
 
 def _batches(X: Array, codes: npt.NDArray[np.int64], centred: bool) -> Iterator[_Batch]:

@@ -50,7 +50,7 @@ def merge_tree(
     >>> len(rn.plot.merge_tree(path, n_merges=12).lines)
     12
     """
-    _is(path, MergePath, "path")
+    checks.instance(path, MergePath, "path")
     shown = min(checks.integer(n_merges, "n_merges", 1), len(path.children))
     ax = style.axes(ax)
     n, hidden = path.n_start, len(path.children) - shown
@@ -108,7 +108,7 @@ def code_lengths(path: MergePath, *, ax: Axes | None = None, title: str | None =
     >>> [int(x) for x in rn.plot.code_lengths(path).lines[1].get_xdata()] == [path.n_best]
     True
     """
-    _is(path, MergePath, "path")
+    checks.instance(path, MergePath, "path")
     ax = style.axes(ax)
     bits = UNITS["bits"] * path.code_lengths / path.n_samples
     ax.plot(path.n_start - np.arange(len(bits)), bits, color=style.COLORS[0])
@@ -152,7 +152,7 @@ def phase_transition(
     >>> len(ax.lines)
     2
     """
-    _is(transition, PhaseTransition, "transition")
+    checks.instance(transition, PhaseTransition, "transition")
     ax = style.axes(ax)
     order = np.argsort(transition.epsilons)
     x = transition.epsilons[order]
@@ -164,11 +164,6 @@ def phase_transition(
     style.clean(ax, grid="both")
     ax.legend(title="stop", frameon=False)
     return ax
-
-
-def _is(value: Any, kind: type, name: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is of type {type(value).__name__}; expected a {kind.__name__}")
 
 
 def _roots(path: MergePath, below: int) -> list[int]:

@@ -105,8 +105,7 @@ def operator(
     >>> rn.plot.operator(net, 0, 1).images[0].get_array().shape
     (1, 16)
     """
-    if not isinstance(net, ReduNet):
-        raise TypeError(f"net is a {type(net).__name__}; expected a ReduNet")
+    checks.instance(net, ReduNet, "net")
     complement = checks.flag(complement, "complement")
     number = checks.integer(number, "number", 0)
     if number > net.n_classes:
