@@ -113,22 +113,29 @@ struct Partial {
   }
 };
 
-// partial = sums of w_p |response of class j|^2. Block (chunk, class, 32 columns).
+// partial (unless null) = sums of f(row, i) over the rows of a chunk, for columns i < m. Block (32 columns, chunk,
+// class), of 32 x kSampleRows threads.
+template <class T, class F>
+__device__ void sum_rows(index_t rows, index_t rows_per_chunk, int m, const Partial<T>& partial, const F& f) {
+  SharedMemory shared;
+  T* sums = shared.array<T>(kWarp * kSampleRows);
+  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
+  const index_t chunk = blockIdx.y, begin = chunk * rows_per_chunk;
+  const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
+  T sum = 0;
+  if (i < m)
+    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) sum += f(row, i);
+  sum = sum_over_y(sum, sums);
+  if (partial.sums != nullptr && threadIdx.y == 0 && i < m) partial.at(chunk, static_cast<int>(blockIdx.z), i) = sum;
+}
+
+// partial = sums of w_p |response of class j|^2.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     response_norms_kernel(Responses<N> q, Partial<Real<N>> partial) {
-  using T = Real<N>;
-  SharedMemory shared;
-  T* sums = shared.array<T>(kWarp * kSampleRows);
-  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x), j = static_cast<int>(blockIdx.z);
-  const index_t chunk = blockIdx.y, begin = chunk * q.rows_per_chunk;
-  const index_t end = begin + q.rows_per_chunk < q.rows ? begin + q.rows_per_chunk : q.rows;
-  T sum = 0;
-  if (i < q.m)
-    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows)
-      sum += q.weights[row / q.C] * squared(response(q, j + 1, row, i));
-  sum = sum_over_y(sum, sums);
-  if (threadIdx.y == 0 && i < q.m) partial.at(chunk, j, i) = sum;
+  const int number = static_cast<int>(blockIdx.z) + 1;
+  sum_rows(q.rows, q.rows_per_chunk, q.m, partial,
+           [&](index_t row, int i) { return q.weights[row / q.C] * squared(response(q, number, row, i)); });
 }
 
 // sums[j][i] of the samples of `partial`.
@@ -177,28 +184,19 @@ struct Move {
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N> q, Move<N> move) {
   using T = Real<N>;
-  SharedMemory shared;
-  T* sums = shared.array<T>(kWarp * kSampleRows);
-  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
-  const index_t chunk = blockIdx.y, begin = chunk * q.rows_per_chunk;
-  const index_t end = begin + q.rows_per_chunk < q.rows ? begin + q.rows_per_chunk : q.rows;
-  T sum = 0;
-  if (i < q.m) {
-    const int sample = i / q.d;
-    const T eta = static_cast<T>(*move.eta) * (move.by == nullptr ? T(1) : move.by[sample]);
-    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) {
-      N step = response(q, 0, row, i);
-      for (int j = 0; j < move.k; ++j) {
-        const T pi = move.pi[j * move.pi_ld + sample];
-        if (pi != 0) step = add_scaled(step, -static_cast<T>(move.gammas[j]) * pi, response(q, j + 1, row, i));
-      }
-      const N z = add_scaled(scaled(move.base, q.V[row * q.ld + i]), eta, step);
-      move.out[row * move.out_ld + i] = z;
-      sum += q.weights[row / q.C] * squared(z);
+  const int column = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
+  const int sample = column < q.m ? column / q.d : 0;
+  const T eta = static_cast<T>(*move.eta) * (move.by == nullptr ? T(1) : move.by[sample]);
+  sum_rows(q.rows, q.rows_per_chunk, q.m, move.partial, [&](index_t row, int i) {
+    N step = response(q, 0, row, i);
+    for (int j = 0; j < move.k; ++j) {
+      const T pi = move.pi[j * move.pi_ld + sample];
+      if (pi != 0) step = add_scaled(step, -static_cast<T>(move.gammas[j]) * pi, response(q, j + 1, row, i));
     }
-  }
-  sum = sum_over_y(sum, sums);
-  if (move.partial.sums != nullptr && threadIdx.y == 0 && i < q.m) move.partial.at(chunk, 0, i) = sum;
+    const N z = add_scaled(scaled(move.base, q.V[row * q.ld + i]), eta, step);
+    move.out[row * move.out_ld + i] = z;
+    return q.weights[row / q.C] * squared(z);
+  });
 }
 
 // v <- v + beta (v - before), before <- v; partial = sums of w_p |v|^2 of the new ones. m numbers a row.
@@ -206,23 +204,13 @@ template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> beta,
                        Partial<Real<N>> partial, index_t rows_per_chunk) {
-  using T = Real<N>;
-  SharedMemory shared;
-  T* sums = shared.array<T>(kWarp * kSampleRows);
-  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
-  const index_t chunk = blockIdx.y, begin = chunk * rows_per_chunk;
-  const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
-  T sum = 0;
-  if (i < m)
-    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) {
-      const N v = V[row * m + i];
-      const N beyond = add_scaled(v, beta, add_scaled(v, T(-1), before[row * m + i]));
-      before[row * m + i] = v;
-      V[row * m + i] = beyond;
-      sum += weights[row / C] * squared(beyond);
-    }
-  sum = sum_over_y(sum, sums);
-  if (threadIdx.y == 0 && i < m) partial.at(chunk, 0, i) = sum;
+  sum_rows(rows, rows_per_chunk, m, partial, [&](index_t row, int i) {
+    const N v = V[row * m + i];
+    const N beyond = add_scaled(v, beta, add_scaled(v, Real<N>(-1), before[row * m + i]));
+    before[row * m + i] = v;
+    V[row * m + i] = beyond;
+    return weights[row / C] * squared(beyond);
+  });
 }
 
 // v <- v / max(||v||, smallest), the squared norms of samples from `partial`.
