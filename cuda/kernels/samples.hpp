@@ -121,10 +121,11 @@ __device__ void sum_rows(index_t rows, index_t rows_per_chunk, int m, const Part
   T* sums = shared.array<T>(kWarp * kSampleRows);
   const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
   const index_t chunk = blockIdx.y, begin = chunk * rows_per_chunk;
-  const index_t end = begin + rows_per_chunk < rows ? begin + rows_per_chunk : rows;
+  // Counted in 32 bits: the registers of 64 are more than four blocks a multiprocessor have.
+  const int count = static_cast<int>(begin + rows_per_chunk < rows ? rows_per_chunk : rows - begin);
   T sum = 0;
   if (i < m)
-    for (index_t row = begin + threadIdx.y; row < end; row += kSampleRows) sum += f(row, i);
+    for (int row = static_cast<int>(threadIdx.y); row < count; row += kSampleRows) sum += f(begin + row, i);
   sum = sum_over_y(sum, sums);
   if (partial.sums != nullptr && threadIdx.y == 0 && i < m) partial.at(chunk, static_cast<int>(blockIdx.z), i) = sum;
 }
