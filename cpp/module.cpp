@@ -1,5 +1,6 @@
 // The Python module redunet._cpu: the contract on the C++ engine.
 
+#include "clustering/merging.hpp"
 #include "engine/engine.hpp"
 #include "engine/state.hpp"
 #include "kernels/dispatch.hpp"
@@ -74,12 +75,42 @@ class CpuEngine : public bindings::HostFeatures {
   int n_threads_;
 };
 
+// MergingBackend.merge_path of the contract.
+py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threads) {
+  if (X.ndim() != 2 || !bindings::is_plain(X)) throw py::value_error("X is not a plain (N, D) array");
+  const auto number = [&](const char* name) { return asked.attr(name).cast<double>(); };
+  MergeRequest request{.n_samples = X.shape(0),
+                       .D = X.shape(1),
+                       .epsilon_sq = number("epsilon_sq"),
+                       .centred = asked.attr("centred").cast<bool>(),
+                       .full = asked.attr("full").cast<bool>(),
+                       .clusters = bindings::data_of<std::int64_t>(asked.attr("clusters"), "clusters")};
+  const py::object neighbours = asked.attr("neighbours"), on_merge = asked.attr("on_merge");
+  request.restricted = !neighbours.is_none();
+  if (request.restricted) request.neighbours = neighbours.cast<std::vector<std::vector<std::int64_t>>>();
+  if (!on_merge.is_none())
+    request.on_merge = [&](index_t done, double gain) {
+      const bindings::WithGil gil;
+      bindings::call(on_merge, py::make_tuple(done, gain));
+    };
+  const MergePath path = bindings::with_type(X.dtype(), "X", [&]<class T>(T, index_t planes) {
+    if (planes != 1) throw py::type_error("X is complex");
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    return merge_path(selected_kernels(), parallel, static_cast<const T*>(X.data()), request);
+  });
+  const auto merges = static_cast<index_t>(path.gains.size());
+  return py::make_tuple(py::array_t<std::int64_t>({merges, index_t{2}}, path.children.data()),
+                        py::array_t<double>(merges, path.gains.data()));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(engine, m) {
   m.doc() = "The C++ engine; use it through the functions of redunet.";
   bindings::define_backend<CpuEngine>(m);
   bindings::define_state<CpuEngine>(m);
+  m.def("merge_path", merge_path_of, py::arg("X"), py::arg("request"), py::kw_only(), py::arg("n_threads"));
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {
     std::vector<std::string> names;

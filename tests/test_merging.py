@@ -7,6 +7,8 @@ one, up to a rounding that `Oracle.tolerance` derives from the problem. That hol
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import os
 import pickle
 import runpy
@@ -338,6 +340,86 @@ def test_threads_change_no_bit(backend):
     np.testing.assert_array_equal(one.gains, three.gains)
 
 
+def shapes_of_data(D, N, seed):
+    """Planes with noise beside uniform samples: clusters of all sizes come, and samples that stay alone for long."""
+    random = np.random.default_rng(seed)
+    planes = [random.standard_normal((N // 4, 2)) @ random.standard_normal((2, D)) for _ in range(2)]
+    rest = random.uniform(-2, 2, (N - 2 * (N // 4), D))
+    return np.concatenate([*planes, rest]) + 0.02 * random.standard_normal((N, D))
+
+
+class TestEngine:
+    """The C++ loop passes over balls of samples, fills gaps and runs on threads: only where there are many samples."""
+
+    @pytest.fixture(autouse=True)
+    def engine(self):
+        if _backends.status()["cpu"] != "available":
+            pytest.skip("the C++ engine is not in this installation")
+        self.module = _backends.require("cpu")
+
+    def paths(self, X, n_threads=2, **options):
+        X = X / np.abs(X).max()
+        request = MergeRequest(**{"epsilon_sq": 0.01, "centred": True, "full": True} | options)
+        expected = numpy_backend.merge_path(X, request, n_threads=1)
+        return expected, self.module.merge_path(X, request, n_threads=n_threads)
+
+    def check(self, X, **options):
+        (children, gains), (found, theirs) = self.paths(X, **options)
+        np.testing.assert_array_equal(found, children)
+        np.testing.assert_allclose(theirs, gains, rtol=0, atol=1e-9)
+
+    @pytest.mark.parametrize("full", [True, False], ids=["full", "rate"])
+    @pytest.mark.parametrize("centred", [True, False], ids=["estimate", "zero"])
+    @pytest.mark.parametrize(("D", "N"), [(1, 400), (2, 900), (3, 1200), (7, 700), (21, 300)])
+    def test_the_tree_of_the_reference(self, D, N, centred, full):
+        self.check(shapes_of_data(D, N, D), centred=centred, full=full)
+
+    def test_every_simd_level(self):
+        X = shapes_of_data(5, 400, 1)
+        before = self.module.simd_level()
+        try:
+            for level in self.module.simd_levels():
+                self.module.set_simd(level)
+                self.check(X)
+                self.check(X, centred=False)
+        finally:
+            self.module.set_simd(before)
+
+    def test_threads_change_no_bit(self):
+        X = shapes_of_data(6, 6000, 2)
+        X /= np.abs(X).max()
+        request = MergeRequest(epsilon_sq=0.01, centred=True, full=True)
+        one, three = (self.module.merge_path(X, request, n_threads=n) for n in (1, 3))
+        for ours, theirs in zip(one, three, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_single_precision_is_widened(self):
+        X = shapes_of_data(4, 300, 3).astype(np.float32)
+        self.check(X / np.abs(X).max())
+
+    @pytest.mark.parametrize("centred", [True, False])
+    def test_clusters_to_start_from(self, centred):
+        random = np.random.default_rng(4)
+        clusters = np.concatenate([np.arange(150), random.integers(0, 150, 450)])
+        self.check(shapes_of_data(4, 600, 4), clusters=random.permutation(clusters), centred=centred)
+
+    @pytest.mark.parametrize("centred", [True, False])
+    def test_neighbours(self, centred):
+        N = 300
+        X = shapes_of_data(3, N, 5)
+        near = np.argsort(((X[:, None] - X) ** 2).sum(axis=-1), axis=1)[:, 1:6]
+        table = np.zeros((N, N), bool)
+        table[np.arange(N)[:, None], near] = True
+        table |= table.T
+        self.check(X, neighbours=tuple(np.flatnonzero(row) for row in table), centred=centred)
+
+    def test_arrays_that_are_not_plain(self):
+        request = MergeRequest(epsilon_sq=0.01, centred=True, full=True)
+        for X in (np.ones((3, 4))[:, ::2], np.ones(3), np.ones((2, 2), np.complex64), np.ones((2, 2), int)):
+            with pytest.raises((TypeError, ValueError), match="X "):
+                self.module.merge_path(X, request, n_threads=1)
+
+
 def test_memory_is_that_of_the_samples_not_of_pairs():
     N = 1200
     X = np.random.default_rng(7).standard_normal((N, 3))
@@ -462,30 +544,41 @@ def test_labels_that_were_given_stay_writeable():
 # --- Backends ---
 
 
-def test_a_module_that_cannot_merge_leaves_it_to_numpy(monkeypatch):
+def test_a_module_that_cannot_merge_leaves_it_to_the_next(monkeypatch):
     """As long as an engine lacks the function."""
-    engine = types.ModuleType("engine")
-    monkeypatch.setattr(_backends, "_load", lambda name: (numpy_backend if name == "numpy" else engine, ""))
+    cpu, cuda = types.ModuleType("cpu"), types.ModuleType("cuda")
+    modules = {"cuda": cuda, "cpu": cpu, "numpy": numpy_backend}
+    monkeypatch.setattr(_backends, "_load", lambda name: (modules[name], ""))
     assert _backends.select_merging("cpu") is numpy_backend
-    engine.merge_path = lambda *_, **__: None
-    assert _backends.select_merging("cpu") is engine
-    assert _backends.select_merging("auto") is engine  # and not a device's
+    assert _backends.select_merging("cuda") is numpy_backend
+    cpu.merge_path = lambda *_, **__: None
+    for name in ("auto", "cpu", "cuda"):
+        assert _backends.select_merging(name) is cpu
+    cuda.merge_path = cpu.merge_path
+    assert _backends.select_merging("cuda") is cuda
+    assert _backends.select_merging("auto") is cpu  # and not a device's
 
 
-def test_on_merge_watches_and_its_exceptions_end_the_path():
+def test_on_merge_watches_and_its_exceptions_end_the_path(backend):
+    """It sees the last merge, where the path ends with several clusters too."""
+    X = np.random.default_rng(9).standard_normal((9, 2)) / 4
+    apart = np.arange(9) % 2
     seen = []
 
-    def watch(t, gain):
+    def watch(t, gain, error=None):
         seen.append((t, gain))
-        if t == 4:
-            raise ZeroDivisionError
+        if error is not None:
+            raise error
 
     request = MergeRequest(epsilon_sq=0.1, centred=True, full=True, on_merge=watch)
-    X = np.random.default_rng(9).standard_normal((9, 2))
+    for neighbours in (None, tuple(np.flatnonzero((apart == a) & (np.arange(9) != i)) for i, a in enumerate(apart))):
+        request = dataclasses.replace(request, neighbours=neighbours)
+        children, gains = _backends.select_merging().merge_path(X, request, n_threads=1)
+        assert len(children) == len(gains) == (8 if neighbours is None else 7)
+        assert seen[-1] == (len(gains), gains[-1])
+    request = dataclasses.replace(request, on_merge=functools.partial(watch, error=ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
-        _backends.select_merging().merge_path(X / 4, request, n_threads=1)
-    path = clustering.merge_path(X / 4, epsilon_sq=0.1)
-    assert seen[-1] == (4, pytest.approx(path.gains[3], abs=1e-12))
+        _backends.select_merging().merge_path(X, request, n_threads=1)
 
 
 def test_progress(backend, capsys):

@@ -7,6 +7,7 @@
 #include "kernels/gram.hpp"
 #include "kernels/interleaved.hpp"
 #include "kernels/interleaved_io.hpp"
+#include "kernels/merging.hpp"
 #include "kernels/product_single.hpp"
 #include "kernels/samples.hpp"
 
@@ -41,7 +42,7 @@ constexpr Kernels<T> kTable{.product = product<T>,
 #define REDUNET_STRING_(x) #x
 #define REDUNET_STRING(x) REDUNET_STRING_(x)
 extern const KernelSet kKernelSet;
-const KernelSet kKernelSet{REDUNET_STRING(REDUNET_ISA), kTable<float>, kTable<double>};
+const KernelSet kKernelSet{REDUNET_STRING(REDUNET_ISA), kTable<float>, kTable<double>, kMerge};
 
 }  // namespace REDUNET_ISA
 }  // namespace redunet

@@ -218,10 +218,70 @@ struct Kernels {
   void (*tile_gram)(const TileGram<T>&);
 };
 
+// --- Clustering by coding length, in double precision. Clusters lie in lanes: panels of single samples, [D][kPanel]
+// each, and of clusters of several. F = L - n log n of a cluster; the gain of a merge is F_ij - F_i - F_j. ---
+
+// Samples of one panel row.
+constexpr index_t kMergeLanes = kPanel<double>;
+
+// A cluster of n samples, as single samples are compared with it:
+//   gain = constant + half log(1 + scale q) + of_mean log(1 + |mean + d weight|^2 / eps^2) - F,  d = x - mean,
+// q = |W d|^2, or of one sample |d|^2 or, about zero, x* (I + a y y*)^-1 x, y the sample.
+struct MergeCluster {
+  bool centred;
+  index_t D;
+  const double* mean;  // D numbers: of one sample, itself; of several about zero, zeros
+  const double* W;     // merge_rows(D) rows of as many numbers, zero above the diagonal; null for one sample
+  double constant, half, scale, weight, of_mean, inverse_epsilon_sq;
+  double inverse_square = 0, shrink = 0;  // of one sample about zero: 1 / |y|^2, or 1 for y = 0, and 1 / (1 + a |y|^2)
+};
+constexpr index_t merge_rows(index_t D) { return (D + 3) / 4 * 4; }
+
+// gains <- those with the samples of n_panels panels. With radii, samples are centres of balls, F the largest in each,
+// and the gain is a lower bound for every sample in it, up to rounding.
+struct MergeWithOnes {
+  const double *x, *F, *radii;
+  index_t n_panels;
+  double* gains;
+  double* work;  // merge_work(D) numbers
+};
+constexpr index_t kMergeTile = 4;  // vectors together, at most
+constexpr index_t merge_work(index_t D) { return D * kMergeTile * kMergeLanes; }
+
+// A panel of clusters of several samples: rows of lanes. S scatter about the mean, W with W* W = (I + alpha/(n+1)
+// S)^-1; both D (D + 1) / 2 rows of the lower triangle, row by row. The other names as in MergeCluster, constant less
+// F. Lanes without a cluster: n = 1, constant infinite, F = -infinity, all else zero.
+struct MergePanel {
+  double *S, *W, *mean, *n, *F, *constant, *half, *scale, *weight;
+};
+
+struct MergeCode {
+  bool centred;
+  index_t D;
+  double alpha, basis, of_mean, inverse_epsilon_sq;  // D / eps^2; D or 0, D / 2 or 0
+};
+
+struct MergeKernels {
+  void (*with_ones)(const MergeCluster&, const MergeWithOnes&);
+  // gains <- those of a sample x with the clusters of a panel, less its F.
+  void (*one_with_several)(const MergeCode&, const double* x, const MergePanel&, double* gains);
+  // gains <- those of a cluster (lane `lane` of `of`) with the clusters of a panel, itself among them. work: (D + 2) D
+  // panel rows.
+  void (*several_with_several)(const MergeCode&, const MergePanel& of, index_t lane, const MergePanel&, double* gains,
+                               double* work);
+  // W of I + scale S, as MergeCluster has it, of the lower triangle S row by row. Returns log det. work: D D numbers.
+  double (*factor)(index_t D, const double* S, double scale, double* W, double* work);
+  // best <- min(best, gains), and partner <- cluster where it is less. Returns where the lowest gain is, of equal ones
+  // the first; lowest and highest: of `best` afterwards, lanes with F = -infinity not counted for the highest.
+  index_t (*improve)(const double* gains, const double* F, index_t n_panels, std::int64_t cluster, double* best,
+                     std::int64_t* partner, double& lowest, double& highest);
+};
+
 struct KernelSet {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  MergeKernels merge;
 };
 
 template <class T>

@@ -33,6 +33,7 @@ template <>
 struct Simd<double> {
   typedef double vec __attribute__((vector_size(REDUNET_VECTOR_BYTES), may_alias));
   typedef std::int64_t integers __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
+  typedef std::uint64_t naturals __attribute__((vector_size(REDUNET_VECTOR_BYTES)));
 };
 template <class T>
 using vec = typename Simd<T>::vec;
@@ -199,6 +200,27 @@ inline vec<T> logarithm(vec<T> x) {
 #pragma GCC unroll 16
   for (int i = terms; i >= 0; --i) series = series * square + T(2.0 / (2 * i + 1));
   return s * series + (large ? vec<T>{} + T(0.6931471805599453) : vec<T>{});
+}
+
+// log(1 + y) for finite y >= 0, to two rounding units: with 1 + y = m 2^k and m within [0.7, 1.42), as above. Where k
+// is zero, m - 1 is y itself, which keeps all digits of small ones.
+inline vec<double> logarithm_of_one_and(vec<double> y) {
+  using naturals = typename Simd<double>::naturals;
+  constexpr std::uint64_t one = 0x3ff0000000000000, root_of_half = 0x3fe6a09e667f3bcd, two_to_52 = 0x4330000000000000;
+  const vec<double> sum = y + 1.0;
+  naturals bits;
+  __builtin_memcpy(&bits, &sum, sizeof bits);
+  const naturals exponent = (bits + (one - root_of_half)) >> 52;  // 1023 + k
+  const naturals mantissa_bits = bits - ((exponent << 52) - one), exponent_bits = exponent | two_to_52;
+  vec<double> m, k;
+  __builtin_memcpy(&m, &mantissa_bits, sizeof m);
+  __builtin_memcpy(&k, &exponent_bits, sizeof k);
+  k -= 0x1p52 + 1023;
+  const vec<double> f = k == 0.0 ? y : m - 1.0, s = f / (f + 2.0), square = s * s;
+  vec<double> series{};
+#pragma GCC unroll 16
+  for (int i = 10; i >= 0; --i) series = series * square + 2.0 / (2 * i + 1);
+  return s * series + k * 0.6931471805599453;
 }
 
 // exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a

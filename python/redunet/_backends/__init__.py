@@ -127,9 +127,10 @@ def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
 
 
 def select_merging(name: str = "auto") -> MergingBackend:
-    """The module that clusters for a backend: itself, or NumPy's as long as it can't."""
-    _, module = select(name, on_host=True)
-    return cast(MergingBackend, module if hasattr(module, "merge_path") else require("numpy"))
+    """The module that clusters for a backend: itself, or while it can't, the fastest on the host that can."""
+    name, module = select(name, on_host=True)
+    candidates = (module, *(_load(other)[0] for other in list(MODULES)[1:]))
+    return cast(MergingBackend, next(candidate for candidate in candidates if hasattr(candidate, "merge_path")))
 
 
 def require(name: str, why: str = "") -> Any:

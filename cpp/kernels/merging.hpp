@@ -1,0 +1,309 @@
+// Gains of merges of clusters, whose codes change by a quadratic form (a sample joins) or a log det (two of several).
+// Part of kernels.cpp.
+#pragma once
+
+#include "kernels/interleaved.hpp"
+#include "kernels/simd.hpp"
+
+namespace redunet {
+namespace REDUNET_ISA {
+namespace {
+
+using doubles = vec<double>;
+
+// Vectors that go through a form together, which hides the latency of their sums.
+constexpr index_t kTile = kManyRegisters ? 4 : 2;
+static_assert(kTile <= kMergeTile);
+
+inline doubles smaller(doubles a, doubles b) { return a < b ? a : b; }
+inline doubles larger(doubles a, doubles b) { return a > b ? a : b; }
+
+// (max(0, sqrt(square) - radius))^2: the least square of a ball's points, of a norm that is at most the Euclidean.
+inline doubles least_in_ball(doubles square, doubles radius) {
+  const doubles distance = larger(square_root<double>(square) - radius, doubles{});
+  return distance * distance;
+}
+
+// |W d|^2 of T vectors of differences, d(k, t): R rows of W at a time, so that a difference is read once for all of
+// them.
+template <index_t R, index_t T, class Difference>
+inline void add_form(const double* W, index_t rows, index_t above, const Difference& d, doubles* form) {
+  doubles y[R][T] = {};
+  for (index_t k = 0; k < above; ++k)
+#pragma GCC unroll 4
+    for (index_t t = 0; t < T; ++t) {
+      const doubles value = d(k, t);
+#pragma GCC unroll 4
+      for (index_t i = 0; i < R; ++i) y[i][t] += W[i * rows + k] * value;
+    }
+#pragma GCC unroll 4
+  for (index_t k = 0; k < R; ++k)
+#pragma GCC unroll 4
+    for (index_t t = 0; t < T; ++t) {
+      const doubles value = d(above + k, t);
+#pragma GCC unroll 4
+      for (index_t i = k; i < R; ++i) y[i][t] += W[i * rows + above + k] * value;
+    }
+#pragma GCC unroll 4
+  for (index_t t = 0; t < T; ++t)
+#pragma GCC unroll 4
+    for (index_t i = 0; i < R; ++i) form[t] += y[i][t] * y[i][t];
+}
+
+template <index_t T, class Difference>
+inline void add_forms(const MergeCluster& c, const Difference& d, doubles* form) {
+  const index_t rows = merge_rows(c.D);
+  index_t r = 0;
+  for (; r + 4 <= c.D; r += 4) add_form<4, T>(c.W + r * rows, rows, r, d, form);
+  with_constant<3>(c.D - r, [&]<index_t R>() { add_form<R, T>(c.W + r * rows, rows, r, d, form); });
+}
+
+// x* (I + a y y*)^-1 x of a sample y: what lies beside y is squared apart, as samples may lie on one ray.
+template <index_t T>
+inline void add_forms_about_zero(const MergeCluster& c, const double* const* x, doubles* form) {
+  doubles along[T] = {}, t[T];
+  for (index_t k = 0; k < c.D; ++k)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < T; ++v) along[v] += c.mean[k] * load(x[v] + k * kMergeLanes);
+#pragma GCC unroll 4
+  for (index_t v = 0; v < T; ++v) {
+    t[v] = along[v] * c.inverse_square;
+    form[v] += t[v] * along[v] * c.shrink;
+  }
+  for (index_t k = 0; k < c.D; ++k)
+#pragma GCC unroll 4
+    for (index_t v = 0; v < T; ++v) {
+      const doubles beside = load(x[v] + k * kMergeLanes) - t[v] * c.mean[k];
+      form[v] += beside * beside;
+    }
+}
+
+// T vectors, which begin at lane `begin` of the rows.
+template <bool Centred, bool Several, index_t T>
+inline void with_ones_tile(const MergeCluster& c, const MergeWithOnes& q, index_t begin) {
+  constexpr index_t L = kLanes<double>;
+  const index_t D = c.D;
+  const double* x[T];
+  for (index_t t = 0; t < T; ++t) {
+    const index_t lane = begin + t * L;
+    x[t] = q.x + lane / kMergeLanes * D * kMergeLanes + lane % kMergeLanes;
+  }
+  doubles form[T] = {}, of_mean[T] = {};
+  if constexpr (Centred) {
+    double* const work = q.work;
+    for (index_t k = 0; k < D; ++k)
+#pragma GCC unroll 4
+      for (index_t t = 0; t < T; ++t) {
+        const doubles d = load(x[t] + k * kMergeLanes) - c.mean[k], middle = c.mean[k] + d * c.weight;
+        of_mean[t] += middle * middle;
+        if constexpr (Several)
+          store<double>(work + (k * T + t) * L, d);
+        else
+          form[t] += d * d;
+      }
+    if constexpr (Several) add_forms<T>(c, [=](index_t k, index_t t) { return load(work + (k * T + t) * L); }, form);
+  } else if constexpr (Several) {
+    add_forms<T>(c, [&](index_t k, index_t t) { return load(x[t] + k * kMergeLanes); }, form);
+  } else {
+    add_forms_about_zero<T>(c, x, form);
+  }
+#pragma GCC unroll 4
+  for (index_t t = 0; t < T; ++t) {
+    const index_t lane = begin + t * L;
+    if (q.radii != nullptr) {
+      const doubles radius = load(q.radii + lane);
+      form[t] = least_in_ball(form[t], radius);
+      of_mean[t] = least_in_ball(of_mean[t], radius * c.weight);
+    }
+    doubles gain = c.constant + c.half * logarithm_of_one_and(c.scale * form[t]) - load(q.F + lane);
+    if (Centred && c.of_mean != 0) gain += c.of_mean * logarithm_of_one_and(c.inverse_epsilon_sq * of_mean[t]);
+    store<double>(q.gains + lane, gain);
+  }
+}
+
+template <bool Centred, bool Several>
+void with_ones_of(const MergeCluster& c, const MergeWithOnes& q) {
+  const index_t lanes = q.n_panels * kMergeLanes;
+  index_t lane = 0;
+  for (; lane + kTile * kLanes<double> <= lanes; lane += kTile * kLanes<double>)
+    with_ones_tile<Centred, Several, kTile>(c, q, lane);
+  with_constant<kTile - 1>((lanes - lane) / kLanes<double>,
+                           [&]<index_t T>() { with_ones_tile<Centred, Several, T>(c, q, lane); });
+}
+
+void with_ones(const MergeCluster& c, const MergeWithOnes& q) {
+  if (c.W != nullptr)
+    c.centred ? with_ones_of<true, true>(c, q) : with_ones_of<false, true>(c, q);
+  else
+    c.centred ? with_ones_of<true, false>(c, q) : with_ones_of<false, false>(c, q);
+}
+
+void one_with_several(const MergeCode& code, const double* x, const MergePanel& p, double* gains) {
+  const index_t D = code.D;
+  for (index_t lane = 0; lane < kMergeLanes; lane += kLanes<double>) {
+    const doubles weight = load(p.weight + lane);
+    doubles form{}, of_mean{};
+    const auto difference = [&](index_t k) { return x[k] - load(p.mean + k * kMergeLanes + lane); };
+    const double* W = p.W + lane;
+    for (index_t r = 0; r < D; ++r) {
+      doubles y{};
+      for (index_t k = 0; k <= r; ++k, W += kMergeLanes) y += load(W) * difference(k);
+      form += y * y;
+      const doubles middle = load(p.mean + r * kMergeLanes + lane) + difference(r) * weight;
+      of_mean += middle * middle;
+    }
+    doubles gain = load(p.constant + lane) + load(p.half + lane) * logarithm_of_one_and(load(p.scale + lane) * form);
+    if (code.of_mean != 0) gain += code.of_mean * logarithm_of_one_and(code.inverse_epsilon_sq * of_mean);
+    store<double>(gains + lane, gain);
+  }
+}
+
+// The upper factor of I + M in place, row by row, M positive semi-definite and in the upper triangle. Returns log det.
+// A pivot is at least 1, and its row is zero where it is 1: what rounding leaves there is taken for that.
+inline double factor_in_place(index_t D, double* M) {
+  double logdet = 0;
+  for (index_t k = 0; k < D; ++k) {
+    double* row = M + k * D;
+    const double excess = row[k];
+    if (!(excess > 0)) {
+      for (index_t j = k + 1; j < D; ++j) row[j] = 0;
+      row[k] = 1;
+      continue;
+    }
+    logdet += __builtin_log1p(excess);
+    row[k] = __builtin_sqrt(1 + excess);
+    const double inverse = 1 / row[k];
+    for (index_t j = k + 1; j < D; ++j) row[j] *= inverse;
+    for (index_t i = k + 1; i < D; ++i) {
+      double* other = M + i * D;
+      const double by = row[i];
+      for (index_t j = i; j < D; ++j) other[j] -= by * row[j];
+    }
+  }
+  return logdet;
+}
+
+double factor(index_t D, const double* S, double scale, double* W, double* work) {
+  const index_t rows = merge_rows(D);
+  for (index_t i = 0; i < D; ++i)
+    for (index_t j = 0; j <= i; ++j) work[j * D + i] = scale * *S++;
+  const double logdet = factor_in_place(D, work);
+  for (index_t i = 0; i < rows * rows; ++i) W[i] = 0;
+  for (index_t i = 0; i < D; ++i) {  // row i of L W = I
+    double* row = W + i * rows;
+    for (index_t k = 0; k < i; ++k) {
+      const double by = work[k * D + i];
+      const double* other = W + k * rows;
+      for (index_t j = 0; j <= k; ++j) row[j] -= by * other[j];
+    }
+    const double inverse = 1 / work[i * D + i];
+    for (index_t j = 0; j < i; ++j) row[j] *= inverse;
+    row[i] = inverse;
+  }
+  return logdet;
+}
+
+// The lower triangle of alpha/(n+m) (S + T + n m/(n+m) d d*) for every cluster of a panel: f(i, j, its vector).
+template <class F>
+inline void unions(const MergeCode& code, const MergePanel& of, index_t at, const MergePanel& p, index_t lane,
+                   const F& f) {
+  const double n = of.n[at];
+  const doubles m = load(p.n + lane), total = m + n, scale = code.alpha / total, between = m * n / total;
+  const auto difference = [&](index_t k) {
+    return load(p.mean + k * kMergeLanes + lane) - of.mean[k * kMergeLanes + at];
+  };
+  index_t entry = 0;
+  for (index_t i = 0; i < code.D; ++i) {
+    const doubles by = between * difference(i);
+    for (index_t j = 0; j <= i; ++j, ++entry) {
+      doubles sum = load(p.S + entry * kMergeLanes + lane) + of.S[entry * kMergeLanes + at];
+      if (code.centred) sum += by * difference(j);
+      f(i, j, scale * sum);
+    }
+  }
+}
+
+void several_with_several(const MergeCode& code, const MergePanel& of, index_t at, const MergePanel& p, double* gains,
+                          double* work) {
+  const index_t D = code.D;
+  double* const pivots = work + D * D * kMergeLanes;
+  const Interleaved<double> q{.M = work, .n = D, .planes = 1, .pivots = pivots, .shift = 1};
+  for (index_t lane = 0; lane < kMergeLanes; lane += kLanes<double>)
+    unions(code, of, at, p, lane,
+           [&](index_t i, index_t j, doubles entry) { store<double>(work + (i * D + j) * kMergeLanes + lane, entry); });
+  if (cholesky_interleaved(q)) {
+    for (index_t i = 0; i < D * kMergeLanes; i += kLanes<double>) store<double>(pivots + i, load(pivots + i) + 1.0);
+    logdet_interleaved(q, gains);
+  } else {  // beside whose entries 1 is rounding
+    double* const one = work;
+    for (index_t lane = 0; lane < kMergeLanes; ++lane) {
+      const index_t first = lane / kLanes<double> * kLanes<double>;
+      unions(code, of, at, p, first,
+             [&](index_t i, index_t j, doubles entry) { one[j * D + i] = entry[lane - first]; });
+      pivots[lane] = factor_in_place(D, one);
+    }
+    for (index_t lane = 0; lane < kMergeLanes; ++lane) gains[lane] = pivots[lane];
+  }
+  for (index_t lane = 0; lane < kMergeLanes; lane += kLanes<double>) {
+    const doubles m = load(p.n + lane), total = m + of.n[at];
+    doubles gain = 0.5 * (total + code.basis) * load(gains + lane) - total * logarithm_of_one_and(total - 1.0);
+    if (code.of_mean != 0) {
+      doubles of_mean{};
+      for (index_t k = 0; k < D; ++k) {
+        const doubles mean = load(p.mean + k * kMergeLanes + lane);
+        const double other = of.mean[k * kMergeLanes + at];
+        const doubles middle = other + (m / total) * (mean - other);
+        of_mean += middle * middle;
+      }
+      gain += code.of_mean * logarithm_of_one_and(code.inverse_epsilon_sq * of_mean);
+    }
+    store<double>(gains + lane, gain - of.F[at] - load(p.F + lane));
+  }
+}
+
+index_t improve(const double* gains, const double* F, index_t n_panels, std::int64_t cluster, double* best,
+                std::int64_t* partner, double& lowest, double& highest) {
+  using whole = integers<double>;
+  const double infinity = __builtin_huge_val();
+  doubles least = doubles{} + infinity, low = least, high = -least;
+  whole where = whole{} - 1, now;
+  for (index_t l = 0; l < kLanes<double>; ++l) now[l] = l;
+  for (index_t lane = 0; lane < n_panels * kMergeLanes; lane += kLanes<double>) {
+    const doubles gain = load(gains + lane), before = load(best + lane);
+    const auto better = gain < before;
+    const doubles after = better ? gain : before;
+    store<double>(best + lane, after);
+    whole mate;
+    __builtin_memcpy(&mate, partner + lane, sizeof mate);
+    mate = better ? whole{} + cluster : mate;
+    __builtin_memcpy(partner + lane, &mate, sizeof mate);
+    low = smaller(after, low);
+    high = larger(load(F + lane) > -infinity ? after : -(doubles{} + infinity), high);
+    where = gain < least ? now : where;
+    least = smaller(gain, least);
+    now += kLanes<double>;
+  }
+  index_t at = -1;
+  lowest = infinity;
+  highest = -infinity;
+  double value = infinity;
+  for (index_t l = 0; l < kLanes<double>; ++l) {
+    lowest = low[l] < lowest ? low[l] : lowest;
+    highest = high[l] > highest ? high[l] : highest;
+    if (least[l] < value || (least[l] == value && where[l] >= 0 && where[l] < at)) {
+      value = least[l];
+      at = where[l];
+    }
+  }
+  return at;
+}
+
+constexpr MergeKernels kMerge{.with_ones = with_ones,
+                              .one_with_several = one_with_several,
+                              .several_with_several = several_with_several,
+                              .factor = factor,
+                              .improve = improve};
+
+}  // namespace
+}  // namespace REDUNET_ISA
+}  // namespace redunet
