@@ -502,25 +502,49 @@ Best Merging::look_at_several(const Newcomer& with, const std::int64_t* ids, ind
 
 // --- The start ---
 
-// Samples in an order in which those of a ball lie near each other: split at the median of the widest coordinate.
+// About the direction in which samples spread most: a few steps of the power method, from the widest coordinate on.
 template <class T>
-void order(const T* X, index_t D, index_t* begin, index_t* end) {
+std::vector<double> widest(const T* X, index_t D, const index_t* begin, const index_t* end) {
+  constexpr int kSteps = 4;
+  std::vector<double> mean(as_size(D)), direction(as_size(D)), next(as_size(D));
+  const double n = static_cast<double>(end - begin);
+  for (const index_t* i = begin; i < end; ++i)
+    for (index_t k = 0; k < D; ++k) mean[as_size(k)] += static_cast<double>(X[*i * D + k]) / n;
+  for (const index_t* i = begin; i < end; ++i)
+    for (index_t k = 0; k < D; ++k)
+      next[as_size(k)] += std::pow(static_cast<double>(X[*i * D + k]) - mean[as_size(k)], 2);
+  direction[as_size(std::max_element(next.begin(), next.end()) - next.begin())] = 1;
+  for (int step = 0; step < kSteps; ++step) {
+    std::fill(next.begin(), next.end(), 0.0);
+    for (const index_t* i = begin; i < end; ++i) {
+      double along = 0;
+      for (index_t k = 0; k < D; ++k)
+        along += (static_cast<double>(X[*i * D + k]) - mean[as_size(k)]) * direction[as_size(k)];
+      for (index_t k = 0; k < D; ++k)
+        next[as_size(k)] += along * (static_cast<double>(X[*i * D + k]) - mean[as_size(k)]);
+    }
+    const double norm = std::sqrt(square_of(next.data(), D));
+    if (!(norm > 0)) break;
+    for (std::size_t k = 0; k < next.size(); ++k) direction[k] = next[k] / norm;
+  }
+  return direction;
+}
+
+// Samples in an order in which those of a ball lie near each other: halved, again and again, across the direction in
+// which they spread most. along: room for a number of each sample.
+template <class T>
+void order(const T* X, index_t D, index_t* begin, index_t* end, double* along) {
   if (end - begin <= kBall) return;
-  index_t widest = 0;
-  double width = -1;
-  for (index_t k = 0; k < D; ++k) {
-    T low = X[*begin * D + k], high = low;
-    for (const index_t* i = begin; i < end; ++i)
-      low = std::min(low, X[*i * D + k]), high = std::max(high, X[*i * D + k]);
-    if (double(high) - double(low) > width) width = double(high) - double(low), widest = k;
+  const std::vector<double> direction = widest(X, D, begin, end);
+  for (const index_t* i = begin; i < end; ++i) {
+    along[*i] = 0;
+    for (index_t k = 0; k < D; ++k) along[*i] += static_cast<double>(X[*i * D + k]) * direction[as_size(k)];
   }
   index_t* const middle = begin + (end - begin + 2 * kBall - 1) / (2 * kBall) * kBall;
-  std::nth_element(begin, middle, end, [&](index_t i, index_t j) {
-    const T a = X[i * D + widest], b = X[j * D + widest];
-    return a < b || (a == b && i < j);
-  });
-  order(X, D, begin, middle);
-  order(X, D, middle, end);
+  std::nth_element(begin, middle, end,
+                   [&](index_t i, index_t j) { return along[i] < along[j] || (along[i] == along[j] && i < j); });
+  order(X, D, begin, middle, along);
+  order(X, D, middle, end, along);
 }
 
 template <class T>
@@ -538,7 +562,8 @@ void Merging::begin(const T* X) {
   index_t* const begin = samples.data();
   index_t* const end = begin + N;
   index_t* const several = std::stable_partition(begin, end, alone);
-  order(X, D_, begin, several);
+  std::vector<double> along(as_size(N));
+  order(X, D_, begin, several, along.data());
   singles_.make_room(several - begin, D_);
   for (Thread& thread : threads_) thread.bounds = Buffer<double>(singles_.room_for_balls());
   for (const index_t* i = begin; i < several; ++i) begin_single(X + *i * D_, cluster(*i));
@@ -616,10 +641,11 @@ Best Merging::nearest_single(index_t lane, Thread& thread) {
     for (index_t l = 0; l < n; ++l)
       if (thread.gains[l] < found.gain && begin + l != lane) found = {thread.gains[l], singles_.id[begin + l]};
   };
-  const index_t own = lane / kBall;
-  look(own);
-  for (index_t ball = 0; ball < singles_.n_balls(); ++ball)
-    if (ball != own && thread.bounds[ball] < found.gain) look(ball);
+  const double* const bounds = thread.bounds.get();
+  const index_t n = singles_.n_balls(), nearest = std::min_element(bounds, bounds + n) - bounds;
+  look(nearest);
+  for (index_t ball = 0; ball < n; ++ball)
+    if (ball != nearest && bounds[ball] < found.gain) look(ball);
   return found;
 }
 
