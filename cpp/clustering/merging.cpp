@@ -103,8 +103,13 @@ class Merging {
     double F;
   };
   struct Thread {
-    explicit Thread(index_t D) : gains(kBall), work(merge_work(D)), sum((D + 2) * D * B), sample(as_size(D)) {}
+    explicit Thread(index_t D)
+        : gains(B), work(merge_work(D)), sum((D + 2) * D * B), none(kBall), nobody(kBall), sample(as_size(D)) {
+      std::fill_n(none.get(), kBall, -kInfinity);
+    }
     Buffer<double> gains, work, sum, bounds;
+    Buffer<double> none;  // in place of the best gains of samples that are not to be changed
+    Buffer<std::int64_t> nobody;
     std::vector<double> sample;
   };
 
@@ -139,8 +144,9 @@ class Merging {
   Best compare_near(const Newcomer& with);
   Best look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n);
   Best look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n);
-  Best look_in_ball(const Newcomer& with, index_t ball, Thread& thread);
+  void look_in_ball(const Newcomer& with, index_t ball, Thread& thread, Best& found);
   Best look_in_panel(const Newcomer& with, index_t panel, Thread& thread);
+  MergeSamples samples(index_t begin, Thread& thread);
   void gains_with_panel(const Newcomer& with, const MergePanel& panel, Thread& thread);
   void bound(const MergeCluster& cluster, Thread& thread) const;
   double work_of_sample() const { return double(D_ * D_) / 2 + kLogarithm; }
@@ -335,31 +341,41 @@ void Merging::unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c) {
 // Lower bounds of the gains with every sample of each ball, less what rounding may add.
 void Merging::bound(const MergeCluster& cluster, Thread& thread) const {
   const index_t n = singles_.n_balls(), panels = (n + B - 1) / B;
-  kernels_.with_ones(cluster, {.x = singles_.centre.get(),
-                               .F = singles_.most.get(),
-                               .radii = singles_.radius.get(),
-                               .n_panels = panels,
-                               .gains = thread.bounds.get(),
-                               .work = thread.work.get()});
+  kernels_.bound(cluster, {.centres = singles_.centre.get(),
+                           .F = singles_.most.get(),
+                           .radii = singles_.radius.get(),
+                           .n_panels = panels,
+                           .bounds = thread.bounds.get(),
+                           .work = thread.work.get()});
   for (index_t ball = 0; ball < n; ++ball) {
     double& g = thread.bounds[ball];
     if (g < kInfinity) g -= 1e-12 * (std::abs(g) + std::abs(cluster.constant) + std::abs(singles_.most[ball]));
   }
 }
 
-Best Merging::look_in_ball(const Newcomer& with, index_t ball, Thread& thread) {
-  const index_t begin = ball * kBall, n = std::min(kBall, (singles_.used - begin + B - 1) / B * B);
-  kernels_.with_ones(with.cluster, {.x = singles_.sample(begin),
-                                    .F = singles_.F.get() + begin,
-                                    .radii = nullptr,
-                                    .n_panels = n / B,
-                                    .gains = thread.gains.get(),
-                                    .work = thread.work.get()});
-  if (with.lane >= begin && with.lane < begin + n) thread.gains[with.lane - begin] = kInfinity;
-  const index_t at =
-      kernels_.improve(thread.gains.get(), singles_.F.get() + begin, n / B, with.id, singles_.best.get() + begin,
-                       singles_.partner.get() + begin, singles_.lowest[as_size(ball)], singles_.highest[as_size(ball)]);
-  return at < 0 ? Best{} : Best{thread.gains[at], singles_.id[begin + at]};
+// Whether it holds a better partner than `found`.
+void Merging::look_in_ball(const Newcomer& with, index_t ball, Thread& thread, Best& found) {
+  const index_t begin = ball * kBall;
+  MergeSamples q = samples(begin, thread);
+  q.itself = with.lane - begin;
+  q.name = with.id;
+  q.gain = found.gain;
+  kernels_.compare(with.cluster, q);
+  singles_.lowest[as_size(ball)] = q.lowest, singles_.highest[as_size(ball)] = q.highest;
+  if (q.where >= 0) found = {q.gain, singles_.id[begin + q.where]};
+}
+
+// Those of a ball, which begin at this lane.
+MergeSamples Merging::samples(index_t begin, Thread& thread) {
+  return {.x = singles_.sample(begin),
+          .F = singles_.F.get() + begin,
+          .n_panels = divide_up(std::min(kBall, singles_.used - begin), B),
+          .itself = -1,
+          .name = -1,
+          .best = singles_.best.get() + begin,
+          .partner = singles_.partner.get() + begin,
+          .work = thread.work.get(),
+          .gain = kInfinity};
 }
 
 // Of a newcomer with the clusters of a panel.
@@ -392,7 +408,7 @@ Best Merging::compare_all(const Newcomer& with) {
     bound(with.cluster, threads_[0]);
     const index_t n = singles_.n_balls();
     const index_t nearest = std::min_element(bounds.get(), bounds.get() + n) - bounds.get();
-    found = look_in_ball(with, nearest, threads_[0]);
+    look_in_ball(with, nearest, threads_[0], found);
     for (index_t ball = 0; ball < n; ++ball)
       if (ball != nearest && bounds[ball] < std::max(found.gain, singles_.highest[as_size(ball)]))
         balls_.push_back(ball);
@@ -408,9 +424,10 @@ Best Merging::compare_all(const Newcomer& with) {
   parallel_.run(ball_tasks + panel_tasks, work, [&](index_t task, int t) {
     Thread& thread = at(threads_, t);
     Best& mine = found_[as_size(task)];
+    mine.gain = found.gain;
     if (task < ball_tasks)
       for (index_t b = task * run_balls; b < std::min(n_balls, (task + 1) * run_balls); ++b)
-        mine.take(look_in_ball(with, balls_[as_size(b)], thread));
+        look_in_ball(with, balls_[as_size(b)], thread, mine);
     else
       for (index_t p = (task - ball_tasks) * run_panels; p < std::min(n_panels, (task - ball_tasks + 1) * run_panels);
            ++p)
@@ -469,22 +486,21 @@ Best Merging::compare_near(const Newcomer& with) {
 }
 
 Best Merging::look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n) {
-  Thread& thread = threads_[0];
   Singles panel;
   panel.make_room(n, D_);
   for (index_t l = 0; l < n; ++l) panel.copy(l, singles_, lane_of(ids[l]));
-  kernels_.with_ones(with.cluster, {.x = panel.sample(0),
-                                    .F = panel.F.get(),
-                                    .radii = nullptr,
-                                    .n_panels = 1,
-                                    .gains = thread.gains.get(),
-                                    .work = thread.work.get()});
-  Best found;
-  for (index_t l = 0; l < n; ++l) {
-    found.take({thread.gains[l], ids[l]});
-    singles_.offer(lane_of(ids[l]), thread.gains[l], with.id);
-  }
-  return found;
+  MergeSamples q{.x = panel.sample(0),
+                 .F = panel.F.get(),
+                 .n_panels = 1,
+                 .itself = -1,
+                 .name = with.id,
+                 .best = panel.best.get(),
+                 .partner = panel.partner.get(),
+                 .work = threads_[0].work.get(),
+                 .gain = kInfinity};
+  kernels_.compare(with.cluster, q);
+  for (index_t l = 0; l < n; ++l) singles_.offer(lane_of(ids[l]), panel.best[l], panel.partner[l]);
+  return q.where < 0 ? Best{} : Best{q.gain, ids[q.where]};
 }
 
 Best Merging::look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n) {
@@ -631,15 +647,12 @@ Best Merging::nearest_single(index_t lane, Thread& thread) {
   bound(cluster, thread);
   Best found;
   const auto look = [&](index_t ball) {
-    const index_t begin = ball * kBall, n = std::min(kBall, singles_.used - begin);
-    kernels_.with_ones(cluster, {.x = singles_.sample(begin),
-                                 .F = singles_.F.get() + begin,
-                                 .radii = nullptr,
-                                 .n_panels = divide_up(n, B),
-                                 .gains = thread.gains.get(),
-                                 .work = thread.work.get()});
-    for (index_t l = 0; l < n; ++l)
-      if (thread.gains[l] < found.gain && begin + l != lane) found = {thread.gains[l], singles_.id[begin + l]};
+    MergeSamples q = samples(ball * kBall, thread);
+    q.itself = lane - ball * kBall;
+    q.best = thread.none.get(), q.partner = thread.nobody.get();
+    q.gain = found.gain;
+    kernels_.compare(cluster, q);
+    if (q.where >= 0) found = Best{q.gain, singles_.id[ball * kBall + q.where]};
   };
   const double* const bounds = thread.bounds.get();
   const index_t n = singles_.n_balls(), nearest = std::min_element(bounds, bounds + n) - bounds;

@@ -237,16 +237,33 @@ struct MergeCluster {
 };
 constexpr index_t merge_rows(index_t D) { return (D + 3) / 4 * 4; }
 
-// gains <- those with the samples of n_panels panels. With radii, samples are centres of balls, F the largest in each,
-// and the gain is a lower bound for every sample in it, up to rounding.
-struct MergeWithOnes {
-  const double *x, *F, *radii;
-  index_t n_panels;
-  double* gains;
-  double* work;  // merge_work(D) numbers
-};
 constexpr index_t kMergeTile = 4;  // vectors together, at most
 constexpr index_t merge_work(index_t D) { return D * kMergeTile * kMergeLanes; }
+
+// bounds <- lower bounds of the gains with every sample of some balls, up to rounding: panels of their centres, F the
+// largest in each.
+struct MergeBalls {
+  const double *centres, *F, *radii;
+  index_t n_panels;
+  double* bounds;
+  double* work;  // merge_work(D) numbers
+};
+
+// Compares with the samples of n_panels panels. best <- min(best, gain), and partner <- `name` where it is less.
+struct MergeSamples {
+  const double *x, *F;
+  index_t n_panels;
+  index_t itself;  // a lane that isn't compared, or -1
+  std::int64_t name;
+  double* best;
+  std::int64_t* partner;
+  double* work;  // merge_work(D) numbers
+  double gain;   // only lower ones are looked for; then the lowest
+  // Found: where that is, of equal ones the first, or -1. The lowest and the highest `best` there is then, lanes with
+  // F = -infinity not counted for the highest.
+  index_t where = -1;
+  double lowest = 0, highest = 0;
+};
 
 // A panel of clusters of several samples: rows of lanes. S scatter about the mean, W with W* W = (I + alpha/(n+1)
 // S)^-1; both D (D + 1) / 2 rows of the lower triangle, row by row. The other names as in MergeCluster, constant less
@@ -262,7 +279,8 @@ struct MergeCode {
 };
 
 struct MergeKernels {
-  void (*with_ones)(const MergeCluster&, const MergeWithOnes&);
+  void (*bound)(const MergeCluster&, const MergeBalls&);
+  void (*compare)(const MergeCluster&, MergeSamples&);
   // gains <- those of a sample x with the clusters of a panel, less its F.
   void (*one_with_several)(const MergeCode&, const double* x, const MergePanel&, double* gains);
   // gains <- those of a cluster (lane `lane` of `of`) with the clusters of a panel, itself among them. work: (D + 2) D
@@ -271,10 +289,6 @@ struct MergeKernels {
                                double* work);
   // W of I + scale S, as MergeCluster has it, of the lower triangle S row by row. Returns log det. work: D D numbers.
   double (*factor)(index_t D, const double* S, double scale, double* W, double* work);
-  // best <- min(best, gains), and partner <- cluster where it is less. Returns where the lowest gain is, of equal ones
-  // the first; lowest and highest: of `best` afterwards, lanes with F = -infinity not counted for the highest.
-  index_t (*improve)(const double* gains, const double* F, index_t n_panels, std::int64_t cluster, double* best,
-                     std::int64_t* partner, double& lowest, double& highest);
 };
 
 struct KernelSet {

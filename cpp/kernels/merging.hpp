@@ -78,19 +78,19 @@ inline void add_forms_about_zero(const MergeCluster& c, const double* const* x, 
     }
 }
 
-// T vectors, which begin at lane `begin` of the rows.
+// The forms of T vectors, which begin at lane `begin` of the panels at x, and |mean + d weight|^2.
 template <bool Centred, bool Several, index_t T>
-inline void with_ones_tile(const MergeCluster& c, const MergeWithOnes& q, index_t begin) {
+inline void tile_forms(const MergeCluster& c, const double* panels, double* work, index_t begin, doubles* form,
+                       doubles* of_mean) {
   constexpr index_t L = kLanes<double>;
   const index_t D = c.D;
   const double* x[T];
   for (index_t t = 0; t < T; ++t) {
     const index_t lane = begin + t * L;
-    x[t] = q.x + lane / kMergeLanes * D * kMergeLanes + lane % kMergeLanes;
+    x[t] = panels + lane / kMergeLanes * D * kMergeLanes + lane % kMergeLanes;
+    form[t] = of_mean[t] = doubles{};
   }
-  doubles form[T] = {}, of_mean[T] = {};
   if constexpr (Centred) {
-    double* const work = q.work;
     for (index_t k = 0; k < D; ++k)
 #pragma GCC unroll 4
       for (index_t t = 0; t < T; ++t) {
@@ -107,35 +107,103 @@ inline void with_ones_tile(const MergeCluster& c, const MergeWithOnes& q, index_
   } else {
     add_forms_about_zero<T>(c, x, form);
   }
-#pragma GCC unroll 4
-  for (index_t t = 0; t < T; ++t) {
-    const index_t lane = begin + t * L;
-    if (q.radii != nullptr) {
-      const doubles radius = load(q.radii + lane);
-      form[t] = least_in_ball(form[t], radius);
-      of_mean[t] = least_in_ball(of_mean[t], radius * c.weight);
-    }
-    doubles gain = c.constant + c.half * logarithm_of_one_and(c.scale * form[t]) - load(q.F + lane);
-    if (Centred && c.of_mean != 0) gain += c.of_mean * logarithm_of_one_and(c.inverse_epsilon_sq * of_mean[t]);
-    store<double>(q.gains + lane, gain);
-  }
+}
+
+// The gain, by either logarithm.
+template <bool Centred, class Logarithm>
+inline doubles gain_of(const MergeCluster& c, doubles form, doubles of_mean, doubles F, const Logarithm& logarithm) {
+  doubles gain = c.constant + c.half * logarithm(c.scale * form) - F;
+  if (Centred && c.of_mean != 0) gain += c.of_mean * logarithm(c.inverse_epsilon_sq * of_mean);
+  return gain;
+}
+
+// Calls f.template operator()<T>(lane) for all lanes of some panels, T vectors at a time.
+template <class F>
+inline void for_tiles(index_t n_panels, const F& f) {
+  const index_t lanes = n_panels * kMergeLanes;
+  index_t lane = 0;
+  for (; lane + kTile * kLanes<double> <= lanes; lane += kTile * kLanes<double>) f.template operator()<kTile>(lane);
+  with_constant<kTile - 1>((lanes - lane) / kLanes<double>, [&]<index_t T>() { f.template operator()<T>(lane); });
 }
 
 template <bool Centred, bool Several>
-void with_ones_of(const MergeCluster& c, const MergeWithOnes& q) {
-  const index_t lanes = q.n_panels * kMergeLanes;
-  index_t lane = 0;
-  for (; lane + kTile * kLanes<double> <= lanes; lane += kTile * kLanes<double>)
-    with_ones_tile<Centred, Several, kTile>(c, q, lane);
-  with_constant<kTile - 1>((lanes - lane) / kLanes<double>,
-                           [&]<index_t T>() { with_ones_tile<Centred, Several, T>(c, q, lane); });
+void bound_of(const MergeCluster& c, const MergeBalls& q) {
+  for_tiles(q.n_panels, [&]<index_t T>(index_t begin) {
+    doubles form[T], of_mean[T];
+    tile_forms<Centred, Several, T>(c, q.centres, q.work, begin, form, of_mean);
+    for (index_t t = 0; t < T; ++t) {
+      const index_t lane = begin + t * kLanes<double>;
+      const doubles radius = load(q.radii + lane);
+      store<double>(q.bounds + lane,
+                    gain_of<Centred>(c, least_in_ball(form[t], radius), least_in_ball(of_mean[t], radius * c.weight),
+                                     load(q.F + lane), logarithm_below));
+    }
+  });
 }
 
-void with_ones(const MergeCluster& c, const MergeWithOnes& q) {
+// Few gains are better for either side, and a lower bound shows most that aren't: only the others take a logarithm.
+template <bool Centred, bool Several>
+void compare_of(const MergeCluster& c, MergeSamples& q) {
+  constexpr index_t L = kLanes<double>;
+  using whole = integers<double>;
+  const doubles infinity = doubles{} + __builtin_huge_val();
+  double gain = q.gain;
+  index_t where = -1;
+  doubles low = infinity, high = -infinity;
+  for_tiles(q.n_panels, [&]<index_t T>(index_t begin) {
+    doubles form[T], of_mean[T];
+    tile_forms<Centred, Several, T>(c, q.x, q.work, begin, form, of_mean);
+#pragma GCC unroll 4
+    for (index_t t = 0; t < T; ++t) {
+      const index_t lane = begin + t * L;
+      const doubles F = load(q.F + lane);
+      doubles best = load(q.best + lane);
+      const doubles below = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below);
+      if (any(below < larger(best, doubles{} + gain))) {
+        doubles gains = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_of_one_and);
+        if (q.itself >= lane && q.itself < lane + L) gains[q.itself - lane] = __builtin_huge_val();
+        const auto better = gains < best;
+        if (any(better)) {
+          best = better ? gains : best;
+          store<double>(q.best + lane, best);
+          whole partner;
+          __builtin_memcpy(&partner, q.partner + lane, sizeof partner);
+          partner = better ? whole{} + q.name : partner;
+          __builtin_memcpy(q.partner + lane, &partner, sizeof partner);
+        }
+        if (any(gains < gain))
+          for (index_t l = 0; l < L; ++l)
+            if (gains[l] < gain) {
+              gain = gains[l];
+              where = lane + l;
+            }
+      }
+      low = smaller(best, low);
+      high = larger(F > -infinity ? best : -infinity, high);
+    }
+  });
+  q.gain = gain;
+  q.where = where;
+  q.lowest = low[0];
+  q.highest = high[0];
+  for (index_t l = 1; l < L; ++l) {
+    q.lowest = low[l] < q.lowest ? low[l] : q.lowest;
+    q.highest = high[l] > q.highest ? high[l] : q.highest;
+  }
+}
+
+void bound(const MergeCluster& c, const MergeBalls& q) {
   if (c.W != nullptr)
-    c.centred ? with_ones_of<true, true>(c, q) : with_ones_of<false, true>(c, q);
+    c.centred ? bound_of<true, true>(c, q) : bound_of<false, true>(c, q);
   else
-    c.centred ? with_ones_of<true, false>(c, q) : with_ones_of<false, false>(c, q);
+    c.centred ? bound_of<true, false>(c, q) : bound_of<false, false>(c, q);
+}
+
+void compare(const MergeCluster& c, MergeSamples& q) {
+  if (c.W != nullptr)
+    c.centred ? compare_of<true, true>(c, q) : compare_of<false, true>(c, q);
+  else
+    c.centred ? compare_of<true, false>(c, q) : compare_of<false, false>(c, q);
 }
 
 void one_with_several(const MergeCode& code, const double* x, const MergePanel& p, double* gains) {
@@ -261,48 +329,11 @@ void several_with_several(const MergeCode& code, const MergePanel& of, index_t a
   }
 }
 
-index_t improve(const double* gains, const double* F, index_t n_panels, std::int64_t cluster, double* best,
-                std::int64_t* partner, double& lowest, double& highest) {
-  using whole = integers<double>;
-  const double infinity = __builtin_huge_val();
-  doubles least = doubles{} + infinity, low = least, high = -least;
-  whole where = whole{} - 1, now;
-  for (index_t l = 0; l < kLanes<double>; ++l) now[l] = l;
-  for (index_t lane = 0; lane < n_panels * kMergeLanes; lane += kLanes<double>) {
-    const doubles gain = load(gains + lane), before = load(best + lane);
-    const auto better = gain < before;
-    const doubles after = better ? gain : before;
-    store<double>(best + lane, after);
-    whole mate;
-    __builtin_memcpy(&mate, partner + lane, sizeof mate);
-    mate = better ? whole{} + cluster : mate;
-    __builtin_memcpy(partner + lane, &mate, sizeof mate);
-    low = smaller(after, low);
-    high = larger(load(F + lane) > -infinity ? after : -(doubles{} + infinity), high);
-    where = gain < least ? now : where;
-    least = smaller(gain, least);
-    now += kLanes<double>;
-  }
-  index_t at = -1;
-  lowest = infinity;
-  highest = -infinity;
-  double value = infinity;
-  for (index_t l = 0; l < kLanes<double>; ++l) {
-    lowest = low[l] < lowest ? low[l] : lowest;
-    highest = high[l] > highest ? high[l] : highest;
-    if (least[l] < value || (least[l] == value && where[l] >= 0 && where[l] < at)) {
-      value = least[l];
-      at = where[l];
-    }
-  }
-  return at;
-}
-
-constexpr MergeKernels kMerge{.with_ones = with_ones,
+constexpr MergeKernels kMerge{.bound = bound,
+                              .compare = compare,
                               .one_with_several = one_with_several,
                               .several_with_several = several_with_several,
-                              .factor = factor,
-                              .improve = improve};
+                              .factor = factor};
 
 }  // namespace
 }  // namespace REDUNET_ISA

@@ -223,6 +223,38 @@ inline vec<double> logarithm_of_one_and(vec<double> y) {
   return s * series + k * 0.6931471805599453;
 }
 
+// A lower bound of that, below it by 1.3e-4 at most, in a third of the time: the exponent, and a polynomial of least
+// error over [1, 2) less that error.
+inline vec<double> logarithm_below(vec<double> y) {
+  using naturals = typename Simd<double>::naturals;
+  constexpr std::uint64_t one = 0x3ff0000000000000, mantissa = 0xfffffffffffff, two_to_52 = 0x4330000000000000;
+  const vec<double> sum = y + 1.0;
+  naturals bits;
+  __builtin_memcpy(&bits, &sum, sizeof bits);
+  const naturals fraction_bits = (bits & mantissa) | one, exponent_bits = (bits >> 52) | two_to_52;
+  vec<double> f, k;
+  __builtin_memcpy(&f, &fraction_bits, sizeof f);
+  __builtin_memcpy(&k, &exponent_bits, sizeof k);
+  f -= 1.0;
+  k -= 0x1p52 + 1023;
+  const vec<double> series =
+      0.996540741939069 + f * (-0.46783476234005633 + f * (0.2208915404687527 - f * 0.05657176769566973));
+  return k * 0.6931471805599453 + f * series - 1e-9;
+}
+
+// Whether a comparison holds in any lane.
+inline bool any(integers<double> holds) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask(__m512i(holds), __m512i(holds)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_pd(__m256d(holds)) != 0;
+#else
+  std::int64_t all = 0;
+  for (index_t l = 0; l < kLanes<double>; ++l) all |= holds[l];
+  return all != 0;
+#endif
+}
+
 // exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a
 // quarter of the rounding unit (0.347^8/8! = 5e-9, 0.347^14/14! = 4e-18).
 template <class T>
