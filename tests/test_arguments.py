@@ -94,6 +94,7 @@ WRONG = {
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
     "connectivity": ["text", {}, OBJECT, 3, np.eye(3), np.full((12, 12), np.nan), np.eye(12) * 1j, print],
     "init": LABELS, "labels": LABELS, "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
+    "n_init": INTEGERS, "max_iter": INTEGERS, "refine": FLAGS,
     "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
     "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
     "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
@@ -122,6 +123,7 @@ def public():
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
     yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}
+    yield "clustering.vertex_steps", clustering.vertex_steps, {"X": X, "labels": Y, "epsilon_sq": 0.1}
     yield "clustering.phase_transition", clustering.phase_transition, {"X": X, "epsilons": [0.1]}
     for name in ("code_length", "effective_dimensions"):
         yield f"clustering.{name}", getattr(clustering, name), {"X": X, "labels": Y, "epsilon_sq": 0.1}
@@ -195,7 +197,9 @@ def pictures():
 def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
-        if name in FREE or (name == "y" and ("RandomLift" in where or "CodingLength" in where)):  # which nobody reads
+        if name in FREE or (
+            name == "y" and any(face in where for face in ("RandomLift", "CodingLength", "CodingRate"))
+        ):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"
         for value in WRONG[name]:
@@ -246,5 +250,5 @@ def test_every_public_function_is_in_the_table():
         where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")
     }
     functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}
-    assert set(clustering.__all__) - {"MergePath", "PhaseTransition"} == functions
+    assert set(clustering.__all__) - {"MergePath", "PhaseTransition", "VertexSteps"} == functions
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}

@@ -52,6 +52,10 @@ CALLS_OF_NUMPY = {
         "X = rng.standard_normal((5000, 10))",
         "rn.clustering.merge_path(X, epsilon_sq=0.1, backend='numpy')",
     ),
+    "vertex steps": (
+        "X = rng.standard_normal((100000, 100))",
+        "rn.clustering.vertex_steps(X, np.arange(100000) % 8, epsilon_sq=0.1)",
+    ),
     "polar": ("X = rng.standard_normal((9000, 64, 64))", "rn.to_polar(X, n_channels=64, n_angles=400)"),
     "splines": (
         "X = rng.integers(0, 255, (1, 6000, 6000), dtype=np.uint8)",

@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from redunet.classifiers import MICL
 from redunet.sklearn import (
     CodingLengthClustering,
+    CodingRateKSubspaces,
     MICLClassifier,
     NearestSubspaceClassifier,
     RandomLift,
@@ -41,6 +42,8 @@ ESTIMATORS = [
     MICLClassifier(),
     RandomLift(),
     CodingLengthClustering(),
+    CodingLengthClustering(length="rate", refine=True),
+    CodingRateKSubspaces(random_state=0),
 ]
 
 
@@ -169,7 +172,7 @@ def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
 def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = data
     X = X.astype(dtype)
-    if isinstance(estimator, CodingLengthClustering):  # of vectors only
+    if isinstance(estimator, (CodingLengthClustering, CodingRateKSubspaces)):  # of vectors only
         X = X.reshape(len(X), -1)
     fitted = clone(estimator).fit(X, y)
     again = pickle.loads(pickle.dumps(fitted))
@@ -231,6 +234,91 @@ def test_the_clusterer_predicts_the_cluster_whose_code_grows_least() -> None:
         scores = [[of(np.vstack([W, x])) - of(W) - np.log(len(W) / 80) for W in clusters] for x in new]
         np.testing.assert_array_equal(model.predict(new), np.argmin(scores, axis=1))
     assert (CodingLengthClustering(min_cluster_size=81).fit(X).predict(new) == -1).all()
+
+
+def test_refining_moves_samples_and_never_makes_the_code_longer() -> None:
+    """The vertex steps of the kept samples, from the clusters of the merging; noise stays noise."""
+    X, _ = rn.datasets.lines_and_plane(120, noise=0.05, n_outliers=12, random_state=0)
+    moved = []
+    for mean, options in itertools.product(("zero", "estimate"), ({"n_clusters": 6}, {"min_cluster_size": 4})):
+        settings: dict[str, Any] = {"epsilon_sq": 0.005, "mean": mean, "length": "rate"}
+        before = CodingLengthClustering(**settings, **options).fit(X)
+        model = CodingLengthClustering(**settings, **options, refine=True).fit(X)
+        np.testing.assert_array_equal(model.children_, before.children_)
+        kept = before.labels_ >= 0
+        np.testing.assert_array_equal(model.labels_ >= 0, kept)
+        steps = rn.clustering.vertex_steps(X[kept], before.labels_[kept], epsilon_sq=0.005, mean=mean)
+        moved.append(steps.n_steps > 0)
+        pairs = set(zip(model.labels_[kept].tolist(), steps.labels.tolist(), strict=True))
+        assert len(pairs) == model.n_clusters_ == len(set(steps.labels.tolist()))
+        lengths = [rn.clustering.code_length(X[kept], m.labels_[kept], **settings) for m in (before, model)]
+        assert lengths[1] < lengths[0] if moved[-1] else lengths[1] == pytest.approx(lengths[0], rel=1e-12)
+        first = [int(np.flatnonzero(model.labels_ == j)[0]) for j in range(model.n_clusters_)]
+        assert first == sorted(first)
+        np.testing.assert_array_equal(model.sizes_, np.bincount(model.labels_[kept]))
+        dims = rn.clustering.effective_dimensions(X[kept], model.labels_[kept], epsilon_sq=0.005, mean=mean)
+        np.testing.assert_array_equal(model.dims_, dims)
+    assert not kept.all()
+    assert sum(moved) > 1
+    noise = CodingLengthClustering(length="rate", refine=True, min_cluster_size=200).fit(X)
+    assert (noise.labels_ == -1).all()
+
+
+def test_subspaces_by_vertex_steps() -> None:
+    """The best of the starts, by the public function; predictions by the step, in any unit."""
+    X, _ = rn.datasets.lines_and_plane(150, noise=0.03, random_state=0)
+    for mean in ("zero", "estimate"):
+        random = np.random.default_rng(1)
+        starts = [random.permutation(150) % 4 for _ in range(5)]
+        runs = [rn.clustering.vertex_steps(X, start, epsilon_sq=0.003, mean=mean) for start in starts]
+        best = min(runs, key=lambda run: run.objectives[-1])
+        assert max(run.objectives[-1] for run in runs) > best.objectives[-1]  # a start matters
+        model = CodingRateKSubspaces(4, 0.003, mean=mean, n_init=5, random_state=1).fit(X)
+        assert model.objective_ == best.objectives[-1]
+        assert model.n_iter_ == best.n_steps
+        pairs = set(zip(model.labels_.tolist(), best.labels.tolist(), strict=True))
+        assert len(pairs) == model.n_clusters_ == len(set(best.labels.tolist())) > 1
+        _, first = np.unique(model.labels_, return_index=True)
+        assert (np.diff(first) > 0).all()
+        np.testing.assert_array_equal(model.sizes_, np.bincount(model.labels_))
+        dims = rn.clustering.effective_dimensions(X, model.labels_, epsilon_sq=0.003, mean=mean)
+        np.testing.assert_array_equal(model.dims_, dims)
+        np.testing.assert_array_equal(model.predict(X), model.labels_)
+        unit = 2.0**500
+        far = CodingRateKSubspaces(4, 0.003 / unit**2, mean=mean, n_init=5, random_state=1).fit(X / unit)
+        np.testing.assert_array_equal(far.labels_, model.labels_)
+        with np.errstate(all="raise", under="ignore"):
+            huge = far.predict(X * unit)  # squares of 2^1000 in its unit
+        np.testing.assert_array_equal(huge, model.predict(X * 2.0**100))
+        assert len(set(huge.tolist())) > 1
+
+
+def test_subspaces_predict_by_the_criterion_of_a_step() -> None:
+    """By determinants and inverses, for samples that are much smaller and larger than those of `fit`, too."""
+    X, _ = rn.datasets.lines_and_plane(150, noise=0.05, random_state=0)
+    new = X[:60] * np.geomspace(0.1, 100, 60)[:, None]
+    for mean in ("zero", "estimate"):
+        model = CodingRateKSubspaces(3, 0.01, mean=mean, random_state=0).fit(X)
+        scores = []
+        for j in range(model.n_clusters_):
+            W = X[model.labels_ == j]
+            mu = W.mean(axis=0) if mean == "estimate" else np.zeros(3)
+            A = np.eye(3) + 3 / (len(W) * 0.01) * (W - mu).T @ (W - mu)
+            forms = 3 / 0.01 * np.einsum("id,de,ie->i", new - mu, np.linalg.inv(A), new - mu)
+            constant = np.linalg.slogdet(A)[1] + np.trace(np.linalg.inv(A)) - 2 * np.log(len(W) / 150)
+            scores.append(constant + forms)
+        np.testing.assert_array_equal(model.predict(new), np.argmin(scores, axis=0))
+        assert len(scores) > 1
+
+
+def test_subspaces_through_zero_that_cross() -> None:
+    """Two lines and a plane in five dimensions, without noise: found exactly, with their dimensions."""
+    random = np.random.default_rng(0)
+    bases = [random.standard_normal((d, 5)) for d in (1, 1, 2)]
+    X = np.concatenate([random.standard_normal((40, len(basis))) @ basis for basis in bases])
+    model = CodingRateKSubspaces(3, 1e-4, mean="zero", n_init=20, random_state=0).fit(X)
+    np.testing.assert_array_equal(model.labels_, np.repeat([0, 1, 2], 40))
+    assert model.dims_.round().tolist() == [1, 1, 2]
 
 
 def test_weights_are_repetitions_for_the_classifiers() -> None:
@@ -336,8 +424,15 @@ def test_errors_name_the_argument() -> None:
         CodingLengthClustering(n_clusters=5).fit(X)
     with pytest.raises(ValueError, match="n_clusters is 1; expected at least 4: connectivity keeps so many apart"):
         CodingLengthClustering(n_clusters=1, connectivity=np.eye(4)).fit(X)
-    with pytest.raises(ValueError, match="Found array with dim 3"):
-        CodingLengthClustering().fit(images[:, 0])
+    for clusterer in (CodingLengthClustering(), CodingRateKSubspaces()):
+        with pytest.raises(ValueError, match="Found array with dim 3"):
+            clusterer.fit(images[:, 0])
+    with pytest.raises(ValueError, match="length is 'full' and refine True; expected length='rate': with bases and"):
+        CodingLengthClustering(refine=True).fit(X)
+    with pytest.raises(ValueError, match="connectivity is given and refine True; expected None: vertex steps know no"):
+        CodingLengthClustering(length="rate", refine=True, connectivity=np.eye(4)).fit(X)
+    with pytest.raises(ValueError, match="n_clusters is 8; expected at most 4, as many as samples"):
+        CodingRateKSubspaces().fit(X)
     for estimator in ESTIMATORS:
         method = "transform" if hasattr(estimator, "transform") else "predict"
         with pytest.raises(NotFittedError):

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: thin wrappers around `build`, `RandomLift`, `NearestSubspace`, `MICL` and `merge_path`.
+"""scikit-learn estimators: thin wrappers around `build`, the lift, the classifiers, `merge_path` and `vertex_steps`.
 
 X is (m, d), (m, C, T) or (m, C, H, W), real. Pipelines carry tables, so signals may also come flattened, (m, C * T) or
 (m, C * H * W), with ``signal_shape=(T,)`` or ``(H, W)``; the output then is a table too. Samples of weight zero are
@@ -10,7 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("redunet.sklearn needs scikit-learn: pip install 'redunet[sklearn]'") from error
 
-from redunet.sklearn.clustering import CodingLengthClustering
+from redunet.sklearn.clustering import CodingLengthClustering, CodingRateKSubspaces
 from redunet.sklearn.lift import RandomLift
 from redunet.sklearn.micl import MICLClassifier
 from redunet.sklearn.network import ReduNetClassifier, ReduNetTransformer
@@ -18,6 +18,7 @@ from redunet.sklearn.subspace import NearestSubspaceClassifier
 
 __all__ = [
     "CodingLengthClustering",
+    "CodingRateKSubspaces",
     "MICLClassifier",
     "NearestSubspaceClassifier",
     "RandomLift",
