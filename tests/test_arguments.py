@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import clustering, datasets, experiments, linalg
+from redunet import clustering, datasets, experiments, linalg, segmentation
 from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
 SIGNALS = X.reshape(12, 2, 2)
 Y = np.arange(12) % 2
+IMAGE = Y.reshape(3, 4)
 
 OBJECT = object()
 NUMBERS = [
@@ -93,7 +94,8 @@ WRONG = {
     "resume": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b"],
     "checkpoint": [3, 2.5, True, [], {}, OBJECT, X, print, "a\0b", "no such folder/net"], "every": INTEGERS,
     "connectivity": ["text", {}, OBJECT, 3, np.eye(3), np.full((12, 12), np.nan), np.eye(12) * 1j, print],
-    "init": LABELS, "labels": LABELS, "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
+    "init": LABELS, "labels": LABELS, "truth": LABELS, "truths": LABELS, "thick": FLAGS,
+    "stop": WORDS, "n_clusters": [*INTEGERS, 13], "min_cluster_size": INTEGERS,
     "n_init": INTEGERS, "max_iter": INTEGERS, "refine": FLAGS,
     "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
     "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
@@ -127,6 +129,9 @@ def public():
     yield "clustering.phase_transition", clustering.phase_transition, {"X": X, "epsilons": [0.1]}
     for name in ("code_length", "effective_dimensions"):
         yield f"clustering.{name}", getattr(clustering, name), {"X": X, "labels": Y, "epsilon_sq": 0.1}
+    for name in segmentation.__all__:
+        truth = {"boundaries": {}, "probabilistic_rand_index": {"truths": IMAGE}}.get(name, {"truth": IMAGE})
+        yield f"segmentation.{name}", getattr(segmentation, name), {"labels": IMAGE, **truth}
     yield "rate_reduction", rn.rate_reduction, {"Z": X, "y": Y}
     yield "rate_reduction_gradient", rn.rate_reduction_gradient, {"Z": X, "y": Y}
     yield "shifts", rn.shifts, signals
@@ -234,6 +239,7 @@ def test_every_public_function_is_in_the_table():
         "clustering",
         "datasets",
         "plot",
+        "segmentation",
         "sklearn",
     }
     others = {

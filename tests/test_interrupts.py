@@ -56,6 +56,14 @@ CALLS_OF_NUMPY = {
         "X = rng.standard_normal((100000, 100))",
         "rn.clustering.vertex_steps(X, np.arange(100000) % 8, epsilon_sq=0.1)",
     ),
+    "metrics of segmentations": (
+        "labels = rng.permutation(4_000_000).reshape(2000, 2000) * 10**9",
+        "rn.segmentation.covering(labels, labels.T)",
+    ),
+    "distances": (
+        "labels = rng.integers(0, 2, (3000, 3000))",
+        "rn.segmentation.boundary_displacement_error(labels, labels)",
+    ),
     "polar": ("X = rng.standard_normal((9000, 64, 64))", "rn.to_polar(X, n_channels=64, n_angles=400)"),
     "splines": (
         "X = rng.integers(0, 255, (1, 6000, 6000), dtype=np.uint8)",

@@ -20,7 +20,7 @@ from redunet.network import BuildInterrupted, ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
-    from redunet import clustering, datasets, linalg, plot, sklearn
+    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
     from redunet.frontends import RandomLift, shifts, to_polar
@@ -34,7 +34,7 @@ _LAZY = {
     "show_config": "redunet.config",
     "to_polar": "redunet.frontends",
 }
-_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "sklearn")
+_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn")
 
 __all__ = [
     "BuildInterrupted",
@@ -55,6 +55,7 @@ __all__ = [
     "plot",
     "rate_reduction",
     "rate_reduction_gradient",
+    "segmentation",
     "shifts",
     "show_config",
     "sklearn",

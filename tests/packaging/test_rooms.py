@@ -20,7 +20,7 @@ if not (ROOT / "cpp").is_dir():  # pragma: no cover
 
 BELOW = ("_backends", "transforms", "_inputs")
 NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files", "progress")
-FACES = (*NUMBERS, "network", "classifiers", "clustering")
+FACES = (*NUMBERS, "network", "classifiers", "clustering", "segmentation")
 TOP = ("experiments", "demo", "cli", "config", "__main__")  # may import anything; nothing below imports them
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "files": (),
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "network": NUMBERS,
     "classifiers": NUMBERS,
     "clustering": NUMBERS,
+    "segmentation": NUMBERS,
     "plot": FACES,
     "sklearn": FACES,
 }
