@@ -36,6 +36,11 @@ CALLS = {
         "X = rng.standard_normal((3000, 5000), dtype=np.float32)",
         "rn.rate_reduction(X, np.arange(3000) % 3)",
     ),
+    "clusters": ("X = rng.standard_normal((60000, 20))", "rn.clustering.merge_path(X, epsilon_sq=0.1)"),
+    "many samples to cluster": (
+        "X = rng.standard_normal((2_000_000, 8))",
+        "rn.clustering.merge_path(X, epsilon_sq=0.1)",
+    ),
     "transform": (
         "net, _ = rn.build(np.eye(1200, dtype='f'), np.arange(1200) % 3, n_layers=1);"
         "X = rng.standard_normal((40000, 1200), dtype=np.float32)",

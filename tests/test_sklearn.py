@@ -42,7 +42,7 @@ ESTIMATORS = [
     MICLClassifier(),
     RandomLift(),
     CodingLengthClustering(),
-    CodingLengthClustering(length="rate", refine=True),
+    CodingLengthClustering(refine=True),
     CodingRateKSubspaces(random_state=0),
 ]
 
@@ -260,8 +260,12 @@ def test_refining_moves_samples_and_never_makes_the_code_longer() -> None:
         np.testing.assert_array_equal(model.dims_, dims)
     assert not kept.all()
     assert sum(moved) > 1
-    noise = CodingLengthClustering(length="rate", refine=True, min_cluster_size=200).fit(X)
+    noise = CodingLengthClustering(refine=True, min_cluster_size=200).fit(X)
     assert (noise.labels_ == -1).all()
+    full = CodingLengthClustering(0.005, refine=True).fit(X)  # from the clusters of either length
+    start = CodingLengthClustering(0.005).fit_predict(X)
+    steps = rn.clustering.vertex_steps(X, start, epsilon_sq=0.005)
+    assert len(set(zip(full.labels_.tolist(), steps.labels.tolist(), strict=True))) == full.n_clusters_
 
 
 def test_subspaces_by_vertex_steps() -> None:
@@ -427,10 +431,8 @@ def test_errors_name_the_argument() -> None:
     for clusterer in (CodingLengthClustering(), CodingRateKSubspaces()):
         with pytest.raises(ValueError, match="Found array with dim 3"):
             clusterer.fit(images[:, 0])
-    with pytest.raises(ValueError, match="length is 'full' and refine True; expected length='rate': with bases and"):
-        CodingLengthClustering(refine=True).fit(X)
     with pytest.raises(ValueError, match="connectivity is given and refine True; expected None: vertex steps know no"):
-        CodingLengthClustering(length="rate", refine=True, connectivity=np.eye(4)).fit(X)
+        CodingLengthClustering(refine=True, connectivity=np.eye(4)).fit(X)
     with pytest.raises(ValueError, match="n_clusters is 8; expected at most 4, as many as samples"):
         CodingRateKSubspaces().fit(X)
     for estimator in ESTIMATORS:

@@ -518,10 +518,11 @@ Best Merging::look_at_several(const Newcomer& with, const std::int64_t* ids, ind
 
 // --- The start ---
 
+constexpr int kPowerSteps = 4;
+
 // About the direction in which samples spread most: a few steps of the power method, from the widest coordinate on.
 template <class T>
 std::vector<double> widest(const T* X, index_t D, const index_t* begin, const index_t* end) {
-  constexpr int kSteps = 4;
   std::vector<double> mean(as_size(D)), direction(as_size(D)), next(as_size(D));
   const double n = static_cast<double>(end - begin);
   for (const index_t* i = begin; i < end; ++i)
@@ -530,7 +531,7 @@ std::vector<double> widest(const T* X, index_t D, const index_t* begin, const in
     for (index_t k = 0; k < D; ++k)
       next[as_size(k)] += std::pow(static_cast<double>(X[*i * D + k]) - mean[as_size(k)], 2);
   direction[as_size(std::max_element(next.begin(), next.end()) - next.begin())] = 1;
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < kPowerSteps; ++step) {
     std::fill(next.begin(), next.end(), 0.0);
     for (const index_t* i = begin; i < end; ++i) {
       double along = 0;
@@ -552,6 +553,7 @@ template <class T>
 void order(const T* X, index_t D, index_t* begin, index_t* end, double* along) {
   if (end - begin <= kBall) return;
   const std::vector<double> direction = widest(X, D, begin, end);
+  checkpoint(4 * kPowerSteps * D * (end - begin));
   for (const index_t* i = begin; i < end; ++i) {
     along[*i] = 0;
     for (index_t k = 0; k < D; ++k) along[*i] += static_cast<double>(X[*i * D + k]) * direction[as_size(k)];
@@ -579,7 +581,7 @@ void Merging::begin(const T* X) {
   index_t* const end = begin + N;
   index_t* const several = std::stable_partition(begin, end, alone);
   std::vector<double> along(as_size(N));
-  order(X, D_, begin, several, along.data());
+  parallel_.run(1, 0, [&](index_t, int) { order(X, D_, begin, several, along.data()); });
   singles_.make_room(several - begin, D_);
   for (Thread& thread : threads_) thread.bounds = Buffer<double>(singles_.room_for_balls());
   for (const index_t* i = begin; i < several; ++i) begin_single(X + *i * D_, cluster(*i));

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from redunet._inputs import checks, randomness
 from redunet.classifiers import MICL
 from redunet.clustering import effective_dimensions, merge_path, vertex_steps
-from redunet.clustering.codes import LENGTHS, Coding, magnitude
+from redunet.clustering.codes import Coding, magnitude
 from redunet.clustering.path import STOPS
 from redunet.clustering.vertex import VertexCriterion, descend
 from redunet.sklearn.signals import SignalEstimator
@@ -49,8 +49,8 @@ class CodingLengthClustering(VectorClusterer):
     min_cluster_size : int, default 1
         Samples of smaller clusters are noise: their label is -1.
     refine : bool, default False
-        Whether samples then move between clusters by `redunet.clustering.vertex_steps`; noise stays noise. It goes
-        with ``length="rate"``, whose code the steps make shorter, and without `connectivity`.
+        Whether samples then move between clusters by `redunet.clustering.vertex_steps`, without `connectivity`; noise
+        stays noise. The steps make the code of ``length="rate"`` shorter, and need not that of "full".
 
     Attributes
     ----------
@@ -130,8 +130,8 @@ class CodingLengthClustering(VectorClusterer):
         X = self._samples(X, reset=True)
         checks.choice(self.stop, "stop", STOPS)
         least = checks.integer(self.min_cluster_size, "min_cluster_size", 1)
-        if checks.flag(self.refine, "refine"):
-            self._check_refinable()
+        if checks.flag(self.refine, "refine") and self.connectivity is not None:
+            raise ValueError("connectivity is given and refine True; expected None: vertex steps know no neighbours")
         if self.n_clusters is not None and checks.integer(self.n_clusters, "n_clusters", 1) > len(X):
             raise ValueError(f"n_clusters is {self.n_clusters}; expected at most {len(X)}, as many as samples")
         self.path_ = merge_path(
@@ -172,16 +172,6 @@ class CodingLengthClustering(VectorClusterer):
             self._classifier = MICL(self.epsilon_sq, mean=self.mean, criterion=criterion, priors=shares)
             self._classifier.fit(members, labels)
         return self
-
-    def _check_refinable(self) -> None:
-        """An error where vertex steps could make the code longer, or take clusters apart."""
-        if checks.choice(self.length, "length", LENGTHS) != "rate":
-            raise ValueError(
-                f"length is {self.length!r} and refine True; expected length='rate': with bases and means in the code, "
-                "a vertex step may make it longer"
-            )
-        if self.connectivity is not None:
-            raise ValueError("connectivity is given and refine True; expected None: vertex steps know no neighbours")
 
     def predict(self, X: Any) -> npt.NDArray[np.int64]:
         """The cluster that each sample fits best, (M,): -1 where all that was fitted is noise.
