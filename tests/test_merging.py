@@ -541,6 +541,41 @@ def test_labels_that_were_given_stay_writeable():
     init[0] = 1
 
 
+def transition(counts, ratio=2.0):
+    counts = np.asarray(counts)
+    return clustering.PhaseTransition(ratio ** np.arange(len(counts)), counts, counts, np.zeros(len(counts)))
+
+
+class TestPlateau:
+    def test_the_middle_of_the_longest(self):
+        assert transition([9, 3, 3, 3, 5, 5, 1, 1, 1, 1]).plateau() == pytest.approx(2.0**2, rel=1e-15)
+        assert transition([7, 7, 4, 4, 1]).plateau(0) == pytest.approx(2.0**2.5, rel=1e-15)  # of two, the last
+        assert transition([1, 2, 1]).plateau() == pytest.approx(2.0, rel=1e-15)
+
+    def test_numbers_within_the_tolerance_are_one_plateau(self):
+        counts = transition([30, 20, 18, 17, 16, 9, 9, 9, 1])
+        assert counts.plateau() == pytest.approx(2.0**2.5, rel=1e-15)
+        assert counts.plateau(0) == counts.plateau(0.1) == pytest.approx(2.0**6, rel=1e-15)
+        assert counts.plateau(1.0) == pytest.approx(2.0**4.5, rel=1e-15)  # 18 to 9
+
+    def test_lengths_are_ratios_in_any_order(self):
+        epsilons, counts = np.array([8.0, 1.0, 1.2, 1.1, 2.0]), np.array([2, 4, 4, 4, 2])
+        found = clustering.PhaseTransition(epsilons, counts, counts, np.zeros(5)).plateau()
+        assert found == pytest.approx(4.0, rel=1e-15)
+
+    def test_the_lines_and_the_plane(self, backend):
+        for seed in range(3):
+            X, _ = rn.datasets.lines_and_plane(200, noise=0.05, random_state=seed)
+            epsilon = clustering.phase_transition(X, np.geomspace(0.01, 2, 16), mean="zero").plateau()
+            assert clustering.merge_path(X, epsilon_sq=epsilon**2, mean="zero").n_best == 3
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="at every one of the epsilons the shortest code is one cluster; expected"):
+            transition([1, 1]).plateau()
+        with pytest.raises(ValueError, match="tolerance is -1"):
+            transition([2, 1]).plateau(-1)
+
+
 # --- Backends ---
 
 

@@ -146,6 +146,55 @@ class PhaseTransition(NamedTuple):
     n_best: Integers
     bits_per_sample: Floats
 
+    def plateau(self, tolerance: float = 0.25) -> float:
+        """A distortion for samples of which nothing else is known: where the number of clusters changes least.
+
+        Parameters
+        ----------
+        tolerance : float, default 0.25
+            How far numbers of clusters may lie apart on a plateau: n_best within (1 + tolerance) of each other.
+
+        Returns
+        -------
+        float
+            The middle, by ratio, of the longest range of distortions over which the shortest code has two clusters or
+            more, and their number stays within the tolerance; of ranges that are as long the last.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the tolerance is out of range, or if at every distortion the shortest code is one cluster.
+
+        Notes
+        -----
+        A rule of thumb: the range must hold the distortion of the data, and the distortions should be close, at most
+        a factor of 1.5 apart.
+
+        Examples
+        --------
+        >>> import numpy as np, redunet as rn
+        >>> X, y = rn.datasets.lines_and_plane(100, noise=0.03, random_state=0)
+        >>> epsilons = np.geomspace(0.001, 2, 16)
+        >>> epsilon = rn.clustering.phase_transition(X, epsilons, mean="zero").plateau()
+        >>> rn.clustering.merge_path(X, epsilon_sq=epsilon**2, mean="zero").n_best
+        3
+        """
+        within = 1 + checks.non_negative(tolerance, "tolerance")
+        order = self.epsilons.argsort(kind="stable")
+        epsilons, counts = self.epsilons[order], self.n_best[order]
+        ranges = [
+            (epsilons[stop - 1] / epsilons[start], stop, start)
+            for start in range(len(counts))
+            for stop in range(start + 1, len(counts) + 1)
+            if counts[start:stop].min() > 1 and counts[start:stop].max() <= within * counts[start:stop].min()
+        ]
+        if not ranges:
+            raise ValueError(
+                "at every one of the epsilons the shortest code is one cluster; expected others among them"
+            )
+        _, stop, start = max(ranges)
+        return float(np.sqrt(epsilons[start]) * np.sqrt(epsilons[stop - 1]))
+
 
 def phase_transition(
     X: npt.ArrayLike,
