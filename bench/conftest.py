@@ -29,7 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("redunet benchmarks")
     group.addoption("--data", metavar="DIR", help="folder of the MNIST IDX files")
     group.addoption("--small", action="store_true", help="cut-down workloads: a smoke test")
-    group.addoption("--full", action="store_true", help="all sizes and types of the linear algebra (an hour)")
+    group.addoption(
+        "--full", action="store_true", help="all sizes and types of the linear algebra (an hour), and of clustering"
+    )
 
 
 def pytest_report_header() -> list[str]:

@@ -77,7 +77,7 @@ class CpuEngine : public bindings::HostFeatures {
 
 // MergingBackend.merge_path of the contract.
 py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threads) {
-  if (X.ndim() != 2 || !bindings::is_plain(X)) throw py::value_error("X is not a plain (N, D) array");
+  if (X.ndim() != 2 || X.size() == 0 || !bindings::is_plain(X)) throw py::value_error("X is not a plain (N, D) array");
   const auto number = [&](const char* name) { return asked.attr(name).cast<double>(); };
   MergeRequest request{.n_samples = X.shape(0),
                        .D = X.shape(1),

@@ -1,10 +1,10 @@
-// Every cluster keeps its best partner and the gain with it. A cluster that comes, at first or by a merge, is compared
-// with all others, and is the better partner of some. Where a partner has merged with another, the gain stays as a
-// lower bound, since the others were worse and later ones have been compared; a partner is looked for anew only where
-// that bound is the lowest of all. So the lowest gain with a partner that is there is the lowest of all pairs.
+// A cluster that comes, at first or by a merge, is compared with all that are there, and keeps the best partner. So of
+// every pair the later one keeps a gain that is no higher than the pair's: also where its partner has merged with
+// another since, as the others were worse. Only where such a bound is the lowest of all is a partner looked for anew.
+// Then the lowest gain with a partner that is there is the lowest of all pairs.
 //
-// Single samples lie in balls (samples.hpp). A bound of the gains with all samples of a ball says whether one of them
-// can be better for either side; if not, the ball is passed over.
+// Single samples lie in balls (singles.hpp). A bound of the gains with all samples of a ball says whether one of them
+// can be better than the best so far; if not, the ball is passed over.
 
 #include "clustering/merging.hpp"
 
@@ -14,52 +14,19 @@
 #include <iterator>
 #include <numeric>
 
-#include "clustering/samples.hpp"
+#include "clustering/order.hpp"
+#include "clustering/several.hpp"
 #include "shared/problem.hpp"
 
 namespace redunet {
 namespace {
 
 constexpr index_t B = kMergeLanes;
-constexpr double kTaskWork = 5e4;  // multiply-adds
-constexpr double kLogarithm = 30;  // of a gain beside its form
-constexpr std::chrono::milliseconds kTellEvery{50};
-constexpr std::int64_t kGone = -1;  // place of a cluster that has merged, or hasn't come yet
-
-struct Best {
-  double gain = kInfinity;
-  std::int64_t partner = -1;
-
-  void take(const Best& other) {
-    if (other.gain < gain) *this = other;
-  }
-};
-
-// A panel of clusters of several samples, and their best partners.
-struct Several {
-  explicit Several(index_t D) : memory((D * (D + 1) + D + 6) * B) {
-    const index_t triangle = D * (D + 1) / 2 * B;
-    double* p = memory.get();
-    at.S = p, at.W = p + triangle, at.mean = p + 2 * triangle, p = at.mean + D * B;
-    at.n = p, at.F = p + B, at.constant = p + 2 * B, at.half = p + 3 * B, at.scale = p + 4 * B, at.weight = p + 5 * B;
-    for (index_t lane = 0; lane < B; ++lane) empty(lane);
-  }
-  void empty(index_t lane) {
-    for (index_t row = 0; row * B < at.n - at.S; ++row) memory[row * B + lane] = 0;
-    at.n[lane] = 1, at.F[lane] = -kInfinity, at.constant[lane] = kInfinity;
-    at.half[lane] = at.scale[lane] = at.weight[lane] = 0;
-    best[lane] = {}, id[lane] = -1;
-  }
-  void copy(index_t to, const Several& from, index_t lane) {
-    for (double *p = at.S + to, *q = from.at.S + lane; p < at.weight + B; p += B, q += B) *p = *q;
-    best[to] = from.best[lane], id[to] = from.id[lane];
-  }
-
-  Buffer<double> memory;
-  MergePanel at;
-  Best best[B];
-  std::int64_t id[B];
-};
+constexpr double kTaskWork =
+    5e4;  // multiply-adds of a task: some microseconds, beside which handing it out costs little
+constexpr double kLogarithm = 30;                    // multiply-adds that a gain takes as long as, beside its form
+constexpr std::chrono::milliseconds kTellEvery{50};  // for an eye
+constexpr std::int64_t kGone = -1;                   // place of a cluster that has merged, or hasn't come yet
 
 // Calls f(ids, n) for as many at a time as fill a panel.
 template <class F>
@@ -103,13 +70,8 @@ class Merging {
     double F;
   };
   struct Thread {
-    explicit Thread(index_t D)
-        : gains(B), work(merge_work(D)), sum((D + 2) * D * B), none(kBall), nobody(kBall), sample(as_size(D)) {
-      std::fill_n(none.get(), kBall, -kInfinity);
-    }
+    explicit Thread(index_t D) : gains(B), work(merge_work(D)), sum((D + 2) * D * B), sample(as_size(D)) {}
     Buffer<double> gains, work, sum, bounds;
-    Buffer<double> none;  // in place of the best gains of samples that are not to be changed
-    Buffer<std::int64_t> nobody;
     std::vector<double> sample;
   };
 
@@ -120,7 +82,7 @@ class Merging {
   template <class T>
   void begin_several(const T* X, const index_t* samples, index_t n, std::int64_t id);
   void compare_singles();
-  Best nearest_single(index_t lane, Thread& thread);
+  Best nearest_single(index_t lane, Thread& thread) const;
 
   bool there(std::int64_t id) const { return place_[as_size(id)] != kGone; }
   bool single(std::int64_t id) const { return place_[as_size(id)] < -1; }
@@ -144,11 +106,10 @@ class Merging {
   Best compare_near(const Newcomer& with);
   Best look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n);
   Best look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n);
-  void look_in_ball(const Newcomer& with, index_t ball, Thread& thread, Best& found);
+  void look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const;
   Best look_in_panel(const Newcomer& with, index_t panel, Thread& thread);
-  MergeSamples samples(index_t begin, Thread& thread);
   void gains_with_panel(const Newcomer& with, const MergePanel& panel, Thread& thread);
-  void bound(const MergeCluster& cluster, Thread& thread) const;
+  const double* bound(const MergeCluster& cluster, index_t n_balls, Thread& thread) const;
   double work_of_sample() const { return double(D_ * D_) / 2 + kLogarithm; }
   void set_best(const Newcomer& with, const Best& best);
   void unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c);
@@ -164,6 +125,8 @@ class Merging {
   MergeCode code_;
   Singles singles_;
   std::vector<Several> panels_;
+  Singles near_singles_;               // neighbours, copied to lie side by side
+  std::vector<Several> near_several_;  // one
   index_t n_several_ = 0;
   std::vector<std::int64_t> place_;  // of a cluster by its number: >= 0 among several, <= -2 among single samples
   std::vector<std::vector<std::int64_t>> near_;
@@ -181,8 +144,6 @@ double Merging::code(double n, double logdet, double mean_square) const {
   if (code_.of_mean != 0) F += code_.of_mean * std::log1p(mean_square * code_.inverse_epsilon_sq);
   return F;
 }
-
-double square_of(const double* x, index_t D) { return std::inner_product(x, x + D, x, 0.0); }
 
 MergeCluster Merging::of_one(const double* x) const {
   const double square = square_of(x, D_), a = code_.alpha / 2, half = (2 + code_.basis) / 2;
@@ -338,44 +299,33 @@ void Merging::unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c) {
 
 // --- Best partners ---
 
-// Lower bounds of the gains with every sample of each ball, less what rounding may add.
-void Merging::bound(const MergeCluster& cluster, Thread& thread) const {
-  const index_t n = singles_.n_balls(), panels = (n + B - 1) / B;
+// Lower bounds of the gains with every sample of each of the first balls, less what rounding may add.
+const double* Merging::bound(const MergeCluster& cluster, index_t n_balls, Thread& thread) const {
   kernels_.bound(cluster, {.centres = singles_.centre.get(),
                            .F = singles_.most.get(),
                            .radii = singles_.radius.get(),
-                           .n_panels = panels,
+                           .n_panels = divide_up(n_balls, B),
                            .bounds = thread.bounds.get(),
                            .work = thread.work.get()});
-  for (index_t ball = 0; ball < n; ++ball) {
+  for (index_t ball = 0; ball < n_balls; ++ball) {
     double& g = thread.bounds[ball];
     if (g < kInfinity) g -= 1e-12 * (std::abs(g) + std::abs(cluster.constant) + std::abs(singles_.most[ball]));
   }
+  return thread.bounds.get();
 }
 
-// Whether it holds a better partner than `found`.
-void Merging::look_in_ball(const Newcomer& with, index_t ball, Thread& thread, Best& found) {
+// Whether a ball holds a better partner than `found`, for the sample of this lane or, where it is negative, another
+// cluster.
+void Merging::look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const {
   const index_t begin = ball * kBall;
-  MergeSamples q = samples(begin, thread);
-  q.itself = with.lane - begin;
-  q.name = with.id;
-  q.gain = found.gain;
-  kernels_.compare(with.cluster, q);
-  singles_.lowest[as_size(ball)] = q.lowest, singles_.highest[as_size(ball)] = q.highest;
+  MergeSamples q{.x = singles_.sample(begin),
+                 .F = singles_.F.get() + begin,
+                 .n_panels = divide_up(std::min(kBall, singles_.used - begin), B),
+                 .itself = lane - begin,
+                 .work = thread.work.get(),
+                 .gain = found.gain};
+  kernels_.search(cluster, q);
   if (q.where >= 0) found = {q.gain, singles_.id[begin + q.where]};
-}
-
-// Those of a ball, which begin at this lane.
-MergeSamples Merging::samples(index_t begin, Thread& thread) {
-  return {.x = singles_.sample(begin),
-          .F = singles_.F.get() + begin,
-          .n_panels = divide_up(std::min(kBall, singles_.used - begin), B),
-          .itself = -1,
-          .name = -1,
-          .best = singles_.best.get() + begin,
-          .partner = singles_.partner.get() + begin,
-          .work = thread.work.get(),
-          .gain = kInfinity};
 }
 
 // Of a newcomer with the clusters of a panel.
@@ -388,14 +338,12 @@ void Merging::gains_with_panel(const Newcomer& with, const MergePanel& p, Thread
 }
 
 Best Merging::look_in_panel(const Newcomer& with, index_t number, Thread& thread) {
-  Several& p = panels_[as_size(number)];
+  const Several& p = panels_[as_size(number)];
   gains_with_panel(with, p.at, thread);
   Best found;
   for (index_t lane = 0; lane < B; ++lane) {
     if (p.id[lane] < 0 || p.id[lane] == with.id) continue;
-    const double gain = thread.gains[lane];
-    p.best[lane].take({gain, with.id});
-    found.take({gain, p.id[lane]});
+    found.take({thread.gains[lane], p.id[lane]});
   }
   return found;
 }
@@ -404,14 +352,12 @@ Best Merging::compare_all(const Newcomer& with) {
   Best found;
   balls_.clear();
   if (singles_.used > singles_.gone) {
-    const Buffer<double>& bounds = threads_[0].bounds;
-    bound(with.cluster, threads_[0]);
     const index_t n = singles_.n_balls();
-    const index_t nearest = std::min_element(bounds.get(), bounds.get() + n) - bounds.get();
-    look_in_ball(with, nearest, threads_[0], found);
+    const double* const bounds = bound(with.cluster, n, threads_[0]);
+    const index_t nearest = std::min_element(bounds, bounds + n) - bounds;
+    look_in_ball(with.cluster, with.lane, nearest, threads_[0], found);
     for (index_t ball = 0; ball < n; ++ball)
-      if (ball != nearest && bounds[ball] < std::max(found.gain, singles_.highest[as_size(ball)]))
-        balls_.push_back(ball);
+      if (ball != nearest && bounds[ball] < found.gain) balls_.push_back(ball);
   }
   const double several = with.place >= 0 ? double(D_ * D_ * D_) / 6 + double(2 * D_ * D_) : double(D_ * D_) / 2;
   const double of_ball = work_of_sample() * double(kBall), of_panel = (several + 2 * kLogarithm) * double(B);
@@ -427,7 +373,7 @@ Best Merging::compare_all(const Newcomer& with) {
     mine.gain = found.gain;
     if (task < ball_tasks)
       for (index_t b = task * run_balls; b < std::min(n_balls, (task + 1) * run_balls); ++b)
-        look_in_ball(with, balls_[as_size(b)], thread, mine);
+        look_in_ball(with.cluster, with.lane, balls_[as_size(b)], thread, mine);
     else
       for (index_t p = (task - ball_tasks) * run_panels; p < std::min(n_panels, (task - ball_tasks + 1) * run_panels);
            ++p)
@@ -447,9 +393,7 @@ void Merging::set_best(const Newcomer& with, const Best& best) {
     return;
   }
   singles_.best[with.lane] = best.gain, singles_.partner[with.lane] = best.partner;
-  const index_t ball = with.lane / kBall;
-  singles_.find_lowest(ball);
-  singles_.highest[as_size(ball)] = std::max(singles_.highest[as_size(ball)], best.gain);
+  singles_.find_lowest(with.lane / kBall);
 }
 
 // The cluster of the lowest gain, which it has with `best.partner` or had with one that is gone; -1: there is none.
@@ -486,84 +430,27 @@ Best Merging::compare_near(const Newcomer& with) {
 }
 
 Best Merging::look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n) {
-  Singles panel;
-  panel.make_room(n, D_);
-  for (index_t l = 0; l < n; ++l) panel.copy(l, singles_, lane_of(ids[l]));
-  MergeSamples q{.x = panel.sample(0),
-                 .F = panel.F.get(),
+  for (index_t l = 0; l < B; ++l) l < n ? near_singles_.copy(l, singles_, lane_of(ids[l])) : near_singles_.empty(l);
+  MergeSamples q{.x = near_singles_.sample(0),
+                 .F = near_singles_.F.get(),
                  .n_panels = 1,
                  .itself = -1,
-                 .name = with.id,
-                 .best = panel.best.get(),
-                 .partner = panel.partner.get(),
                  .work = threads_[0].work.get(),
                  .gain = kInfinity};
-  kernels_.compare(with.cluster, q);
-  for (index_t l = 0; l < n; ++l) singles_.offer(lane_of(ids[l]), panel.best[l], panel.partner[l]);
+  kernels_.search(with.cluster, q);
   return q.where < 0 ? Best{} : Best{q.gain, ids[q.where]};
 }
 
 Best Merging::look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n) {
-  Thread& thread = threads_[0];
-  Several copy(D_);
-  for (index_t l = 0; l < n; ++l) copy.copy(l, panel(place_of(ids[l])), place_of(ids[l]) % B);
-  gains_with_panel(with, copy.at, thread);
+  Several& near = near_several_.front();
+  for (index_t l = 0; l < n; ++l) near.copy(l, panel(place_of(ids[l])), place_of(ids[l]) % B);
+  gains_with_panel(with, near.at, threads_[0]);
   Best found;
-  for (index_t l = 0; l < n; ++l) {
-    found.take({thread.gains[l], ids[l]});
-    panel(place_of(ids[l])).best[place_of(ids[l]) % B].take({thread.gains[l], with.id});
-  }
+  for (index_t l = 0; l < n; ++l) found.take({threads_[0].gains[l], ids[l]});
   return found;
 }
 
 // --- The start ---
-
-constexpr int kPowerSteps = 4;
-
-// About the direction in which samples spread most: a few steps of the power method, from the widest coordinate on.
-template <class T>
-std::vector<double> widest(const T* X, index_t D, const index_t* begin, const index_t* end) {
-  std::vector<double> mean(as_size(D)), direction(as_size(D)), next(as_size(D));
-  const double n = static_cast<double>(end - begin);
-  for (const index_t* i = begin; i < end; ++i)
-    for (index_t k = 0; k < D; ++k) mean[as_size(k)] += static_cast<double>(X[*i * D + k]) / n;
-  for (const index_t* i = begin; i < end; ++i)
-    for (index_t k = 0; k < D; ++k)
-      next[as_size(k)] += std::pow(static_cast<double>(X[*i * D + k]) - mean[as_size(k)], 2);
-  direction[as_size(std::max_element(next.begin(), next.end()) - next.begin())] = 1;
-  for (int step = 0; step < kPowerSteps; ++step) {
-    std::fill(next.begin(), next.end(), 0.0);
-    for (const index_t* i = begin; i < end; ++i) {
-      double along = 0;
-      for (index_t k = 0; k < D; ++k)
-        along += (static_cast<double>(X[*i * D + k]) - mean[as_size(k)]) * direction[as_size(k)];
-      for (index_t k = 0; k < D; ++k)
-        next[as_size(k)] += along * (static_cast<double>(X[*i * D + k]) - mean[as_size(k)]);
-    }
-    const double norm = std::sqrt(square_of(next.data(), D));
-    if (!(norm > 0)) break;
-    for (std::size_t k = 0; k < next.size(); ++k) direction[k] = next[k] / norm;
-  }
-  return direction;
-}
-
-// Samples in an order in which those of a ball lie near each other: halved, again and again, across the direction in
-// which they spread most. along: room for a number of each sample.
-template <class T>
-void order(const T* X, index_t D, index_t* begin, index_t* end, double* along) {
-  if (end - begin <= kBall) return;
-  const std::vector<double> direction = widest(X, D, begin, end);
-  checkpoint(4 * kPowerSteps * D * (end - begin));
-  for (const index_t* i = begin; i < end; ++i) {
-    along[*i] = 0;
-    for (index_t k = 0; k < D; ++k) along[*i] += static_cast<double>(X[*i * D + k]) * direction[as_size(k)];
-  }
-  index_t* const middle = begin + (end - begin + 2 * kBall - 1) / (2 * kBall) * kBall;
-  std::nth_element(begin, middle, end,
-                   [&](index_t i, index_t j) { return along[i] < along[j] || (along[i] == along[j] && i < j); });
-  order(X, D, begin, middle, along);
-  order(X, D, middle, end, along);
-}
 
 template <class T>
 void Merging::begin(const T* X) {
@@ -572,7 +459,11 @@ void Merging::begin(const T* X) {
   index_t n_clusters = 0;
   for (index_t i = 0; i < N; ++i) n_clusters = std::max(n_clusters, cluster(i) + 1);
   place_.assign(as_size(2 * n_clusters - 1), kGone);
-  if (request_.restricted) near_.resize(place_.size());
+  if (request_.restricted) {
+    near_.resize(place_.size());
+    near_singles_.make_room(B, D_);
+    near_several_.emplace_back(D_);
+  }
   std::vector<index_t> count(as_size(n_clusters)), samples(as_size(N));
   for (index_t i = 0; i < N; ++i) ++count[as_size(cluster(i))];
   std::iota(samples.begin(), samples.end(), 0);
@@ -622,45 +513,34 @@ void Merging::begin_several(const T* X, const index_t* samples, index_t n, std::
   add(id, count, code(count, logdet, square_of(mean_.data(), D_)));
 }
 
-// Among themselves, before there are any others.
+// Among themselves, before there are any others: each with those of its ball and of the balls before.
 void Merging::compare_singles() {
   if (request_.restricted) {
     for (index_t lane = 0; lane < singles_.used; ++lane) compare(newcomer(singles_.id[lane]));
     return;
   }
   const double used = double(singles_.used);
-  parallel_.run(singles_.n_balls(), used * used / double(kBall) * kLogarithm, [&](index_t ball, int t) {
+  parallel_.run(singles_.n_balls(), used * used / double(2 * kBall) * kLogarithm, [&](index_t ball, int t) {
     index_t since = 0;
-    double& high = singles_.highest[as_size(ball)];
-    high = -kInfinity;
     for (index_t lane = ball * kBall; lane < std::min(singles_.used, (ball + 1) * kBall); ++lane) {
       const Best best = nearest_single(lane, at(threads_, t));
       singles_.best[lane] = best.gain, singles_.partner[lane] = best.partner;
-      high = std::max(high, best.gain);
       checkpoint(singles_.used * D_, since);
     }
     singles_.find_lowest(ball);
   });
 }
 
-Best Merging::nearest_single(index_t lane, Thread& thread) {
+Best Merging::nearest_single(index_t lane, Thread& thread) const {
   singles_.read(lane, thread.sample.data());
   const MergeCluster cluster = of_one(thread.sample.data());
-  bound(cluster, thread);
+  const index_t n = lane / kBall + 1;
+  const double* const bounds = bound(cluster, n, thread);
+  const index_t nearest = std::min_element(bounds, bounds + n) - bounds;
   Best found;
-  const auto look = [&](index_t ball) {
-    MergeSamples q = samples(ball * kBall, thread);
-    q.itself = lane - ball * kBall;
-    q.best = thread.none.get(), q.partner = thread.nobody.get();
-    q.gain = found.gain;
-    kernels_.compare(cluster, q);
-    if (q.where >= 0) found = Best{q.gain, singles_.id[ball * kBall + q.where]};
-  };
-  const double* const bounds = thread.bounds.get();
-  const index_t n = singles_.n_balls(), nearest = std::min_element(bounds, bounds + n) - bounds;
-  look(nearest);
+  look_in_ball(cluster, lane, nearest, thread, found);
   for (index_t ball = 0; ball < n; ++ball)
-    if (ball != nearest && bounds[ball] < found.gain) look(ball);
+    if (ball != nearest && bounds[ball] < found.gain) look_in_ball(cluster, lane, ball, thread, found);
   return found;
 }
 

@@ -249,20 +249,14 @@ struct MergeBalls {
   double* work;  // merge_work(D) numbers
 };
 
-// Compares with the samples of n_panels panels. best <- min(best, gain), and partner <- `name` where it is less.
+// Looks for a gain below `gain` among those with the samples of n_panels panels.
 struct MergeSamples {
   const double *x, *F;
   index_t n_panels;
-  index_t itself;  // a lane that isn't compared, or -1
-  std::int64_t name;
-  double* best;
-  std::int64_t* partner;
-  double* work;  // merge_work(D) numbers
-  double gain;   // only lower ones are looked for; then the lowest
-  // Found: where that is, of equal ones the first, or -1. The lowest and the highest `best` there is then, lanes with
-  // F = -infinity not counted for the highest.
-  index_t where = -1;
-  double lowest = 0, highest = 0;
+  index_t itself;      // a lane that isn't compared, or -1
+  double* work;        // merge_work(D) numbers
+  double gain;         // then the lowest
+  index_t where = -1;  // of that, of equal ones the first; -1: there is none below
 };
 
 // A panel of clusters of several samples: rows of lanes. S scatter about the mean, W with W* W = (I + alpha/(n+1)
@@ -280,7 +274,7 @@ struct MergeCode {
 
 struct MergeKernels {
   void (*bound)(const MergeCluster&, const MergeBalls&);
-  void (*compare)(const MergeCluster&, MergeSamples&);
+  void (*search)(const MergeCluster&, MergeSamples&);
   // gains <- those of a sample x with the clusters of a panel, less its F.
   void (*one_with_several)(const MergeCode&, const double* x, const MergePanel&, double* gains);
   // gains <- those of a cluster (lane `lane` of `of`) with the clusters of a panel, itself among them. work: (D + 2) D

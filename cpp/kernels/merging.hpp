@@ -141,15 +141,12 @@ void bound_of(const MergeCluster& c, const MergeBalls& q) {
   });
 }
 
-// Few gains are better for either side, and a lower bound shows most that aren't: only the others take a logarithm.
+// Few gains are below the lowest so far, and a lower bound shows most that aren't: only the others take a logarithm.
 template <bool Centred, bool Several>
-void compare_of(const MergeCluster& c, MergeSamples& q) {
+void search_of(const MergeCluster& c, MergeSamples& q) {
   constexpr index_t L = kLanes<double>;
-  using whole = integers<double>;
-  const doubles infinity = doubles{} + __builtin_huge_val();
   double gain = q.gain;
   index_t where = -1;
-  doubles low = infinity, high = -infinity;
   for_tiles(q.n_panels, [&]<index_t T>(index_t begin) {
     doubles form[T], of_mean[T];
     tile_forms<Centred, Several, T>(c, q.x, q.work, begin, form, of_mean);
@@ -157,39 +154,17 @@ void compare_of(const MergeCluster& c, MergeSamples& q) {
     for (index_t t = 0; t < T; ++t) {
       const index_t lane = begin + t * L;
       const doubles F = load(q.F + lane);
-      doubles best = load(q.best + lane);
-      const doubles below = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below);
-      if (any(below < larger(best, doubles{} + gain))) {
-        doubles gains = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_of_one_and);
-        if (q.itself >= lane && q.itself < lane + L) gains[q.itself - lane] = __builtin_huge_val();
-        const auto better = gains < best;
-        if (any(better)) {
-          best = better ? gains : best;
-          store<double>(q.best + lane, best);
-          whole partner;
-          __builtin_memcpy(&partner, q.partner + lane, sizeof partner);
-          partner = better ? whole{} + q.name : partner;
-          __builtin_memcpy(q.partner + lane, &partner, sizeof partner);
+      if (!any(gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below) < gain)) continue;
+      const doubles gains = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_of_one_and);
+      for (index_t l = 0; l < L; ++l)
+        if (gains[l] < gain && lane + l != q.itself) {
+          gain = gains[l];
+          where = lane + l;
         }
-        if (any(gains < gain))
-          for (index_t l = 0; l < L; ++l)
-            if (gains[l] < gain) {
-              gain = gains[l];
-              where = lane + l;
-            }
-      }
-      low = smaller(best, low);
-      high = larger(F > -infinity ? best : -infinity, high);
     }
   });
   q.gain = gain;
   q.where = where;
-  q.lowest = low[0];
-  q.highest = high[0];
-  for (index_t l = 1; l < L; ++l) {
-    q.lowest = low[l] < q.lowest ? low[l] : q.lowest;
-    q.highest = high[l] > q.highest ? high[l] : q.highest;
-  }
 }
 
 void bound(const MergeCluster& c, const MergeBalls& q) {
@@ -199,11 +174,11 @@ void bound(const MergeCluster& c, const MergeBalls& q) {
     c.centred ? bound_of<true, false>(c, q) : bound_of<false, false>(c, q);
 }
 
-void compare(const MergeCluster& c, MergeSamples& q) {
+void search(const MergeCluster& c, MergeSamples& q) {
   if (c.W != nullptr)
-    c.centred ? compare_of<true, true>(c, q) : compare_of<false, true>(c, q);
+    c.centred ? search_of<true, true>(c, q) : search_of<false, true>(c, q);
   else
-    c.centred ? compare_of<true, false>(c, q) : compare_of<false, false>(c, q);
+    c.centred ? search_of<true, false>(c, q) : search_of<false, false>(c, q);
 }
 
 void one_with_several(const MergeCode& code, const double* x, const MergePanel& p, double* gains) {
@@ -330,7 +305,7 @@ void several_with_several(const MergeCode& code, const MergePanel& of, index_t a
 }
 
 constexpr MergeKernels kMerge{.bound = bound,
-                              .compare = compare,
+                              .search = search,
                               .one_with_several = one_with_several,
                               .several_with_several = several_with_several,
                               .factor = factor};

@@ -202,20 +202,27 @@ inline vec<T> logarithm(vec<T> x) {
   return s * series + (large ? vec<T>{} + T(0.6931471805599453) : vec<T>{});
 }
 
-// log(1 + y) for finite y >= 0, to two rounding units: with 1 + y = m 2^k and m within [0.7, 1.42), as above. Where k
-// is zero, m - 1 is y itself, which keeps all digits of small ones.
-inline vec<double> logarithm_of_one_and(vec<double> y) {
+// x = m 2^k of normal x > 0, m from the number whose bits are `least`, at most 1, to twice that.
+template <std::uint64_t least>
+inline vec<double> mantissa(vec<double> x, vec<double>& k) {
   using naturals = typename Simd<double>::naturals;
-  constexpr std::uint64_t one = 0x3ff0000000000000, root_of_half = 0x3fe6a09e667f3bcd, two_to_52 = 0x4330000000000000;
-  const vec<double> sum = y + 1.0;
+  constexpr std::uint64_t one = 0x3ff0000000000000, two_to_52 = 0x4330000000000000;
   naturals bits;
-  __builtin_memcpy(&bits, &sum, sizeof bits);
-  const naturals exponent = (bits + (one - root_of_half)) >> 52;  // 1023 + k
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  const naturals exponent = (bits + (one - least)) >> 52;  // 1023 + k
   const naturals mantissa_bits = bits - ((exponent << 52) - one), exponent_bits = exponent | two_to_52;
-  vec<double> m, k;
+  vec<double> m;
   __builtin_memcpy(&m, &mantissa_bits, sizeof m);
   __builtin_memcpy(&k, &exponent_bits, sizeof k);
   k -= 0x1p52 + 1023;
+  return m;
+}
+
+// log(1 + y) for finite y >= 0, to two rounding units: with 1 + y = m 2^k and m within [0.7, 1.42), as above. Where k
+// is zero, m - 1 is y itself, which keeps all digits of small ones.
+inline vec<double> logarithm_of_one_and(vec<double> y) {
+  vec<double> k;
+  const vec<double> m = mantissa<0x3fe6a09e667f3bcd>(y + 1.0, k);  // sqrt(1/2)
   const vec<double> f = k == 0.0 ? y : m - 1.0, s = f / (f + 2.0), square = s * s;
   vec<double> series{};
 #pragma GCC unroll 16
@@ -223,20 +230,11 @@ inline vec<double> logarithm_of_one_and(vec<double> y) {
   return s * series + k * 0.6931471805599453;
 }
 
-// A lower bound of that, below it by 1.3e-4 at most, in a third of the time: the exponent, and a polynomial of least
-// error over [1, 2) less that error.
+// A lower bound of that, below it by 1.3e-4 at most, without a division: m within [1, 2), and the polynomial of degree
+// 4 of least error there (6.1e-5, by Remez' algorithm), less that error and 1e-9 for rounding.
 inline vec<double> logarithm_below(vec<double> y) {
-  using naturals = typename Simd<double>::naturals;
-  constexpr std::uint64_t one = 0x3ff0000000000000, mantissa = 0xfffffffffffff, two_to_52 = 0x4330000000000000;
-  const vec<double> sum = y + 1.0;
-  naturals bits;
-  __builtin_memcpy(&bits, &sum, sizeof bits);
-  const naturals fraction_bits = (bits & mantissa) | one, exponent_bits = (bits >> 52) | two_to_52;
-  vec<double> f, k;
-  __builtin_memcpy(&f, &fraction_bits, sizeof f);
-  __builtin_memcpy(&k, &exponent_bits, sizeof k);
-  f -= 1.0;
-  k -= 0x1p52 + 1023;
+  vec<double> k;
+  const vec<double> f = mantissa<0x3ff0000000000000>(y + 1.0, k) - 1.0;
   const vec<double> series =
       0.996540741939069 + f * (-0.46783476234005633 + f * (0.2208915404687527 - f * 0.05657176769566973));
   return k * 0.6931471805599453 + f * series - 1e-9;

@@ -1,9 +1,12 @@
 // Merging by coding length: lengths add up to that of one cluster, whatever the SIMD level and the number of threads;
 // and a sanitizer sees balls, gaps, panels and neighbours.
 
+#include <algorithm>
+
 #include "base/parallel.hpp"
 #include "check.hpp"
 #include "clustering/merging.hpp"
+#include "clustering/singles.hpp"
 #include "kernels/dispatch.hpp"
 #include "linalg/blocked_matrix.hpp"
 
@@ -121,6 +124,157 @@ TEST(threads_change_no_merge) {
   const MergePath one = path_of(X, q, 1), four = path_of(X, q, 4);
   CHECK(one.children == four.children);
   CHECK(one.gains == four.gains);
+}
+
+// The ball of these samples, all of F = 0, and what a cluster of n samples finds in it.
+class Ball {
+ public:
+  Ball(const std::vector<double>& X, index_t D) : D_(D), work_(merge_work(D)), bounds_(kMergeLanes) {
+    const index_t n = static_cast<index_t>(X.size()) / D;
+    samples.make_room(n, D);
+    for (index_t lane = 0; lane < n; ++lane, ++samples.used) {
+      for (index_t k = 0; k < D; ++k) samples.sample(lane)[k * kMergeLanes] = X[size(lane * D + k)];
+      samples.F[lane] = 0;
+    }
+    samples.enclose(0);
+  }
+  double bound(const MergeCluster& c) {
+    selected_kernels().merge.bound(c, {.centres = samples.centre.get(),
+                                       .F = samples.most.get(),
+                                       .radii = samples.radius.get(),
+                                       .n_panels = 1,
+                                       .bounds = bounds_.get(),
+                                       .work = work_.get()});
+    return bounds_[0];
+  }
+  double lowest_gain(const MergeCluster& c) {
+    MergeSamples q{.x = samples.sample(0),
+                   .F = samples.F.get(),
+                   .n_panels = (samples.used + kMergeLanes - 1) / kMergeLanes,
+                   .itself = -1,
+                   .work = work_.get(),
+                   .gain = std::numeric_limits<double>::infinity()};
+    selected_kernels().merge.search(c, q);
+    CHECK(q.where >= 0 && q.where < samples.used);
+    return q.gain;
+  }
+
+  Singles samples;
+
+ private:
+  index_t D_;
+  Buffer<double> work_, bounds_;
+};
+
+// A cluster as MergeCluster has it, of random second moments.
+struct Random {
+  Random(index_t D, bool centred, bool several, double n, unsigned seed) : W(merge_rows(D) * merge_rows(D)) {
+    const index_t rank = D + 2;
+    const std::vector<double> Y = normal<double>(size(rank * D), seed);
+    Buffer<double> S(D * (D + 1) / 2), work(D * D);
+    for (index_t r = 0, e = 0; r < D; ++r)
+      for (index_t k = 0; k <= r; ++k, ++e)
+        for (index_t i = 0; i < rank; ++i) S[e] += Y[size(i * D + r)] * Y[size(i * D + k)];
+    selected_kernels().merge.factor(D, S.get(), 3, W.get(), work.get());
+    mean = normal<double>(size(D), seed + 1);
+    if (several && !centred) std::fill(mean.begin(), mean.end(), 0.0);
+    double square = 0;
+    for (const double m : mean) square += m * m;
+    cluster = {.centred = centred,
+               .D = D,
+               .mean = mean.data(),
+               .W = several ? W.get() : nullptr,
+               .constant = -3,
+               .half = (n + 1) / 2,
+               .scale = 200 / n,
+               .weight = 1 / (n + 1),
+               .of_mean = centred ? 1.5 : 0,
+               .inverse_epsilon_sq = 20,
+               .inverse_square = 1 / square,
+               .shrink = 1 / (1 + 200 / n * square)};
+  }
+  Buffer<double> W;
+  std::vector<double> mean;
+  MergeCluster cluster;
+};
+
+TEST(a_ball_holds_its_samples_and_no_more) {
+  for (const index_t D : {1, 3, 10}) {
+    const Ball ball(normal<double>(size(40 * D), 7), D);
+    double farthest = 0;
+    for (index_t lane = 0; lane < 40; ++lane) {
+      double square = 0;
+      for (index_t k = 0; k < D; ++k)
+        square += std::pow(ball.samples.sample(lane)[k * kMergeLanes] - ball.samples.centre[k * kMergeLanes], 2);
+      farthest = std::max(farthest, std::sqrt(square));
+    }
+    CHECK(ball.samples.radius[0] >= farthest);
+    CHECK(ball.samples.radius[0] < farthest * (1 + 1e-9));
+  }
+}
+
+TEST(a_ball_bounds_the_gains_of_its_samples) {
+  for_all([](index_t D, bool centred, bool several) {
+    unsigned seed = 10;
+    for (const double n : {1.0, 30.0, 5000.0})
+      for (const double spread : {0.01, 0.3, 2.0}) {
+        const Random with(D, centred, several, n, ++seed);
+        std::vector<double> X = normal<double>(size(30 * D), seed + 100);
+        const std::vector<double> around = normal<double>(size(D), seed + 200);
+        for (std::size_t i = 0; i < X.size(); ++i) X[i] = around[i % size(D)] + spread * X[i];
+        Ball ball(X, D);
+        CHECK(ball.bound(with.cluster) <= ball.lowest_gain(with.cluster));
+        Ball one({X.begin(), X.begin() + D}, D);  // there, nothing is lost but the digits of the logarithms
+        const double lost = one.lowest_gain(with.cluster) - one.bound(with.cluster);
+        CHECK(lost >= 0 && lost < 1.3e-4 * (with.cluster.half + with.cluster.of_mean) + 1e-9);
+      }
+  });
+}
+
+// Two samples on a line with the cluster: the nearer one is as near as the ball.
+TEST(a_bound_is_that_of_the_nearest_point) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    select_kernels(set->name);
+    Ball ball({-1, 0, 1, 0}, 2);
+    const std::vector<double> mean{3, 0};
+    const MergeCluster with{.centred = true,
+                            .D = 2,
+                            .mean = mean.data(),
+                            .W = nullptr,
+                            .constant = 0,
+                            .half = 1,
+                            .scale = 10,
+                            .weight = 0.5,
+                            .of_mean = 0,
+                            .inverse_epsilon_sq = 1};
+    CHECK(std::abs(ball.lowest_gain(with) - std::log1p(40.0)) < 1e-14);
+    CHECK(ball.bound(with) <= std::log1p(40.0));
+    CHECK(ball.bound(with) > std::log1p(40.0) - 1.4e-4);
+  }
+}
+
+// Both logarithms, over all magnitudes.
+TEST(logarithms_of_gains) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    select_kernels(set->name);
+    const std::vector<double> mean{0};
+    for (double y = 1e-300; y < 1e300; y *= y > 1e-3 && y < 1e6 ? 1.003 : 7.7) {
+      const MergeCluster with{.centred = true,
+                              .D = 1,
+                              .mean = mean.data(),
+                              .W = nullptr,
+                              .constant = 0,
+                              .half = 1,
+                              .scale = y,
+                              .weight = 0.5,
+                              .of_mean = 0,
+                              .inverse_epsilon_sq = 1};
+      Ball ball({1}, 1);
+      const double exact = std::log1p(y), below = ball.bound(with);
+      CHECK(std::abs(ball.lowest_gain(with) - exact) <= 4e-16 * exact);
+      CHECK(below <= exact && below > exact - 1.3e-4);
+    }
+  }
 }
 
 // 1 is rounding beside the scatter of clusters: there is no exact answer, but there is a number.

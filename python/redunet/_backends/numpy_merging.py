@@ -1,16 +1,15 @@
 """Clusters merged pair by pair, always the pair that shortens the code most: exactly, without a table of all pairs.
 
 A cluster of n samples has F = L - n log n, L its coding length (Ma, Derksen, Hong, Wright, TPAMI 2007). A merge changes
-the length of the whole code by the gain g(i, j) = F_ij - F_i - F_j. Every cluster keeps its best partner:
+the length of the whole code by the gain g(i, j) = F_ij - F_i - F_j.
 
-* a cluster that comes, at first or by a merge, is compared with all others, and is the better partner of some;
-* one whose partner has gone is *stale*: its best gain so far is a lower bound, since others are worse or came later,
-  and is looked for anew only where it is the lowest of all.
-
-So the lowest gain that is not stale is the lowest of all pairs. (The gains are not reducible: a union may lie nearer to
-a third cluster than its parts do, and chains of nearest neighbours would find another tree.) Most clusters hold one
-sample, and a gain with such takes a quadratic form in place of a determinant. Memory is that of the samples in double
-precision, and of the clusters of several samples, (D, D) each.
+A cluster that comes, at first or by a merge, is compared with all that are there and keeps its best partner. So of
+every pair the later one has a gain that is no higher than the pair's. Where its partner has merged with another since,
+it is *stale*: that gain is a lower bound, as the others were worse, and a partner is looked for anew only where it is
+the lowest of all. So the lowest gain that is not stale is the lowest of all pairs. (The gains are not reducible: a
+union may lie nearer to a third cluster than its parts do, and chains of nearest neighbours would find another tree.)
+Most clusters hold one sample, and a gain with such takes a quadratic form in place of a determinant. Memory is that of
+the samples in double precision, and of the clusters of several samples, (D, D) each.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ class _Merging:
             square = x[0] @ x[0]
             self.F[c] = self._code(self.n[c], 0.0 if self.request.centred else np.log1p(self.alpha * square), x[0])
             self.ones.add(c, x=x[0], square=square)
-            self._compare(c)
+            self._look(c, *self._gains(c))
             return
         mean = x.mean(axis=0) if self.request.centred else np.zeros(self.D)
         scatter = (x - mean).T @ (x - mean)
@@ -147,15 +146,7 @@ class _Merging:
         """A cluster of several samples."""
         W, logdet = _factor(self.alpha / (self.n[c] + 1) * scatter)
         self.many.add(c, scatter=scatter, mean=mean, W=W, logdet=logdet)
-        self._compare(c)
-
-    def _compare(self, c: int) -> None:
-        """A newcomer finds its best partner, and may be a better one for others."""
-        others, gains = self._gains(c)
-        self._look(c, others, gains)
-        better = gains < self.best[others]
-        whose = others[better]
-        self.best[whose], self.partner[whose], self.stale[whose] = gains[better], c, False
+        self._look(c, *self._gains(c))
 
     def _merge(self, i: int, j: int, c: int, gain: float) -> None:
         scatter, mean = self._union(i, j)

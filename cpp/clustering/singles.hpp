@@ -14,19 +14,20 @@ namespace redunet {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Samples that lie near each other, kBall of them in panels one after the other, are compared or passed over together.
+// Of fewer, more are passed over, and the bounds themselves cost as much (docs/performance.md).
 constexpr index_t kBallPanels = 8, kBall = kBallPanels * kMergeLanes;
 
-// Lanes of single samples. One that leaves stays as an empty lane, with F = -infinity and best = infinity, until many
-// have: their order, by where they lie, is kept.
+// Lanes of single samples. One that leaves stays as an empty lane, with F = -infinity and best = infinity, until one
+// lane in sixteen has: their order, by where they lie, is kept, and closing gaps costs sixteen passes over all samples
+// in all.
 class Singles {
  public:
   index_t D = 0, used = 0, gone = 0;  // lanes up to the last; empty ones among them
   Buffer<double> x, F, best;
   Buffer<std::int64_t> partner, id;
-  // Of the balls, in lanes too: centre, radius, the largest F. `lowest` and `highest` are bounds of `best`; highest may
-  // be too high.
+  // Of the balls, in lanes too: centre, radius, the largest F; the lowest `best`.
   Buffer<double> centre, radius, most;
-  std::vector<double> lowest, highest;
+  std::vector<double> lowest;
 
   index_t room_for_balls() const { return static_cast<index_t>(lowest.size()); }
   index_t n_balls() const { return (used + kBall - 1) / kBall; }
@@ -46,21 +47,18 @@ class Singles {
     centre = Buffer<double>(balls * D), radius = Buffer<double>(balls), most = Buffer<double>(balls);
     for (index_t lane = 0; lane < lanes; ++lane) empty(lane);
     for (index_t ball = 0; ball < balls; ++ball) most[ball] = -kInfinity;
-    lowest.assign(as_size(balls), kInfinity), highest.assign(as_size(balls), -kInfinity);
+    lowest.assign(as_size(balls), kInfinity);
+  }
+
+  void empty(index_t lane) {
+    F[lane] = -kInfinity, best[lane] = kInfinity, partner[lane] = -1, id[lane] = -1;
+    for (index_t k = 0; k < D; ++k) sample(lane)[k * kMergeLanes] = 0;
   }
 
   void remove(index_t lane) {
     empty(lane);
     ++gone;
     find_lowest(lane / kBall);
-  }
-
-  // A better partner, if it is.
-  void offer(index_t lane, double gain, std::int64_t cluster) {
-    if (!(gain < best[lane])) return;
-    best[lane] = gain, partner[lane] = cluster;
-    double& low = lowest[as_size(lane / kBall)];
-    low = std::min(low, gain);
   }
 
   void copy(index_t to, const Singles& from, index_t lane) {
@@ -88,7 +86,7 @@ class Singles {
     for (index_t ball = 0; ball < before; ++ball) enclose(ball);
   }
 
-  // The ball of its samples, and the bounds of their best gains.
+  // The ball of its samples, and the lowest of their best gains. Rounding must not leave one outside.
   void enclose(index_t ball) {
     const index_t begin = ball * kBall, end = std::min(used, begin + kBall);
     double* c = centre.get() + ball / kMergeLanes * D * kMergeLanes + ball % kMergeLanes;
@@ -98,7 +96,7 @@ class Singles {
       c[k * kMergeLanes] = end > begin ? sum / static_cast<double>(end - begin) : 0;
     }
     double largest = 0;
-    most[ball] = highest[as_size(ball)] = -kInfinity;
+    most[ball] = -kInfinity;
     for (index_t lane = begin; lane < end; ++lane) {
       double square = 0;
       for (index_t k = 0; k < D; ++k) {
@@ -107,7 +105,6 @@ class Singles {
       }
       largest = std::max(largest, square);
       most[ball] = std::max(most[ball], F[lane]);
-      highest[as_size(ball)] = std::max(highest[as_size(ball)], best[lane]);
     }
     radius[ball] = std::sqrt(largest) * (1 + 1e-12) + 1e-150;
     find_lowest(ball);
@@ -116,12 +113,6 @@ class Singles {
   void find_lowest(index_t ball) {
     const double* from = best.get() + ball * kBall;
     lowest[as_size(ball)] = *std::min_element(from, from + kBall);
-  }
-
- private:
-  void empty(index_t lane) {
-    F[lane] = -kInfinity, best[lane] = kInfinity, partner[lane] = -1, id[lane] = -1;
-    for (index_t k = 0; k < D; ++k) sample(lane)[k * kMergeLanes] = 0;
   }
 };
 
