@@ -159,6 +159,10 @@ def phase_transition(
     ax.plot(x, transition.n_first[order], "D--", color=style.COLORS[2], label="first", markerfacecolor="none")
     ax.plot(x, transition.n_best[order], "o-", color=style.COLORS[1], label="best", markersize=4)
     ax.set(xscale="log", yscale="log", xlabel=r"distortion $\varepsilon$", ylabel="clusters")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(
+        lambda count, _: f"{count:g}" if transition.n_first.max() < 10 and count % 1 == 0 else ""
+    )
     if title is not None:
         ax.set_title(title)
     style.clean(ax, grid="both")
