@@ -10,7 +10,7 @@ import pytest
 
 import redunet as rn
 from redunet import cli, experiments
-from redunet.experiments import common, depth, report
+from redunet.experiments import depth, digits, networks, report
 from redunet.experiments.ablations import relu_network
 
 pytest.importorskip("matplotlib")
@@ -146,9 +146,9 @@ def test_command_line(capsys, tmp_path, monkeypatch):
 
 
 def test_other_seeds_are_other_samples(strokes):
-    data = common.mnist(common.Options(data=strokes))
-    first, y = common.training_digits(data, 5, (0, 1), 0)
-    other, z = common.training_digits(data, 5, (0, 1), 1)
+    data = digits.mnist(experiments.Options(data=strokes))
+    first, y = digits.training_digits(data, 5, (0, 1), 0)
+    other, z = digits.training_digits(data, 5, (0, 1), 1)
     np.testing.assert_array_equal(first, rn.datasets.first_per_class(data.X_train, data.y_train, 5, classes=[0, 1])[0])
     np.testing.assert_array_equal(y, z)
     assert not np.array_equal(first, other)
@@ -156,9 +156,9 @@ def test_other_seeds_are_other_samples(strokes):
 
 def test_shifted_copies_are_all_shifts():
     X = np.arange(2 * 1 * 3 * 4).reshape(2, 1, 3, 4)
-    copies = np.stack(list(common.shifted_copies(X, 1)), axis=1)
+    copies = np.stack(list(digits.shifted_copies(X, 1)), axis=1)
     np.testing.assert_array_equal(copies, rn.shifts(X).reshape(copies.shape))
-    assert len(list(common.shifted_copies(X, 2))) == 4
+    assert len(list(digits.shifted_copies(X, 2))) == 4
 
 
 def task(**about):
@@ -169,7 +169,7 @@ def task(**about):
 
 def test_a_curve_is_that_of_networks_cut_where_it_says():
     about = task()
-    curve = depth.climb(about, common.Options(), None, n_layers=12, multiple=1.5)
+    curve = depth.climb(about, experiments.Options(), None, n_layers=12, multiple=1.5)
     net, Z = rn.build(about.X, about.y, n_layers=12, eta=1.5 / (2 / (30 * 0.1)))
     np.testing.assert_array_equal(curve.delta, net.rates.delta)
     assert curve.delta[curve.enough] >= 0.99 * curve.delta[-1] > curve.delta[curve.enough - 1]
@@ -180,7 +180,7 @@ def test_a_curve_is_that_of_networks_cut_where_it_says():
 
 
 def test_a_goal_that_is_not_reached_and_accuracies_that_are():
-    curve = depth.climb(task(), common.Options(), np.inf, n_layers=3)
+    curve = depth.climb(task(), experiments.Options(), np.inf, n_layers=3)
     assert curve.enough is None
     curve.accuracy = {1: [0.9, 0.5], 2: [0.8, 0.7], 5: [0.9, 0.7]}
     assert curve.layers_to((0.9, 0.7)) == 5
@@ -190,7 +190,7 @@ def test_a_goal_that_is_not_reached_and_accuracies_that_are():
 
 @pytest.mark.parametrize("steps", depth.SCHEMES.values(), ids=list(depth.SCHEMES))
 def test_every_scheme_climbs(steps):
-    curve = depth.climb(task(), common.Options(), None, n_layers=8, **steps)
+    curve = depth.climb(task(), experiments.Options(), None, n_layers=8, **steps)
     assert curve.delta[-1] > curve.delta[0]
     if steps.get("eta") == "search" and "momentum" not in steps:
         assert np.diff(curve.delta).min() >= 0
@@ -224,9 +224,9 @@ def test_spread():
 
 def test_a_network_in_sections_is_the_whole(monkeypatch):
     X, y = rn.datasets.gaussian_mixture(30, n_features=4, noise=0.3, random_state=0)
-    options = common.Options()
+    options = experiments.Options()
     settings = {"n_layers": 205, "eta": 0.5, "epsilon_sq": 0.1}
-    Z, Z_new, delta, _ = common.build_in_sections(X, y, X[:7] + 0.1, options, **settings)
+    Z, Z_new, delta, _ = networks.build_in_sections(X, y, X[:7] + 0.1, options, **settings)
     net, W = rn.build(X, y, **settings)
     np.testing.assert_allclose(Z, W, atol=1e-10)
     np.testing.assert_allclose(Z_new, net.transform(X[:7] + 0.1), atol=1e-10)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from redunet._inputs import checks
-from redunet.experiments.common import DataMissing, Options
+from redunet.experiments.options import DataMissing, Options
 from redunet.experiments.report import Report
 
 __all__ = ["EXPERIMENTS", "DataMissing", "Experiment", "Options", "Report", "run"]

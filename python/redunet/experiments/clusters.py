@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from redunet import datasets, plot
 from redunet.clustering import PhaseTransition, merge_path, phase_transition, vertex_steps
-from redunet.experiments.common import Options
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.network import build
 

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from redunet import datasets, plot
 from redunet.classifiers import NearestSubspace
-from redunet.experiments.common import Options, held_out_digits, mnist, timed_build, training_digits
+from redunet.experiments.digits import held_out_digits, mnist, training_digits
+from redunet.experiments.networks import timed_build
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import polar
 from redunet.experiments.translations import lifted

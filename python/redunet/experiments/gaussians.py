@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets, plot
-from redunet.experiments.common import Options, accuracies, timed_build
+from redunet.experiments.networks import accuracies, timed_build
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.network import ReduNet
 

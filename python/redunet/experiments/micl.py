@@ -18,7 +18,8 @@ from redunet import datasets
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code, increments
 from redunet.classifiers.members import NearestOfClasses
-from redunet.experiments.common import Options, held_out_digits, mnist, training_digits, vectors
+from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 
 Array = npt.NDArray[Any]

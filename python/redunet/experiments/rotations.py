@@ -9,19 +9,9 @@ import numpy.typing as npt
 
 from redunet import plot
 from redunet.classifiers import NearestSubspace
-from redunet.experiments.common import (
-    Built,
-    Options,
-    accuracies,
-    agreement,
-    brute_force,
-    held_out_digits,
-    mnist,
-    plain_network,
-    timed_build,
-    training_digits,
-    vectors,
-)
+from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
+from redunet.experiments.networks import Built, accuracies, agreement, brute_force, plain_network, timed_build
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.frontends.lift import RandomLift
 from redunet.frontends.polar import to_polar

@@ -6,7 +6,8 @@ import numpy as np
 
 from redunet import datasets, plot
 from redunet.classifiers import NearestSubspace
-from redunet.experiments.common import Options, agreement, timed_build
+from redunet.experiments.networks import agreement, timed_build
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
 from redunet.frontends.lift import RandomLift

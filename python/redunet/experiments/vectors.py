@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import plot
-from redunet.experiments.common import Options, accuracies, held_out_digits, mnist, timed_build, training_digits
+from redunet.experiments.digits import held_out_digits, mnist, training_digits
+from redunet.experiments.networks import accuracies, timed_build
+from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.transforms.norms import unit
 
