@@ -48,9 +48,9 @@ class CpuEngine : public bindings::HostFeatures {
     redunet::layer_operators(selected_kernels(), parallel, problem, sizes, V, out, rates);
   }
   template <class T>
-  void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient) const {
+  void rates_and_gradient(const Problem& problem, const Sizes& sizes, const T* V, const RateGradient<T>& out) const {
     Parallel parallel = layers();
-    redunet::rate_gradient(selected_kernels(), parallel, problem, sizes, V, gradient);
+    redunet::rates_and_gradient(selected_kernels(), parallel, problem, sizes, V, out);
   }
   template <class T>
   using State = CpuState<T>;

@@ -62,8 +62,8 @@ class CudaEngine {
     cuda::layer_operators(problem, sizes, V, out, rates);
   }
   template <class T>
-  void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient) const {
-    cuda::rate_gradient(problem, sizes, V, gradient);
+  void rates_and_gradient(const Problem& problem, const Sizes& sizes, const T* V, const RateGradient<T>& out) const {
+    cuda::rates_and_gradient(problem, sizes, V, out);
   }
   template <class T>
   using State = cuda::Verbs<T>;

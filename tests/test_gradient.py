@@ -1,4 +1,4 @@
-"""Gradient of Delta R against finite differences.
+"""Gradient of Delta R, to features and to the membership, against finite differences.
 
 Central differences with step h err by h^2/6 times the third derivative and by u R/h. With h = 1e-5, features
 of norm 1 and alpha <= C/eps^2 <= 20 (so that third derivatives are below alpha^1.5 < 100 per unit of length)
@@ -81,6 +81,76 @@ def test_keeps_the_dtype(backend, given, expected):
     Z = np.array([[2, 1, 0, 3], [1, 0, 1, 1], [0, 1, 1, 0]], dtype=given)
     for features_ in (Z, Z.reshape(3, 2, 2), Z.reshape(3, 1, 2, 2)):
         assert rn.rate_reduction_gradient(features_, [0, 1, 1]).dtype == expected
+
+
+def class_rate(Z, Pi, epsilon_sq, m, weights):
+    """R_c of vectors by its definition, for any Pi >= 0."""
+    d = Z.shape[1]
+    total = 0.0
+    for share in (weights * Pi.T):
+        A = np.eye(d) + d / (share.sum() * epsilon_sq) * (Z.T * share) @ Z.conj()
+        total += share.sum() / (2 * m) * np.linalg.slogdet(A)[1]
+    return total
+
+
+@pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("hard", [False, True])
+def test_to_the_membership_of_vectors(backend, hard, complex_valued):
+    """Off the simplex too: m is held."""
+    Z = features((9, 4), complex_valued)
+    rng = np.random.default_rng(3)
+    y = np.arange(9) % 3
+    Pi = np.eye(3)[y] if hard else rng.dirichlet(np.ones(3), 9)
+    weights = rng.uniform(0.2, 3.0, 9)
+    options = {"epsilon_sq": 0.4, "sample_weight": weights, "with_respect_to": "membership"}
+    G = rn.rate_reduction_gradient(Z, y if hard else Pi, **options)
+    assert G.shape == (9, 3)
+    assert G.dtype == np.float64
+    for i, j in np.ndindex(G.shape):
+        D = np.zeros(G.shape)
+        D[i, j] = H
+        minus = Pi if hard and y[i] != j else Pi - D  # one-sided at the simplex's corner, which errs by H times curvature
+        plus = class_rate(Z, Pi + D, 0.4, weights.sum(), weights) - class_rate(Z, minus, 0.4, weights.sum(), weights)
+        tolerance = TOLERANCE if minus is not Pi else 100 * H
+        assert abs(-plus / (H if minus is Pi else 2 * H) - G[i, j]) < tolerance
+
+
+@pytest.mark.parametrize("dft_norm", ["ortho", "backward"])
+@pytest.mark.parametrize(
+    ("shape", "group"),
+    [((9, 3, 5), "cyclic"), ((7, 4, 3, 4), "cyclic"), ((5, 9), "cyclic"), ((8, 3, 6), "dihedral")],
+    ids=str,
+)
+def test_to_the_membership_along_the_simplex(backend, shape, group, dft_norm):
+    Z = features(shape, False)
+    rng = np.random.default_rng(4)
+    Pi = rng.dirichlet(np.ones(3), len(Z))
+    n_points = int(np.prod(shape[2:]))
+    options = {"epsilon_sq": 0.5 * (n_points if dft_norm == "backward" else 1), "group": group, "dft_norm": dft_norm}
+    G = rn.rate_reduction_gradient(Z, Pi, with_respect_to="membership", **options)
+    for _ in range(6):
+        D = rng.standard_normal(Pi.shape)
+        D -= D.mean(axis=1, keepdims=True)
+        D /= np.linalg.norm(D)
+        plus, minus = (rn.rate_reduction(Z, Pi + h * D, **options).delta for h in (H, -H))
+        assert abs((plus - minus) / (2 * H) - np.vdot(G, D)) < TOLERANCE
+
+
+def test_what_it_is_the_gradient_to(backend):
+    with pytest.raises(ValueError, match=r"with_respect_to is 'weights'; expected one of 'features', 'membership'"):
+        rn.rate_reduction_gradient(np.eye(2), [0, 1], with_respect_to="weights")
+
+
+@pytest.mark.parametrize("shape", [(150, 24), (150, 9, 5), (150, 6, 4, 4)], ids=str)
+def test_of_classes_of_every_size(backend, shape):
+    """Small ones are factors, large ones dense; samples lie in tiles of 8 or 16, of which classes share some."""
+    Z = features(shape, False)
+    y = np.random.default_rng(5).permutation(np.repeat(np.arange(8), [1, 2, 5, 12, 13, 30, 40, 47]))
+    Pi = np.eye(8)[y] * (1 - 1e-15) + 1e-15 / 8  # soft: every sample is in every class, and all operators dense
+    weights = np.random.default_rng(6).uniform(0.5, 2.0, len(Z))
+    hard, soft = (rn.rate_reduction_gradient(Z, given, sample_weight=weights) for given in (y, Pi))
+    # What is elsewhere changes alpha_j G_j, alpha_j <= C / eps^2 = 240, by at most 150 * 240 * 1e-15 / 8 = 5e-12.
+    assert relative(hard, soft) < 1e-10
 
 
 def test_is_zero_for_one_class(backend):

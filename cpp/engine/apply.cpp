@@ -2,6 +2,8 @@
 
 #include "engine/engine.hpp"
 #include "engine/state.hpp"
+#include "layer/gradient.hpp"
+#include "layer/inner_products.hpp"
 
 namespace redunet {
 
@@ -39,34 +41,31 @@ void operators_of_grams(const KernelSet& set, Parallel& parallel, const Problem&
 }
 
 template <class T>
-void rate_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
-                   T* gradient) {
+void rates_and_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                        const T* V, const RateGradient<T>& out) {
   Features<T> features(sizes, class_order(problem, sizes.m));
   features.read(V, parallel);
   OperatorBuilder<T> builder(set, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();
   Buffer<T> dense(layout.dense_size()), factors(layout.factors_size());
-  std::vector<double> rates(problem.alphas.size());
   const LayerOperators<T> ops{dense.get(), factors.get()};
-  builder.run(features, ops, rates.data());
-  const std::vector<T> membership = membership_in_lanes(problem, features);
-  std::vector<T> factor(as_size(features.n_tiles() * kPanel<T>), T(0));
-  for (index_t position = 0; position < sizes.m; ++position) {
-    const double weight = problem.weights == nullptr ? 1.0 : problem.weights[features.sample(position)];
-    at(factor, position) = static_cast<T>(weight * static_cast<double>(problem.d) * problem.inner / problem.n_points);
+  builder.run(features, ops, out.rates);
+  const Kernels<T>& kernels = kernels_of<T>(set);
+  if (out.membership != nullptr) {
+    inner_products(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, ops, features, features,
+                   out.membership);
+    finish_membership_gradient(problem, layout, ops, out.rates, out.membership);
   }
-  WideLayer<T> wide(kernels_of<T>(set), parallel, layout, problem.alphas.data(), problem.freq_weights, features,
-                    nullptr);
-  const Step<T> step{.eta = 0, .lam = 0, .gammas = problem.gammas.data(), .membership = membership.data()};
-  wide.gradient(features, ops, step, factor);
-  features.write(gradient, parallel);
+  gradient_to_features(kernels, parallel, problem, layout, ops, features);
+  features.write(out.features, parallel);
 }
 
-#define REDUNET_INSTANTIATE(T)                                                                            \
-  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, T*, const ApplyRequest<T>&); \
-  template void layer_operators<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*,   \
-                                   const std::optional<LayerOperators<T>>&, double*);                     \
-  template void rate_gradient<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*, T*);
+#define REDUNET_INSTANTIATE(T)                                                                             \
+  template void apply<T>(const KernelSet&, Parallel&, const OperatorLayout&, T*, const ApplyRequest<T>&);  \
+  template void layer_operators<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*,    \
+                                   const std::optional<LayerOperators<T>>&, double*);                      \
+  template void rates_and_gradient<T>(const KernelSet&, Parallel&, const Problem&, const Sizes&, const T*, \
+                                      const RateGradient<T>&);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

@@ -5,6 +5,7 @@
 
 #include "base/parallel.hpp"
 #include "shared/problem.hpp"
+#include "shared/rate_gradient.hpp"
 
 namespace redunet {
 
@@ -28,9 +29,9 @@ void layer_operators(const KernelSet& kernels, Parallel& parallel, const Problem
 void operators_of_grams(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                         const double* grams, double* dense, double* rates);
 
-// gradient (m, C, F) of the rate reduction at V.
+// The row of rates at V, and the gradient of their reduction.
 template <class T>
-void rate_gradient(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
-                   T* gradient);
+void rates_and_gradient(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes,
+                        const T* V, const RateGradient<T>& out);
 
 }  // namespace redunet

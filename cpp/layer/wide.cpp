@@ -495,28 +495,6 @@ void WideLayer<T>::extrapolate(Features<T>& features, Features<T>& before, doubl
   });
 }
 
-template <class T>
-void WideLayer<T>::gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
-                            const std::vector<T>& factor) {
-  const index_t F = sizes_.F, stride = slab_tiles_ * B<T>;
-  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
-  parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
-    Scratch& own = at(scratch_, thread);
-    const Slab part = slab(index, features);
-    const index_t lanes = part.n_tiles * B<T>;
-    std::fill(own.live.begin(), own.live.end(), char{1});
-    const T* by = factor.data() + part.tile * B<T>;
-    std::copy_n(by, lanes, own.coefficients.get() + stride);
-    for (index_t j = 0; j < k_; ++j)
-      for (index_t i = 0; i < lanes; ++i)
-        own.coefficients[(j + 2) * stride + i] =
-            static_cast<T>(-step.gammas[j]) * by[i] * step.membership[(j * features.n_tiles() + part.tile) * B<T> + i];
-    set_base(T(0), lanes, own);
-    set_runs(part, own);
-    for (index_t p = 0; p < F; ++p) step_at(features, ops, p, part, own);
-  });
-}
-
 template class WideLayer<float>;
 template class WideLayer<double>;
 

@@ -28,8 +28,6 @@ class WideLayer {
   void regroup(Features<T>& features);
   // features <- normalise(z + beta (z - before)), before <- z.
   void extrapolate(Features<T>& features, Features<T>& before, double beta);
-  // z <- factor (E z - sum_j gamma_j pi_j C^j z), pi the membership, factor one per sample.
-  void gradient(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const std::vector<T>& factor);
 
  private:
   struct Slab {

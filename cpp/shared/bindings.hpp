@@ -2,7 +2,8 @@
 // alignment and shape without converting, releases the GIL, calls, and returns. Included by every module.cpp.
 //
 // An Engine is made for one call, without the GIL, from the number of threads and has
-//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rate_gradient(...), hermitian(...),
+//   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rates_and_gradient(...),
+//   hermitian(...),
 // and derives from HostFeatures, or says by the same functions where else features may lie.
 #pragma once
 
@@ -17,6 +18,7 @@
 
 #include "shared/gil.hpp"
 #include "shared/problem.hpp"
+#include "shared/rate_gradient.hpp"
 
 namespace redunet::bindings {
 
@@ -255,19 +257,26 @@ py::tuple operators_of_layer(const py::object& at, const py::object& from, bool 
 }
 
 template <class Engine>
-py::object gradient_of(const py::object& at, const py::object& from, int n_threads) {
+py::object gradient_of(const py::object& at, const py::object& from, bool to_membership, int n_threads) {
   const Problem problem = problem_of(from);
   const Numbers V = Engine::features(at);
   py::object gradient = Engine::like(at);
+  Doubles rates(problem.n_classes() + 1);
+  py::object membership = py::none();
   with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
     layout_of(sizes, from);  // a check
     const T* features = static_cast<const T*>(V.data);
-    T* out = static_cast<T*>(Engine::writable(gradient).data);
+    RateGradient<T> out{rates.mutable_data(), static_cast<T*>(Engine::writable(gradient).data), nullptr};
+    if (to_membership) {
+      Doubles room({sizes.m, problem.n_classes()});
+      out.membership = room.mutable_data();
+      membership = room;
+    }
     const WithoutGil without;
-    Engine(n_threads).template rate_gradient<T>(problem, sizes, features, out);
+    Engine(n_threads).template rates_and_gradient<T>(problem, sizes, features, out);
   });
-  return gradient;
+  return contract("RatesAndGradient")(rates, gradient, membership);
 }
 
 // One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
@@ -373,7 +382,8 @@ void define_backend(py::module_& m) {
         return py::object(operators_of_layer<Engine>(V, problem, false, n_threads)[2]);
       },
       py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
-  m.def("rate_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(), py::arg("n_threads"));
+  m.def("rates_and_gradient", gradient_of<Engine>, py::arg("V"), py::arg("problem"), py::kw_only(),
+        py::arg("membership"), py::arg("n_threads"));
   define_linalg<Engine>(m);
   m.def(
       "set_shortcuts",

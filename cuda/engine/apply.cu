@@ -53,22 +53,34 @@ void operators_of_layer(const Problem& problem, const Sizes& sizes, const N* V, 
 }
 
 template <class N>
-void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, N* gradient) {
+void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, const RateGradient<Real<N>>& out) {
   State<N> state(problem, sizes, 1, false, {});
   Spectrum<N>& features = state.features();
   features.read(V);
   const KeptOperators<N> kept(state.layout(), 1, true);
   state.look(kept.of(0), 0);
-  std::vector<double> rates(problem.alphas.size());
-  state.builder().rates(0, 1, rates.data(), false);
+  state.builder().rates(0, 1, out.rates, false);
   std::vector<Real<N>> by;
   for (const int i : features.order())
     by.push_back(static_cast<Real<N>>((problem.weights == nullptr ? 1.0 : problem.weights[i]) *
                                       static_cast<double>(problem.d) * problem.inner / problem.n_points));
   const DeviceArray<Real<N>> factor(by), pi(membership_of<Real<N>>(problem, features.order()));
   const DeviceArray<double> gammas(problem.gammas);
-  state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get(), features.get());
-  features.write(gradient);
+  const index_t m = sizes.m, k = problem.n_classes();
+  const DeviceArray<Real<N>> products(out.membership == nullptr ? 0 : k * m);
+  state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get(), products.get());
+  features.write(as<N>(out.features));
+  if (out.membership == nullptr) return;
+  std::vector<Real<N>> found(as_size(k * m));
+  products.download(found.data());
+  for (index_t position = 0; position < m; ++position)
+    for (index_t j = 0; j < k; ++j)
+      out.membership[at(features.order(), position) * k + j] = double(at(found, j * m + position));
+  const OperatorLayout& layout = state.layout();
+  std::vector<Real<N>> dense(as_size(layout.dense_size())), factors(as_size(layout.factors_size()));
+  kept.download(0, 1, as<N>(dense.data()), as<N>(factors.data()));
+  Device::get().synchronise();
+  finish_membership_gradient<Real<N>>(problem, layout, {dense.data(), factors.data()}, out.rates, out.membership);
 }
 
 }  // namespace
@@ -93,15 +105,15 @@ void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,
 }
 
 template <class T>
-void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient) {
-  with_numbers<T>(sizes.planes, [&]<class N>(N) { gradient_of<N>(problem, sizes, as<N>(V), as<N>(gradient)); });
+void rates_and_gradient(const Problem& problem, const Sizes& sizes, const T* V, const RateGradient<T>& out) {
+  with_numbers<T>(sizes.planes, [&]<class N>(N) { gradient_of<N>(problem, sizes, as<N>(V), out); });
 }
 
 #define REDUNET_INSTANTIATE(T)                                                                                      \
   template void apply<T>(const OperatorLayout&, T*, const ApplyRequest<T>&, const Poll&);                           \
   template void layer_operators<T>(const Problem&, const Sizes&, const T*, const std::optional<LayerOperators<T>>&, \
                                    double*);                                                                        \
-  template void rate_gradient<T>(const Problem&, const Sizes&, const T*, T*);
+  template void rates_and_gradient<T>(const Problem&, const Sizes&, const T*, const RateGradient<T>&);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "shared/problem.hpp"
+#include "shared/rate_gradient.hpp"
 
 namespace redunet::cuda {
 
@@ -27,7 +28,7 @@ void layer_operators(const Problem& problem, const Sizes& sizes, const T* V,
                      const std::optional<LayerOperators<T>>& out, double* rates);
 
 template <class T>
-void rate_gradient(const Problem& problem, const Sizes& sizes, const T* V, T* gradient);
+void rates_and_gradient(const Problem& problem, const Sizes& sizes, const T* V, const RateGradient<T>& out);
 
 // The verbs of a State of that contract. Features lie on the host or on the device, everything else on the host.
 template <class T>

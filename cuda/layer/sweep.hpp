@@ -27,9 +27,10 @@ class Sweep {
 
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
   void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
-  // out[p][c][i] <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i
-  void gradient(const Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
-                const Real<N>* by, N* out);
+  // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i; products[k][m], unless null, <-
+  // sum_p w_p Re <v_i, C^j v_i>
+  void gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
+                const Real<N>* by, Real<N>* products);
   // squares[k][m] <- ||C^j v||^2
   void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
   // features <- v + eta (E v - sum_j gamma_j pi_j C^j v) with the pi of the step; squares[m] <- their ||v||^2.

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildRequest, BuildResult, MergeRequest, Operators, Problem, Pullback
+from redunet._backends.contract import (
+    BuildRequest,
+    BuildResult,
+    MergeRequest,
+    Operators,
+    Problem,
+    Pullback,
+    RatesAndGradient,
+)
 
 constants: dict[str, float]
 
@@ -21,7 +29,9 @@ def layer_operators(
     V: npt.NDArray[Any], problem: Problem, *, n_threads: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]: ...
 def rates(V: npt.NDArray[Any], problem: Problem, *, n_threads: int) -> npt.NDArray[np.float64]: ...
-def rate_gradient(V: npt.NDArray[Any], problem: Problem, *, n_threads: int) -> npt.NDArray[Any]: ...
+def rates_and_gradient(
+    V: npt.NDArray[Any], problem: Problem, *, membership: bool, n_threads: int
+) -> RatesAndGradient: ...
 def cholesky(A: npt.NDArray[Any], *, n_threads: int) -> npt.NDArray[Any]: ...
 def inv(A: npt.NDArray[Any], *, n_threads: int) -> npt.NDArray[Any]: ...
 def solve(A: npt.NDArray[Any], B: npt.NDArray[Any], *, n_threads: int) -> npt.NDArray[Any]: ...

@@ -192,18 +192,28 @@ def rate_reduction_gradient(
     sample_weight: npt.ArrayLike | None = None,
     dft_norm: str = "ortho",
     group: str = "cyclic",
+    with_respect_to: str = "features",
     backend: str = "auto",
     n_threads: int | None = None,
 ) -> Array:
-    """Gradient of the coding-rate reduction (in nats) with respect to the features.
+    """Gradient of the coding-rate reduction (in nats).
 
-    Parameters are those of `rate_reduction`.
+    Parameters
+    ----------
+    Z, y, epsilon_sq, sample_weight, dft_norm, group, backend, n_threads
+        As in `rate_reduction`.
+    with_respect_to : {"features", "membership"}, default "features"
+        What it is the gradient to.
 
     Returns
     -------
-    array, Z's shape and floating dtype
-        For vectors E z_i - sum_j gamma_j pi_ij C^j z_i; for complex features the gradient G with
-        d(Delta R) = Re <G, dZ>.
+    array, Z's shape and floating dtype; or (m, k) float64 array
+        To features, for vectors E z_i - sum_j gamma_j pi_ij C^j z_i; for complex ones the gradient G with
+        d(Delta R) = Re <G, dZ>. To the membership pi, of which hard labels are the corners,
+
+            -omega_i / (2m) (log det A_j + d/eps^2 z_i* A_j^-1 z_i - d + tr A_j^-1),  A_j = I + alpha_j Z* Pi^j Z
+
+        and the mean of the same over the frequencies: m is held, and pi may take any value >= 0.
 
     Examples
     --------
@@ -212,7 +222,9 @@ def rate_reduction_gradient(
     array([[0.1667, 0.    ],
            [0.    , 0.1667]])
     """
+    checks.choice(with_respect_to, "with_respect_to", ("features", "membership"))
     given = prepare.samples(Z, "Z", group=group, backend=backend, n_threads=n_threads)
     problem, _ = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
-    gradient = given.module.rate_gradient(given.spectra(normalize=False), problem, n_threads=given.n_threads)
-    return given.from_spectra(gradient)
+    V, wanted = given.spectra(normalize=False), with_respect_to == "membership"
+    found = given.module.rates_and_gradient(V, problem, membership=wanted, n_threads=given.n_threads)
+    return given.from_spectra(found.features) if found.membership is None else found.membership

@@ -252,7 +252,11 @@ TEST(one_layer_of_operators_and_the_gradient) {
     CHECK(std::equal(factors.begin(), factors.end(), built.factors.begin()));
     CHECK(std::equal(rates.begin(), rates.end(), built.rates.begin()));
     std::vector<T> gradient(from.V.size());
-    rate_gradient<T>(set, parallel, from.problem, from.c.sizes, from.V.data(), gradient.data());
+    std::vector<double> row(rates.size()), membership(check::size(from.c.sizes.m * from.c.k));
+    rates_and_gradient<T>(set, parallel, from.problem, from.c.sizes, from.V.data(),
+                          RateGradient<T>{row.data(), gradient.data(), membership.data()});
+    CHECK(row == rates);
+    CHECK(std::all_of(membership.begin(), membership.end(), [](double g) { return std::isfinite(g) && g != 0; }));
     CHECK(std::all_of(gradient.begin(), gradient.end(), [](T g) { return std::isfinite(g); }));
     CHECK(std::any_of(gradient.begin(), gradient.end(), [](T g) { return g != 0; }) || from.c.k == 1);
   });

@@ -393,12 +393,33 @@ class Pullback(NamedTuple):
     pi: npt.NDArray[np.float64]
 
 
+class RatesAndGradient(NamedTuple):
+    """The rates at some features, and the gradient of R - R_c there.
+
+    Attributes
+    ----------
+    rates : (k + 1,) float64 array
+        One row of `BuildResult.rates`.
+    features : array like V
+        omega_i (E v_i - sum_j gamma_j pi_ij C^j v_i) d inner / N.
+    membership : (m, k) float64 array, or None
+        With G_j and m_j made of any pi >= 0, and m held:
+        -omega_i gamma_j ((R_j - sum_p w_p (C - tr A_j^-1) / (2N)) / m_j + inner / (2N) sum_p w_p Re <v_i, C^j v_i>),
+        A_j = I + alpha_j inner G_j.
+    """
+
+    rates: npt.NDArray[np.float64]
+    features: Array
+    membership: npt.NDArray[np.float64] | None
+
+
 class Backend(Protocol):
     """The functions that every backend module has. ``n_threads`` is at least 1.
 
     A pivot that is not a positive finite number raises `numpy.linalg.LinAlgError`: "matrix 4 of 6 is not positive
     definite" from linear algebra; "layer 2, class 1, frequency 5: I + alpha G is not positive definite; ..." from
-    `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and `rate_gradient`.
+    `build` ("all classes" for E), and without the layer from `layer_operators`, `rates` and
+    `rates_and_gradient`.
     """
 
     def build(self, V: Array, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int) -> None:
@@ -426,8 +447,8 @@ class Backend(Protocol):
     def rates(self, V: Array, problem: Problem, *, n_threads: int) -> npt.NDArray[np.float64]:
         """One row of `BuildResult.rates`."""
 
-    def rate_gradient(self, V: Array, problem: Problem, *, n_threads: int) -> Array:
-        """Gradient omega_i (E v_i - sum_j gamma_j pi_ij C^j v_i) * d * inner / N, shaped like ``V``."""
+    def rates_and_gradient(self, V: Array, problem: Problem, *, membership: bool, n_threads: int) -> RatesAndGradient:
+        """The rates, and the gradient of R - sum_j gamma_j R_j to the features and, if asked, to the membership."""
 
     def cholesky(self, A: Array, *, n_threads: int) -> Array: ...
     def inv(self, A: Array, *, n_threads: int) -> Array: ...

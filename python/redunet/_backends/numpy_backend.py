@@ -13,8 +13,9 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.ascent import Ascent, membership, soft_assignment
+from redunet._backends.ascent import Ascent, soft_assignment
 from redunet._backends.ascent import apply as apply_layers
+from redunet._backends.ascent import membership as memberships
 from redunet._backends.contract import (
     SMALLEST_NORM,
     Array,
@@ -23,6 +24,7 @@ from redunet._backends.contract import (
     Operators,
     Problem,
     Pullback,
+    RatesAndGradient,
     State,
 )
 from redunet._backends.numpy_merging import merge_path as merge_path
@@ -155,18 +157,19 @@ def rates(V: Array, problem: Problem, *, n_threads: int) -> Rates:
 
 
 @interruptible
-def rate_gradient(V: Array, problem: Problem, *, n_threads: int) -> Array:
+def rates_and_gradient(V: Array, problem: Problem, *, membership: bool, n_threads: int) -> RatesAndGradient:
     d = problem.n_columns
     columns = _to_columns(V, d)
-    dense, factors, _ = _operators(columns, problem)
+    dense, factors, row = _operators(columns, problem)
     ops = Operators.single(problem, dense, factors)
-    pi = membership(problem).astype(columns.real.dtype)
+    pi = memberships(problem)
     responses = [_product(ops, 0, j + 1, columns) for j in range(problem.n_classes)]
-    gradient = _ascent(ops, columns, responses, pi)
+    gradient = _ascent(ops, columns, responses, pi.astype(columns.real.dtype))
     if problem.weights is not None:
-        gradient *= _per_column(problem.weights.astype(pi.dtype), d)
+        gradient *= _per_column(problem.weights.astype(columns.real.dtype), d)
     gradient *= d * problem.inner / problem.n_points
-    return _from_columns(gradient, d)
+    to_pi = _membership_gradient(columns, problem, ops, row, responses, pi) if membership else None
+    return RatesAndGradient(row, _from_columns(gradient, d), to_pi)
 
 
 @interruptible
@@ -359,6 +362,21 @@ def _ascent(ops: Operators, columns: Array, responses: list[Array], pi: Array) -
     for j, gamma in enumerate(ops.gammas.tolist()):
         step -= gamma * _per_column(pi[:, j], ops.n_columns) * responses[j]
     return step
+
+
+def _membership_gradient(
+    columns: Array, problem: Problem, ops: Operators, row: Rates, responses: list[Array], pi: Rates
+) -> Rates:
+    """That of -sum_j gamma_j R_j (`RatesAndGradient`)."""
+    omega = np.ones(len(pi)) if problem.weights is None else problem.weights
+    sizes, points, w = omega @ pi, 2 * problem.n_points, problem.freq_weights
+    gradient = np.empty(pi.shape)
+    for j, gamma in enumerate(problem.gammas.tolist()):
+        traces = np.trace(ops.to_dense(0, j + 1), axis1=1, axis2=2).real / problem.alphas[j + 1]
+        squares = _per_sample(np.einsum("p,pcm->m", w, (columns.conj() * responses[j]).real), problem.n_columns)
+        constant = row[j + 1] - w @ (columns.shape[1] - traces) / points
+        gradient[:, j] = -omega * gamma * (constant / sizes[j] + problem.inner / points * squares)
+    return gradient
 
 
 def _squared_norms(columns: Array, of: Problem | Operators) -> Array:

@@ -1,0 +1,14 @@
+// The gradient of the rate reduction at features, from the operators there.
+#pragma once
+
+#include "layer/features.hpp"
+
+namespace redunet {
+
+// features <- omega_i d inner / N (E v_i - sum_j gamma_j pi_ij C^j v_i). With labels, dense operators of classes are
+// overwritten.
+template <class T>
+void gradient_to_features(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem,
+                          const OperatorLayout& layout, const LayerOperators<T>& ops, Features<T>& features);
+
+}  // namespace redunet
