@@ -123,7 +123,7 @@ def test_full_and_partial_groups(backend, n, dtype):
     for batch in (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 32):
         some = linalg.cholesky(A[:batch]), linalg.inv(A[:batch]), linalg.solve(A[:batch], B[:batch])
         for part, full in zip((*some, linalg.logdet(A[:batch])), whole, strict=True):
-            if batch >= 4:
+            if batch >= (4 if n <= 32 else 8):
                 np.testing.assert_array_equal(part, full[:batch])
             else:  # few matrices may go another way
                 np.testing.assert_allclose(

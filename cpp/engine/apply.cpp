@@ -47,8 +47,10 @@ void rates_and_gradient(const KernelSet& set, Parallel& parallel, const Problem&
   features.read(V, parallel);
   OperatorBuilder<T> builder(set, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();
-  Buffer<T> dense(layout.dense_size()), factors(layout.factors_size());
-  const LayerOperators<T> ops{dense.get(), factors.get()};
+  // The gradient to the membership takes all classes' operators, and E has all samples' responses.
+  const bool responses = problem.labels != nullptr && problem.ranks[0] == 0 && out.membership == nullptr;
+  Buffer<T> dense(layout.dense_size()), factors(responses ? 0 : layout.factors_size());
+  const LayerOperators<T> ops{dense.get(), factors.get(), responses ? out.features : nullptr};
   builder.run(features, ops, out.rates);
   const Kernels<T>& kernels = kernels_of<T>(set);
   if (out.membership != nullptr) {
@@ -56,8 +58,7 @@ void rates_and_gradient(const KernelSet& set, Parallel& parallel, const Problem&
                    out.membership);
     finish_membership_gradient(problem, layout, ops, out.rates, out.membership);
   }
-  gradient_to_features(kernels, parallel, problem, layout, ops, features);
-  features.write(out.features, parallel);
+  gradient_to_features(kernels, parallel, problem, layout, ops, features, out.features);
 }
 
 #define REDUNET_INSTANTIATE(T)                                                                             \

@@ -40,7 +40,8 @@ void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional
       const FactorGroup group(number, part / n_factored, at(problem_.ranks, number), layout_.sizes);
       Scratch& scratch = at(scratch_, thread);
       gather(features, group, scratch);
-      group.interleaved ? factor_interleaved(group, out, scratch) : factor_singly(group, out, scratch);
+      group.interleaved ? factor_interleaved(features, group, out, scratch)
+                        : factor_singly(features, group, out, scratch);
     }
   });
 }
@@ -59,18 +60,20 @@ void OperatorBuilder<T>::gather(const Features<T>& features, const FactorGroup& 
   const double a = scale(group.number);
   if (C % B<T> != 0)  // lanes past the last channel
     std::memset(scratch.rows.get(), 0, as_size(group.n_freqs * group.rows) * sizeof(T));
-  index_t n_rows = 0;
+  scratch.positions.clear(), scratch.by.clear();
   alignas(kCacheLine) T samples[B<T> * B<T>];
   for (index_t tile = members.first; tile < members.last; ++tile) {
+    const auto n_rows = static_cast<index_t>(scratch.positions.size());
     index_t lanes[B<T>], n_lanes = 0;
-    T by[B<T>];
     for (index_t lane = 0; lane < B<T> && tile * B<T> + lane < m; ++lane) {
       if (!problem_.takes_part(features.sample(tile * B<T> + lane), group.number)) continue;
       const double weight =
           members.weights.get() == nullptr ? 1.0 : members.weights[(tile - members.first) * B<T> + lane];
-      by[n_lanes] = static_cast<T>(std::sqrt(a * weight));
+      scratch.positions.push_back(tile * B<T> + lane);
+      scratch.by.push_back(static_cast<T>(std::sqrt(a * weight)));
       lanes[n_lanes++] = lane;
     }
+    const T* by = scratch.by.data() + n_rows;
     for (index_t f = 0; f < group.n_freqs; ++f)
       for (index_t c = 0; c < C; c += B<T>)
         for (index_t plane = 0; plane < P; ++plane) {
@@ -81,7 +84,6 @@ void OperatorBuilder<T>::gather(const Features<T>& features, const FactorGroup& 
           for (index_t u = 0; u < n_lanes; ++u, to += P * B<T>)
             for (index_t lane = 0; lane < n_channels; ++lane) to[lane] = by[u] * samples[lanes[u] * B<T> + lane];
         }
-    n_rows += n_lanes;
   }
 }
 
@@ -127,10 +129,49 @@ void OperatorBuilder<T>::write_factor(const FactorGroup& group, index_t f, const
     kernels_.deinterleave(x + c / B<T> * group.panel, r * P, Q + c * stride, stride, std::min(B<T>, C - c));
 }
 
+// C^j v = alpha_j V K^-1 of the samples of one frequency: rows are sqrt(a weight_i) v_i, and conj(K)^-1 rows the same
+// of the products.
+template <class T>
+void OperatorBuilder<T>::write_responses(const Features<T>& features, const FactorGroup& group, index_t f,
+                                         const LayerOperators<T>& out, Scratch& scratch) {
+  const auto [m, C, F, P] = layout_.sizes;
+  const index_t r = group.rank, element = group.interleaved ? P * B<T> : P;
+  T* x = scratch.rows.get() + f * group.rows;
+  const T* L = scratch.lanes.get() + (group.interleaved ? f : 0);
+  Substitution<T> q{L, r * element, element,       group.interleaved ? B<T> : 1, false, r, P, x,
+                    1, group.panel, group.n_panels};
+  substitute_in_parts<T>(kernels_, q);
+  q.L = L + (r * r - 1) * element, q.row_stride = -element, q.col_stride = -r * element, q.conj = true;
+  q.x = x + (r - 1) * P * B<T>, q.row_step = -1;
+  substitute_in_parts<T>(kernels_, q);
+  const auto alpha = static_cast<T>(at(problem_.alphas, group.number));
+  for (index_t i = 0; i < r; ++i) {
+    const T by = at(scratch.by, i);
+    const T back = by > 0 ? alpha / by : T(0);  // a sample without weight has no part in it, and no response
+    T* to = out.responses + features.sample(at(scratch.positions, i)) * C * F * P + (group.first + f) * P;
+    for (index_t c = 0; c < C; c += B<T>)
+      for (index_t plane = 0; plane < P; ++plane) {
+        const T* row = x + c / B<T> * group.panel + (i * P + plane) * B<T>;
+        const index_t n_channels = std::min(B<T>, C - c);
+        T* there = to + c * F * P + plane;
+        if (F * P == 1)
+          for (index_t lane = 0; lane < n_channels; ++lane) there[lane] = back * row[lane];
+        else
+          for (index_t lane = 0; lane < n_channels; ++lane) there[lane * F * P] = back * row[lane];
+      }
+  }
+}
+
+template <class T>
+void OperatorBuilder<T>::write(const Features<T>& features, const FactorGroup& group, index_t f,
+                               const LayerOperators<T>& out, Scratch& scratch) {
+  out.responses != nullptr ? write_responses(features, group, f, out, scratch) : write_factor(group, f, out, scratch);
+}
+
 // The small matrices of all frequencies of the group at once, in lanes.
 template <class T>
-void OperatorBuilder<T>::factor_interleaved(const FactorGroup& group, const std::optional<LayerOperators<T>>& out,
-                                            Scratch& scratch) {
+void OperatorBuilder<T>::factor_interleaved(const Features<T>& features, const FactorGroup& group,
+                                            const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
   const index_t P = layout_.sizes.planes, r = group.rank;
   std::memset(scratch.lanes.get(), 0, as_size(r * r * P * B<T>) * sizeof(T));
   for (index_t f = 0; f < group.n_freqs; ++f) small_gram(group, f, scratch);
@@ -141,16 +182,16 @@ void OperatorBuilder<T>::factor_interleaved(const FactorGroup& group, const std:
   kernels_.cholesky_interleaved(lanes);
   for (index_t f = 0; f < group.n_freqs; ++f) {
     set_logdet(group.number, group.first + f, log_of_product(lanes.pivots + f, r, B<T>, T(1)), trace[f]);
-    if (out) write_factor(group, f, *out, scratch);
+    if (out) write(features, group, f, *out, scratch);
   }
 }
 
 // One frequency after the other.
 template <class T>
-void OperatorBuilder<T>::factor_singly(const FactorGroup& group, const std::optional<LayerOperators<T>>& out,
-                                       Scratch& scratch) {
+void OperatorBuilder<T>::factor_singly(const Features<T>& features, const FactorGroup& group,
+                                       const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
   const index_t P = layout_.sizes.planes, r = group.rank;
-  auto& own = at(scratch.factored, group.number);
+  auto& own = at(scratch.factored, r);
   if (!own) own = std::make_unique<BlockedMatrix<T>>(kernels_, r, P);
   BlockedMatrix<T>& K = *own;
   for (index_t f = 0; f < group.n_freqs; ++f) {
@@ -161,7 +202,7 @@ void OperatorBuilder<T>::factor_singly(const FactorGroup& group, const std::opti
     set_logdet(group.number, group.first + f, K.cholesky(), trace);
     if (!out) continue;
     K.write(scratch.lanes.get(), r * P, T(1), false);
-    write_factor(group, f, *out, scratch);
+    write(features, group, f, *out, scratch);
   }
 }
 

@@ -30,9 +30,11 @@ class Features {
   index_t sample(index_t position) const { return order_.empty() ? position : at(order_, position); }
 
   // From and to V (m, C, F), interleaved.
-  void read(const T* V, Parallel& parallel) { move<true>(V, nullptr, parallel); }
-  void write(T* V, Parallel& parallel) const {
-    const_cast<Features*>(this)->template move<false>(nullptr, V, parallel);
+  void read(const T* V, Parallel& parallel) { move<true>(V, nullptr, nullptr, parallel); }
+  void write(T* V, Parallel& parallel) const { add_to(V, nullptr, parallel); }
+  // V <- these + by V, by one number for every position (null: zeros); where it is zero V may be anything.
+  void add_to(T* V, const T* by, Parallel& parallel) const {
+    const_cast<Features*>(this)->template move<false>(nullptr, V, by, parallel);
   }
 
   // The same samples in other places: what was at position old_position[i] comes to position i.
@@ -79,26 +81,47 @@ class Features {
   }
   double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
 
+  // A square of numbers at a time, kPanel of each sample: those of a sample are neighbours on one side, those of the
+  // samples on the other.
   template <bool In>
-  void move(const T* from, T* to, Parallel& parallel) {
-    const auto [m, C, F, P] = sizes_;
-    parallel.run(n_tiles_, size(), [&, C = C, F = F, P = P, m = m](index_t tile, int) {
-      const index_t first = tile * kPanel<T>, lanes = std::min(kPanel<T>, m - first);
-      index_t start[kPanel<T>];
-      for (index_t lane = 0; lane < lanes; ++lane) start[lane] = sample(first + lane) * C * F * P;
-      for (index_t c = 0; c < C; ++c)
-        for (index_t p = 0; p < F; ++p) {
-          T* row = panel(tile, p) + c * P * kPanel<T>;
-          for (index_t plane = 0; plane < P; ++plane)
-            for (index_t lane = 0; lane < lanes; ++lane) {
-              const index_t at = start[lane] + (c * F + p) * P + plane;
-              if constexpr (In)
-                row[plane * kPanel<T> + lane] = from[at];
-              else
-                to[at] = row[plane * kPanel<T> + lane];
-            }
+  void move(const T* from, T* to, const T* by, Parallel& parallel) {
+    constexpr index_t B = kPanel<T>;
+    const index_t m = sizes_.m, size = tile_stride() / B;
+    parallel.run(n_tiles_, this->size(), [&](index_t tile, int) {
+      const index_t first = tile * B, lanes = std::min(B, m - first);
+      index_t start[B];
+      for (index_t lane = 0; lane < lanes; ++lane) start[lane] = sample(first + lane) * size;
+      alignas(kCacheLine) T square[B][B];
+      for (index_t begin = 0; begin < size; begin += B) {
+        const index_t count = std::min(B, size - begin);
+        if constexpr (In) {
+          for (index_t lane = 0; lane < lanes; ++lane) std::copy_n(from + start[lane] + begin, count, square[lane]);
+          for (index_t e = 0; e < count; ++e) {
+            T* row = panel(tile, 0) + row_of(begin + e) * B;
+            for (index_t lane = 0; lane < lanes; ++lane) row[lane] = square[lane][e];
+          }
+        } else {
+          for (index_t e = 0; e < count; ++e) {
+            const T* row = panel(tile, 0) + row_of(begin + e) * B;
+            for (index_t lane = 0; lane < B; ++lane) square[lane][e] = row[lane];
+          }
+          for (index_t lane = 0; lane < lanes; ++lane) {
+            T* there = to + start[lane] + begin;
+            const T factor = by == nullptr ? T(0) : by[first + lane];
+            if (factor != 0)
+              for (index_t e = 0; e < count; ++e) square[lane][e] += factor * there[e];
+            std::copy_n(square[lane], count, there);
+          }
         }
+      }
     });
+  }
+
+  // The row of a tile where number e of a sample lies: [c][p][plane] becomes [p][c][plane].
+  index_t row_of(index_t e) const {
+    const auto [m, C, F, P] = sizes_;
+    if (F == 1) return e;
+    return (e / P % F * C + e / (F * P)) * P + e % P;
   }
 
   Sizes sizes_;

@@ -1,10 +1,12 @@
-// With labels a sample needs the operator of its own class alone, and with it one product: with E - gamma_j C^j. Small
-// classes, which are factors, and soft membership take E and the C^j one after the other. Nothing connects frequencies:
-// a task is one column of a slab of tiles.
+// With labels a sample needs the operator of its own class alone, and with it one product: with E - gamma_j C^j. Of
+// small classes, which are factors, the responses C^j v come with the factorisation. Soft membership takes E and the
+// C^j one after the other. Nothing connects frequencies: a task is one column of a slab of tiles.
 
 #include "layer/gradient.hpp"
 
 #include <algorithm>
+
+#include "layer/members.hpp"
 
 namespace redunet {
 namespace {
@@ -47,9 +49,17 @@ class FeatureGradient {
     for (index_t i = 0; i < m; ++i)
       factors_[i] = static_cast<T>(problem.weights == nullptr ? factor : factor * problem.weights[features.sample(i)]);
     if (problem.labels == nullptr) return;
-    for (index_t i = 0; i < m; ++i)  // classes without samples begin where the next one does
-      while (static_cast<index_t>(begin_.size()) <= problem.labels[features.sample(i)]) begin_.push_back(i);
-    begin_.resize(as_size(problem.n_classes() + 1), m);
+    for (index_t j = 0; j <= problem.n_classes(); ++j) begin_.push_back(class_begin(problem, features, j));
+  }
+
+  // What ops.responses are multiplied by, at every position.
+  Buffer<T> of_responses() const {
+    Buffer<T> by(features_.n_tiles() * B<T>);
+    for (index_t j = 0; ops_.responses != nullptr && j < problem_.n_classes(); ++j)
+      if (at(layout_.ranks, j + 1) != 0)
+        for (index_t i = at(begin_, j); i < at(begin_, j + 1); ++i)
+          by[i] = -static_cast<T>(at(problem_.gammas, j)) * factors_[i];
+    return by;
   }
 
   // One column of a slab of tiles.
@@ -92,12 +102,13 @@ class FeatureGradient {
       if (from >= to) continue;
       T* by = own.coefficients.get() - slab.begin();
       const bool factored = at(layout_.ranks, j + 1) != 0;
+      if (factored) begin = std::min(begin, from), end = to;
+      if (factored && ops_.responses != nullptr) continue;
       const T sign = factored ? -static_cast<T>(at(problem_.gammas, j)) : T(1);
       const index_t lane_begin = from / B<T> * B<T>, lane_end = divide_up(to, B<T>) * B<T>;
       std::fill(by + lane_begin, by + lane_end, T(0));
       for (index_t i = from; i < to; ++i) by[i] = sign * factors_[i];
       add(j + 1, slab, lane_begin, lane_end, own);
-      if (factored) begin = std::min(begin, from), end = to;
     }
     if (begin >= end) return;
     // Classes are not in the order of their sizes: between these samples may lie others.
@@ -178,7 +189,7 @@ class FeatureGradient {
 
 template <class T>
 void gradient_to_features(const Kernels<T>& kernels, Parallel& parallel, const Problem& problem,
-                          const OperatorLayout& layout, const LayerOperators<T>& ops, Features<T>& features) {
+                          const OperatorLayout& layout, const LayerOperators<T>& ops, Features<T>& features, T* out) {
   const auto [m, C, F, P] = layout.sizes;
   if (problem.labels != nullptr) subtract_from_total(parallel, problem, layout, ops);
   FeatureGradient<T> gradient(kernels, problem, layout, ops, features, parallel.n_threads());
@@ -187,11 +198,13 @@ void gradient_to_features(const Kernels<T>& kernels, Parallel& parallel, const P
   parallel.run(
       n_slabs * columns, products * double(m * columns) * double(C * C * P * P),
       [&](index_t task, int thread) { gradient.run(task % columns, task / columns * kTilesTogether, thread); });
+  const Buffer<T> by = gradient.of_responses();
+  features.add_to(out, by.get(), parallel);
 }
 
 #define REDUNET_INSTANTIATE(T)                                                                               \
   template void gradient_to_features<T>(const Kernels<T>&, Parallel&, const Problem&, const OperatorLayout&, \
-                                        const LayerOperators<T>&, Features<T>&);
+                                        const LayerOperators<T>&, Features<T>&, T*);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

@@ -88,11 +88,13 @@ void InDouble::run(const Features<float>& features, const std::vector<index_t>& 
                    const OperatorLayout& layout, const std::optional<LayerOperators<float>>& out, double* logdets) {
   read(features, frequencies);
   std::optional<LayerOperators<double>> doubles;
-  if (out) doubles = LayerOperators<double>{dense_.get(), factors_.get()};
-  builder_.run(features_, doubles);
   const auto [m, C, F, P] = features_.sizes();
   const index_t rank = problem_.ranks[0], matrix = C * C * P, row = rank * P;
   const bool kept_dense = at(layout.ranks, number_) == 0;
+  const bool responses = out && !kept_dense && out->responses != nullptr;
+  if (responses && responses_.get() == nullptr) responses_ = Buffer<double>(m * C * F * P);
+  if (out) doubles = LayerOperators<double>{dense_.get(), factors_.get(), responses ? responses_.get() : nullptr};
+  builder_.run(features_, doubles);
   if (out && kept_dense && rank > 0) builder_.layout().expand(*doubles, 0, problem_.alphas[0], dense_.get());
   for (std::size_t f = 0; f < frequencies.size(); ++f) {
     const index_t p = frequencies[f], from = static_cast<index_t>(f);
@@ -102,6 +104,14 @@ void InDouble::run(const Features<float>& features, const std::vector<index_t>& 
     if (kept_dense) {
       std::transform(dense_.get() + from * matrix, dense_.get() + (from + 1) * matrix, layout.dense(*out, number_, p),
                      rounded);
+      continue;
+    }
+    if (responses) {
+      for (index_t i = 0; i < m; ++i)
+        for (index_t c = 0; c < C; ++c)
+          for (index_t plane = 0; plane < P; ++plane)
+            out->responses[((features.sample(at(positions_, i)) * C + c) * layout.sizes.F + p) * P + plane] =
+                rounded(responses_[((i * C + c) * F + from) * P + plane]);
       continue;
     }
     const double* Q = factors_.get() + from * C * row;

@@ -30,7 +30,7 @@ class InDouble {
   Problem problem_;  // of these samples alone: without classes
   Features<double> features_;
   OperatorBuilder<double> builder_;
-  Buffer<double> dense_, factors_;
+  Buffer<double> dense_, factors_, responses_;
 };
 
 }  // namespace redunet

@@ -29,8 +29,12 @@ Members<T> class_members(const Problem& problem, const Features<T>& features, in
     return problem.labels != nullptr ? double(problem.labels[i] == j) : problem.membership[i * k + j];
   };
   index_t begin = 0, end = m;
-  while (begin < m && belongs(begin) == 0) ++begin;
-  while (end > begin && belongs(end - 1) == 0) --end;
+  if (problem.labels != nullptr) {
+    begin = class_begin(problem, features, j), end = class_begin(problem, features, j + 1);
+  } else {
+    while (begin < m && belongs(begin) == 0) ++begin;
+    while (end > begin && belongs(end - 1) == 0) --end;
+  }
   Members<T> members{begin / B<T>, divide_up(end, B<T>), 0, 0, {}};
   members.weights = Buffer<T>((members.last - members.first) * B<T>);
   for (index_t i = begin; i < end; ++i) {
@@ -49,6 +53,19 @@ Members<T> class_members(const Problem& problem, const Features<T>& features, in
 template <class T>
 Members<T> members_of(const Problem& problem, const Features<T>& features, index_t number) {
   return number == 0 ? all_members(problem, features) : class_members(problem, features, number - 1);
+}
+
+template <class T>
+index_t class_begin(const Problem& problem, const Features<T>& features, index_t j) {
+  index_t low = 0, high = features.sizes().m;
+  while (low < high) {
+    const index_t middle = (low + high) / 2;
+    if (problem.labels[features.sample(middle)] < j)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
 }
 
 template <class T>
@@ -85,6 +102,7 @@ std::vector<index_t> class_order(const Problem& problem, index_t m) {
 }
 
 #define REDUNET_INSTANTIATE(T)                                                        \
+  template index_t class_begin<T>(const Problem&, const Features<T>&, index_t);       \
   template Members<T> members_of<T>(const Problem&, const Features<T>&, index_t);     \
   template std::vector<T> membership_in_lanes<T>(const Problem&, const Features<T>&); \
   template std::vector<T> lanes_of<T>(const double*, index_t, const Features<T>&);

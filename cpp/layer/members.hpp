@@ -17,6 +17,10 @@ struct Members {
 template <class T>
 Members<T> members_of(const Problem& problem, const Features<T>& features, index_t number);
 
+// The position of the first sample of class j or a later one; with labels, in the order of class_order.
+template <class T>
+index_t class_begin(const Problem& problem, const Features<T>& features, index_t j);
+
 // The given membership, (k, lanes of all tiles).
 template <class T>
 std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& features);

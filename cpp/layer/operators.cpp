@@ -48,7 +48,8 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
     gram_errors_.resize(as_size(k + 1));
     in_double_.resize(as_size(k + 1));
   }
-  for (auto& own : scratch_) own.factored.resize(as_size(k + 1));
+  const index_t most = *std::max_element(problem.ranks.begin(), problem.ranks.end());
+  for (auto& own : scratch_) own.factored.resize(as_size(most + 1));
   summed_numbers_.assign(dense_numbers_.begin() + (total_is_sum_ ? 1 : 0), dense_numbers_.end());
 }
 

@@ -44,7 +44,9 @@ class OperatorBuilder {
   struct Scratch {
     Buffer<T> lanes, pivots, rows, diagonal;
     std::unique_ptr<BlockedMatrix<T>> matrix;
-    std::vector<std::unique_ptr<BlockedMatrix<T>>> factored;  // by number
+    std::vector<std::unique_ptr<BlockedMatrix<T>>> factored;  // by rank
+    std::vector<index_t> positions;                           // of the samples of the factor, and what they
+    std::vector<T> by;                                        // were multiplied by: sqrt(a weight_i)
   };
 
   // The small matrices of one factored operator at n_freqs frequencies from `first` on; `rows` numbers each of samples
@@ -74,8 +76,14 @@ class OperatorBuilder {
   void gather(const Features<T>& features, const FactorGroup& group, Scratch& scratch);
   void small_gram(const FactorGroup& group, index_t f, Scratch& scratch);
   void write_factor(const FactorGroup& group, index_t f, const LayerOperators<T>& out, Scratch& scratch);
-  void factor_interleaved(const FactorGroup& group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
-  void factor_singly(const FactorGroup& group, const std::optional<LayerOperators<T>>& out, Scratch& scratch);
+  void write_responses(const Features<T>& features, const FactorGroup& group, index_t f, const LayerOperators<T>& out,
+                       Scratch& scratch);
+  void write(const Features<T>& features, const FactorGroup& group, index_t f, const LayerOperators<T>& out,
+             Scratch& scratch);
+  void factor_interleaved(const Features<T>& features, const FactorGroup& group,
+                          const std::optional<LayerOperators<T>>& out, Scratch& scratch);
+  void factor_singly(const Features<T>& features, const FactorGroup& group, const std::optional<LayerOperators<T>>& out,
+                     Scratch& scratch);
   void check_logdets() const;
   T* gram_at(index_t q);
   double scale(index_t number) const { return at(problem_.alphas, number) * problem_.inner; }

@@ -63,6 +63,8 @@ template <class T>
 struct LayerOperators {
   T* dense;    // (n_dense, F, C, C), interleaved real and imaginary
   T* factors;  // (F, C, R), R = sum of ranks
+  // (m, C, F), or null: in place of the factors C^j v of the samples of each, which need labels and a dense E.
+  T* responses = nullptr;
 };
 
 // Where operators lie in those arrays; the same for every layer.

@@ -23,8 +23,8 @@ void Sweep<N>::pullback(const Spectrum<N>& features, Spectrum<N>& upstream, cons
     N* g = upstream.get() + tile.first_column;
     const Matrices<const N> v{features.get() + tile.first_column, ld, C * ld};
     const Responses<N> to_features = respond(features.get(), ops, tile);
-    launch(inner_products_kernel<N>, grid(n, k_), block, shared, stream, to_features, g,
-           static_cast<const T*>(nullptr), partial(partial_, n, k_));
+    launch(inner_products_kernel<N>, grid(n, k_), block, shared, stream, to_features, g, static_cast<const T*>(nullptr),
+           partial(partial_, n, k_));
     REDUNET_CHECK(cudaGetLastError());
     sum_chunks(tile, k_, to.pi);
 

@@ -203,16 +203,7 @@ void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const do
     }
     launch(move_kernel<N>, grid(tile.columns), dim3(kWarp, kSampleRows), shared_bytes<T>(kWarp * kSampleRows),
            Device::get().stream(), q,
-           Move<N>{V,
-                   columns_,
-                   pi + begin,
-                   m,
-                   static_cast<int>(k_),
-                   gammas,
-                   one_.get(),
-                   0,
-                   by + begin,
-                   {}});
+           Move<N>{V, columns_, pi + begin, m, static_cast<int>(k_), gammas, one_.get(), 0, by + begin, {}});
     REDUNET_CHECK(cudaGetLastError());
   }
 }
