@@ -7,11 +7,15 @@ that is below 2e-9 + 2e-11; 1e-8 is taken. Half of the directions are coordinate
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracle import construct, relative
 
 import redunet as rn
+from redunet._backends import numpy_backend
+from redunet._inputs import prepare
 
 H = 1e-5
 TOLERANCE = 1e-8
@@ -87,7 +91,7 @@ def class_rate(Z, Pi, epsilon_sq, m, weights):
     """R_c of vectors by its definition, for any Pi >= 0."""
     d = Z.shape[1]
     total = 0.0
-    for share in (weights * Pi.T):
+    for share in weights * Pi.T:
         A = np.eye(d) + d / (share.sum() * epsilon_sq) * (Z.T * share) @ Z.conj()
         total += share.sum() / (2 * m) * np.linalg.slogdet(A)[1]
     return total
@@ -109,7 +113,9 @@ def test_to_the_membership_of_vectors(backend, hard, complex_valued):
     for i, j in np.ndindex(G.shape):
         D = np.zeros(G.shape)
         D[i, j] = H
-        minus = Pi if hard and y[i] != j else Pi - D  # one-sided at the simplex's corner, which errs by H times curvature
+        minus = (
+            Pi if hard and y[i] != j else Pi - D
+        )  # one-sided at the simplex's corner, which errs by H times curvature
         plus = class_rate(Z, Pi + D, 0.4, weights.sum(), weights) - class_rate(Z, minus, 0.4, weights.sum(), weights)
         tolerance = TOLERANCE if minus is not Pi else 100 * H
         assert abs(-plus / (H if minus is Pi else 2 * H) - G[i, j]) < tolerance
@@ -134,6 +140,44 @@ def test_to_the_membership_along_the_simplex(backend, shape, group, dft_norm):
         D /= np.linalg.norm(D)
         plus, minus = (rn.rate_reduction(Z, Pi + h * D, **options).delta for h in (H, -H))
         assert abs((plus - minus) / (2 * H) - np.vdot(G, D)) < TOLERANCE
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (30, 5, 4)], ids=str)
+def test_shares_that_do_not_add_up_to_one(backend, shape):
+    """What the contract allows, and no public function yet gives: the total is not the sum of the classes then."""
+    given = prepare.samples(features(shape, False), "Z")
+    m = len(given)
+    Pi = np.random.default_rng(7).uniform(0.0, 1.0, (m, 3))
+    problem, _ = prepare.problem(given, Pi / Pi.sum(1)[:, None], sample_weight=None, epsilon_sq=0.3, dft_norm="ortho")
+    alphas = shape[1] / (np.concatenate([[m], Pi.sum(0)]) * 0.3)
+    problem = replace(problem, membership=Pi, alphas=alphas, gammas=Pi.sum(0) / m)
+    V = given.spectra(normalize=False)
+    found = given.module.rates_and_gradient(V, problem, membership=True, n_threads=2)
+    expected = numpy_backend.rates_and_gradient(np.asarray(V), problem, membership=True, n_threads=1)
+    for a, b in zip(found, expected, strict=True):
+        assert relative(np.asarray(a), b) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(9, 20), (30, 6), (12, 4, 5)], ids=str)
+def test_no_classes_at_all(backend, shape):
+    """The rate of all features alone, and its gradient: half the work of one class."""
+    given = prepare.samples(features(shape, False), "Z")
+    one, _ = prepare.problem(given, np.zeros(len(given)), sample_weight=None, epsilon_sq=0.3, dft_norm="ortho")
+    none = replace(
+        one,
+        labels=None,
+        membership=np.empty((len(given), 0)),
+        alphas=one.alphas[:1],
+        gammas=one.gammas[:0],
+        counts=one.counts[:1],
+        ranks=one.ranks[:1],
+    )
+    V = given.spectra(normalize=False)
+    row, gradient, _ = given.module.rates_and_gradient(V, none, membership=False, n_threads=2)
+    expected = numpy_backend.rates_and_gradient(np.asarray(V), none, membership=False, n_threads=1)
+    assert row.shape == (1,)
+    assert abs(row[0] - given.module.rates(V, one, n_threads=2)[0]) < 1e-13 * row[0]
+    assert relative(np.asarray(gradient), expected.features) < 1e-12
 
 
 def test_what_it_is_the_gradient_to(backend):

@@ -37,7 +37,7 @@ OperatorBuilder<T>::OperatorBuilder(const KernelSet& set, Parallel& parallel, co
   for (index_t number = 0; number <= k; ++number)
     (at(problem.ranks, number) == 0 ? dense_numbers_ : factored_numbers_).push_back(number);
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  total_is_sum_ = k > 1 && factored_numbers_.empty();
+  total_is_sum_ = k > 1 && factored_numbers_.empty() && problem.covers(m);
   interleaved_ = interleaves<T>(n_dense * F, C, P);
   slot_stride_ = interleaved_ && F >= B<T> ? divide_up(F, B<T>) * B<T> : F;  // groups of few problems share lanes
   const index_t matrices = interleaved_ ? divide_up(n_dense * slot_stride_, B<T>) * B<T> : n_dense * F;

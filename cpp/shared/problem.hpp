@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,17 @@ struct Problem {
   bool takes_part(index_t sample, index_t number) const {
     if (number == 0) return true;
     return labels != nullptr ? labels[sample] == number - 1 : membership[sample * n_classes() + number - 1] > 0;
+  }
+
+  // Whether the classes of each of m samples add up to one: then so do Gram matrices, to that of all samples.
+  bool covers(index_t m) const {
+    constexpr double kRounding = 1e-12;
+    for (index_t i = 0; labels == nullptr && i < m; ++i) {
+      double sum = 0;
+      for (index_t j = 0; j < n_classes(); ++j) sum += membership[i * n_classes() + j];
+      if (!(std::abs(sum - 1) < kRounding)) return false;
+    }
+    return true;
   }
 
   // R - sum_j gamma_j R_j of a row of rates.

@@ -112,7 +112,7 @@ OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout
   int factored = static_cast<int>(dense_numbers_.size());
   for (index_t number = 0; number <= k; ++number)
     at(place, number) = at(layout.ranks, number) == 0 ? static_cast<int>(at(layout.slot, number)) : factored++;
-  total_is_sum_ = k > 1 && layout.n_dense == k + 1;
+  total_is_sum_ = k > 1 && layout.n_dense == k + 1 && problem.covers(m);
   dense_scales_ = DeviceArray<double>(dense_scales);
   dense_alphas_ = DeviceArray<double>(dense_alphas);
   scales_ = DeviceArray<double>(scales);

@@ -35,13 +35,7 @@ def make_problem(
     dft_norm: str,
     dtype: np.dtype[Any],
 ) -> tuple[Problem, Array]:
-    """The problem and the classes.
-
-    An operator is kept as a factor Q, (C, r), when r <= C/2 samples made it: from there on the two products with Q cost
-    no more than the one with the dense operator, and the memory is half or less. With several columns a sample all
-    operators are dense.
-    """
-    epsilon_sq = checks.positive(epsilon_sq, "epsilon_sq")
+    """The problem and the classes."""
     checks.choice(dft_norm, "dft_norm", DFT_NORMS)
     labels, Pi, classes = checks.membership(y, n_samples)
     weights = checks.sample_weights(sample_weight, n_samples)
@@ -60,6 +54,46 @@ def make_problem(
     if not (sizes > 0).all():
         empty = classes.tolist()[int(np.flatnonzero(sizes <= 0)[0])]
         raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
+    problem = problem_of(
+        labels,
+        None if Pi is None else np.ascontiguousarray(Pi),
+        weights,
+        sizes=sizes.astype(np.float64),
+        total=total,
+        counts=np.concatenate([[n_samples], counts]),
+        n_channels=n_channels,
+        n_points=n_points,
+        freq_weights=freq_weights,
+        n_columns=n_columns,
+        epsilon_sq=checks.positive(epsilon_sq, "epsilon_sq"),
+        dft_norm=dft_norm,
+        dtype=dtype,
+    )
+    return problem, classes
+
+
+def problem_of(
+    labels: npt.NDArray[np.int64] | None,
+    membership: npt.NDArray[np.float64] | None,
+    weights: npt.NDArray[np.float64] | None,
+    *,
+    sizes: npt.NDArray[np.float64],
+    total: float,
+    counts: Array,
+    n_channels: int,
+    n_points: int,
+    freq_weights: npt.NDArray[np.float64],
+    n_columns: int,
+    epsilon_sq: float,
+    dft_norm: str,
+    dtype: np.dtype[Any],
+) -> Problem:
+    """The problem of samples that weigh ``total``, in classes that weigh ``sizes``, ``counts`` of them, all first.
+
+    An operator is kept as a factor Q, (C, r), when r <= C/2 samples made it: from there on the two products with Q cost
+    no more than the one with the dense operator, and the memory is half or less. With several columns a sample all
+    operators are dense.
+    """
     with np.errstate(over="ignore", divide="ignore"):
         alphas = n_channels / (n_columns * np.concatenate([[total], sizes]) * epsilon_sq)
     largest = largest_square_root(dtype)
@@ -68,21 +102,18 @@ def make_problem(
             f"epsilon_sq is {epsilon_sq!r} and the samples weigh {total:.6g}: alpha = C / (m epsilon_sq) is out of "
             f"the range of {dtype}; expected numbers nearer to 1"
         )
-    counts = n_columns * np.concatenate([[n_samples], counts]).astype(np.int64)
-    factored = (2 * counts <= n_channels) & (n_columns == 1)
-    return (
-        Problem(
-            labels=labels,
-            membership=None if Pi is None else np.ascontiguousarray(Pi),
-            weights=weights,
-            freq_weights=freq_weights,
-            n_points=n_points,
-            inner=float(n_points) if dft_norm == "backward" else 1.0,
-            alphas=alphas,
-            gammas=sizes / total,
-            counts=counts,
-            ranks=np.where(factored, counts, 0).astype(np.int64),
-            n_columns=n_columns,
-        ),
-        classes,
+    columns = n_columns * counts.astype(np.int64)
+    factored = (2 * columns <= n_channels) & (n_columns == 1)
+    return Problem(
+        labels=labels,
+        membership=membership,
+        weights=weights,
+        freq_weights=freq_weights,
+        n_points=n_points,
+        inner=float(n_points) if dft_norm == "backward" else 1.0,
+        alphas=alphas,
+        gammas=sizes / total,
+        counts=columns,
+        ranks=np.where(factored, columns, 0).astype(np.int64),
+        n_columns=n_columns,
     )

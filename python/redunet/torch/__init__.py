@@ -1,0 +1,26 @@
+"""What of the lecture is trained: rates as losses of PyTorch.
+
+It needs PyTorch (``pip install 'redunet[torch]'``), which no other part of the package imports.
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("redunet.torch needs PyTorch: pip install 'redunet[torch]'") from error
+
+# Differentiable rates, and losses made of them.
+from redunet.torch.losses import EMPSSLLoss, MCR2CTRLLoss, MCR2Loss, SimDINOLoss, TotalCodingRateLoss
+from redunet.torch.pairs import pairwise_rate_reduction
+from redunet.torch.rates import RateReduction, coding_rate, rate_reduction
+
+__all__ = [
+    "EMPSSLLoss",
+    "MCR2CTRLLoss",
+    "MCR2Loss",
+    "RateReduction",
+    "SimDINOLoss",
+    "TotalCodingRateLoss",
+    "coding_rate",
+    "pairwise_rate_reduction",
+    "rate_reduction",
+]
