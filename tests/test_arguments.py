@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import clustering, datasets, experiments, linalg, segmentation
+from redunet import clustering, datasets, experiments, linalg, segmentation, sparse
 from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
@@ -100,6 +100,11 @@ WRONG = {
     "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
     "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
     "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
+    "Y": ["text", {}, OBJECT, [1, 2, 3], [[1, 2], [3]], np.ones((2, 2, 4)), np.full(4, np.nan), [None] * 4, print],
+    "x0": ["text", {}, OBJECT, 3, [1, 2], np.full(4, np.inf), ["a"] * 4, np.ones((3, 4)), print],
+    "n_iter": INTEGERS, "L": [*NUMBERS, 0], "return_path": FLAGS, "x": ["text", None, {}, OBJECT, ["a"], print],
+    "t": ["text", None, {}, OBJECT, 1j, -1, [-0.5], np.nan, np.inf, np.ones(7), print],
+    "kernels": ["text", None, {}, OBJECT, 3, np.ones((2, 2)), np.full((1, 1, 2), np.nan), [[["a"]]], print],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -163,6 +168,12 @@ def public():
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
     yield "digits", datasets.digits, {}
+    for name in ("ista", "fista"):
+        yield f"sparse.{name}", getattr(sparse, name), {"A": np.eye(4), "Y": X, "lam": 0.1, "n_iter": 2}
+    yield "sparse.soft_threshold", sparse.soft_threshold, {"x": X, "t": 0.1}
+    yield "sparse.objective", sparse.objective, {"A": np.eye(4), "Y": X, "X": X, "lam": 0.1}
+    convolutions = {"kernels": np.ones((2, 1, 2)), "signal_shape": 4}
+    yield "sparse.ConvolutionalDictionary", sparse.ConvolutionalDictionary, convolutions
     yield "experiments.Options", experiments.Options, {}
     yield "experiments.run", experiments.run, {"name": "gauss2d"}
 
@@ -241,6 +252,7 @@ def test_every_public_function_is_in_the_table():
         "plot",
         "segmentation",
         "sklearn",
+        "sparse",
     }
     others = {
         "BuildInterrupted",
@@ -257,4 +269,7 @@ def test_every_public_function_is_in_the_table():
     }
     functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}
     assert set(clustering.__all__) - {"MergePath", "PhaseTransition", "VertexSteps"} == functions
+    assert set(sparse.__all__) - {"Dictionary"} == {
+        where.partition(".")[2] for where, _, _ in public() if where.startswith("sparse.")
+    }
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}

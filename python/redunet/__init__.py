@@ -20,7 +20,7 @@ from redunet.network import BuildInterrupted, ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
-    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn
+    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn, sparse
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
     from redunet.frontends import RandomLift, shifts, to_polar
@@ -34,7 +34,7 @@ _LAZY = {
     "show_config": "redunet.config",
     "to_polar": "redunet.frontends",
 }
-_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn")
+_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn", "sparse")
 
 __all__ = [
     "BuildInterrupted",
@@ -59,6 +59,7 @@ __all__ = [
     "shifts",
     "show_config",
     "sklearn",
+    "sparse",
     "to_polar",
     "use_backend",
 ]

@@ -19,7 +19,7 @@ if not (ROOT / "cpp").is_dir():  # pragma: no cover
 # --- Python ---
 
 BELOW = ("_backends", "transforms", "_inputs")
-NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files", "progress")
+NUMBERS = (*BELOW, "linalg", "rates", "sparse", "frontends", "files", "progress")
 FACES = (*NUMBERS, "network", "classifiers", "clustering", "segmentation")
 TOP = ("experiments", "demo", "cli", "config", "__main__")  # may import anything; nothing below imports them
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_inputs": ("_backends", "transforms"),
     "linalg": BELOW,
     "rates": BELOW,
-    "frontends": BELOW,
+    "sparse": BELOW,
+    "frontends": (*BELOW, "sparse"),
     "datasets": (*BELOW, "files"),
     "network": NUMBERS,
     "classifiers": NUMBERS,
@@ -112,6 +113,7 @@ def test_python_imports():
         ("_inputs/planted.py", "from redunet.network import build"),
         ("rates.py", "from redunet import network"),
         ("rates.py", "from redunet import build"),
+        ("sparse/planted.py", "from redunet.frontends import RandomLift"),
         ("network/planted.py", "from redunet.classifiers.base import features"),
         ("classifiers/planted.py", "from redunet.network import ReduNet"),
         ("clustering/planted.py", "from redunet.network import build"),
