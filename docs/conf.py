@@ -6,6 +6,7 @@ out where REDUNET_MNIST doesn't name the folder of its files.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"redunet {version}"
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # classes are then shown without it
 autodoc_typehints = "none"  # docstrings give shapes and dtypes
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = True

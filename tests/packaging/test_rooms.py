@@ -41,13 +41,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "segmentation": NUMBERS,
     "plot": FACES,
     "sklearn": FACES,
+    "torch": FACES,
 }
 #: Libraries that have a room of their own, and who else may import them inside a function.
 LIBRARIES = {
     "sklearn": ("sklearn", "datasets", *TOP),
     "matplotlib": ("plot", *TOP),
     "scipy": ("frontends", *TOP),
-    "torch": ("torch", "distributed"),
+    "torch": ("torch", "distributed", "experiments"),
     "mpi4py": ("distributed",),
 }
 
@@ -124,6 +125,9 @@ def test_python_imports():
         ("datasets.py", "from sklearn import datasets"),
         ("frontends/planted.py", "import scipy.ndimage"),
         ("experiments/planted.py", "import torch"),
+        ("network/planted.py", "def f():\n    import torch"),
+        ("torch/planted.py", "from redunet.experiments import EXPERIMENTS"),
+        ("plot/planted.py", "from redunet.torch import CRATE"),
     ],
 )
 def test_planted_python_imports_are_found(path, source):

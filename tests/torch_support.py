@@ -1,0 +1,18 @@
+"""PyTorch for the tests of `redunet.torch`: where it is missing they skip, unless REDUNET_REQUIRE_TORCH is set."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+import pytest
+
+
+def import_torch() -> ModuleType:
+    """The module, on one thread: tests are small; or the module that calls is skipped."""
+    if not os.environ.get("REDUNET_REQUIRE_TORCH"):
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    return torch
