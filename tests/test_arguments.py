@@ -83,7 +83,7 @@ WRONG = {
     "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
     "random_state": ["seed", 2.5, True, -1, 1 << 32, [1], {}, OBJECT],
     "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
-    "seeds": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
+    "seeds": INTEGERS, "epochs": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
     "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
     "criterion": WORDS, "kernel": WORDS, "gamma": [*NUMBERS, 0], "degree": INTEGERS, "coef0": NUMBERS,
@@ -166,6 +166,7 @@ def public():
     yield "lines_and_plane", datasets.lines_and_plane, {"n_samples": 8}
     yield "sinusoids", datasets.sinusoids, {"n_samples_per_class": 2}
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
+    yield "cifar10", datasets.cifar10, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
     yield "digits", datasets.digits, {}
     for name in ("ista", "fista"):

@@ -122,7 +122,7 @@ def test_python_imports():
         ("network/planted.py", "from redunet.experiments import EXPERIMENTS"),
         ("network/planted.py", "import matplotlib.pyplot"),
         ("network/planted.py", "def f():\n    import sklearn"),
-        ("datasets.py", "from sklearn import datasets"),
+        ("datasets/planted.py", "from sklearn import datasets"),
         ("frontends/planted.py", "import scipy.ndimage"),
         ("experiments/planted.py", "import torch"),
         ("network/planted.py", "def f():\n    import torch"),
