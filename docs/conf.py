@@ -45,6 +45,8 @@ def make_gallery(*_: Any) -> None:
     for name, experiment in experiments.EXPERIMENTS.items():
         if experiment.needs_mnist and not os.environ.get("REDUNET_MNIST"):
             continue
+        if experiment.needs_torch and not importlib.util.find_spec("torch"):
+            continue
         report = experiments.run(name, experiments.Options(**REDUCED))
         report.save(GALLERY / name)
         names.append(name)

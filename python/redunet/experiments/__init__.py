@@ -33,12 +33,15 @@ class Experiment:
         In a line.
     needs_mnist : bool
         Whether it needs the folder of MNIST's files.
+    needs_torch : bool
+        Whether it needs PyTorch.
     """
 
     module: str
     function: str
     what: str
     needs_mnist: bool = True
+    needs_torch: bool = False
 
     def load(self) -> Callable[[Options], Report]:
         """The function."""
@@ -62,6 +65,8 @@ EXPERIMENTS = {
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
     "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
     "clustering": Experiment("clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False),
+    "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
+    "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }
@@ -84,7 +89,7 @@ def run(name: str, options: Options | None = None) -> Report:
     DataMissing, FileNotFoundError
         If its data are not here.
     ImportError
-        If matplotlib, or scikit-learn for iris, is not installed.
+        If matplotlib, scikit-learn for iris, or PyTorch for networks that are trained, is not installed.
     """
     checks.choice(name, "name", tuple(EXPERIMENTS))
     chosen: object = Options() if options is None else options
