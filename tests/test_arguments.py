@@ -102,7 +102,8 @@ WRONG = {
     "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
     "Y": ["text", {}, OBJECT, [1, 2, 3], [[1, 2], [3]], np.ones((2, 2, 4)), np.full(4, np.nan), [None] * 4, print],
     "x0": ["text", {}, OBJECT, 3, [1, 2], np.full(4, np.inf), ["a"] * 4, np.ones((3, 4)), print],
-    "n_iter": INTEGERS, "L": [*NUMBERS, 0], "return_path": FLAGS, "x": ["text", None, {}, OBJECT, ["a"], print],
+    "n_iter": INTEGERS, "source": WORDS, "L": [*NUMBERS, 0], "return_path": FLAGS,
+    "x": ["text", None, {}, OBJECT, ["a"], print],
     "t": ["text", None, {}, OBJECT, 1j, -1, [-0.5], np.nan, np.inf, np.ones(7), print],
     "kernels": ["text", None, {}, OBJECT, 3, np.ones((2, 2)), np.full((1, 1, 2), np.nan), [[["a"]]], print],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
@@ -148,6 +149,9 @@ def public():
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
         yield f"RandomLift.{method}", getattr(rn.RandomLift(2, 2), method), signals
+    yield "SparseLift", rn.SparseLift, {"n_channels": 2, "kernel_size": 2}
+    for method in ("fit", "transform", "fit_transform", "__call__"):
+        yield f"SparseLift.{method}", getattr(rn.SparseLift(2, 2), method), signals
     for make in (rn.NearestSubspace, rn.CosineNeighbors):
         yield make.__name__, make, {}
         yield f"{make.__name__}.fit", make().fit, {"Z": SIGNALS, "y": Y}
@@ -215,7 +219,7 @@ def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
         if name in FREE or (
-            name == "y" and any(face in where for face in ("RandomLift", "CodingLength", "CodingRate"))
+            name == "y" and any(face in where for face in ("RandomLift", "SparseLift", "CodingLength", "CodingRate"))
         ):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"

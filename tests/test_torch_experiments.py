@@ -13,7 +13,7 @@ from torch_support import import_torch
 torch = import_torch()
 pytest.importorskip("matplotlib")
 from redunet import experiments, sparse  # noqa: E402
-from redunet.experiments import digits, training, unrolled  # noqa: E402
+from redunet.experiments import digits, relu_membership, training, unrolled  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +102,41 @@ def test_without_pytorch_the_message_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "redunet: this experiment needs PyTorch: pip install 'redunet[torch]'"
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 9, 11)])
+def test_without_relu_the_network_of_equation_17_is_affine(shape):
+    """f(a + b) + f(0) = f(a) + f(b), in double precision; with a ReLU it isn't."""
+    for of_membership, of_lift in ((False, False), (True, False), (False, True)):
+        torch.manual_seed(0)
+        model = relu_membership.network(shape, 2, of_membership=of_membership, of_lift=of_lift).double().eval()
+        a, b = torch.randn(2, 1, *shape, dtype=torch.float64)
+        with torch.no_grad():
+            off = model(a + b) + model(torch.zeros_like(a)) - model(a) - model(b)
+        assert (float(off.abs().max()) < 1e-12) == (not of_membership and not of_lift)
+
+
+def test_a_block_is_equation_17():
+    torch.manual_seed(0)
+    layer = relu_membership.block(True).double().eval()
+    z = torch.randn(2, 16, 4, 5, dtype=torch.float64)
+
+    def convolve(kernels, z):
+        padded = torch.nn.functional.pad(z, (1, 1, 1, 1), mode="circular")
+        return torch.nn.functional.conv2d(padded, kernels)
+
+    with torch.no_grad():
+        maps = [torch.relu(convolve(layer.P.weight[16 * j : 16 * (j + 1)], z)) for j in range(10)]
+        expected = layer.norm(z + convolve(layer.E.weight, z) - sum(maps))
+        torch.testing.assert_close(layer(z), expected, rtol=0, atol=1e-12)
+
+
+def test_equation_17_on_the_files_of_cifar(tmp_path):
+    random = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        labels = np.arange(20, dtype=np.uint8) % 10
+        pixels = random.integers(0, 256, (20, 3 * 32 * 32)).astype(np.uint8)
+        (tmp_path / name).write_bytes(np.concatenate([labels[:, None], pixels], axis=1).tobytes())
+    made = experiments.run("relu", experiments.Options(n_layers=1, n_train=2, n_test=1, epochs=1, data=tmp_path))
+    assert made.settings["data"] == tmp_path.name
+    assert [row["network"] for row in made.tables["Accuracy"]] == list(relu_membership.VARIANTS)

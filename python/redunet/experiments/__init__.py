@@ -62,11 +62,13 @@ EXPERIMENTS = {
     "sinusoid": Experiment("sinusoids", "sinusoid", "sine against square waves, 2000 layers", False),
     "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
+    "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
     "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
     "clustering": Experiment("clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False),
     "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
     "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
+    "relu": Experiment("relu_membership", "relu_membership", "equation 17 trained, with ReLU and without", True, True),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }
