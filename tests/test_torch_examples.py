@@ -5,8 +5,10 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from torch_support import import_torch
@@ -31,6 +33,16 @@ def test_every_public_name_has_an_example():
         thing = getattr(redunet.torch, name, None) or getattr(redunet.torch.crate, name)
         if not name.startswith(("crate_", "tost_")) and name != "LayerStatistics":
             assert ">>>" in (thing.__doc__ or ""), name
+
+
+def test_what_the_documentation_shows():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "crate.md").read_text(encoding="utf-8")
+    names = {}
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(block, names)
+    assert names["logits"].shape == (50, 10)
+    assert names["tokens"].shape == (50, 50, 96)
+    assert len(names["layers"]) == 6
 
 
 def test_the_package_does_not_import_pytorch():
