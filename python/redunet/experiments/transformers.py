@@ -15,6 +15,7 @@ from redunet.experiments.networks import timed_build
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.training import accuracy, fit, images, pytorch, reproducible
+from redunet.plot import style
 from redunet.transforms.norms import unit
 
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ def _draw(report: Report, runs: list[Run]) -> None:
             ax.fill_between(places, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
             report.series[f"{label}, {what}"] = values
         ax.set(xlabel="layer", ylabel=label)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.grid(True, **plot.GRID)
+        style.clean(ax, grid="both", integer=True)
         ax.legend(frameon=False)
 
 
