@@ -6,6 +6,7 @@ out where REDUNET_MNIST doesn't name the folder of its files.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"redunet {version}"
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # classes are then shown without it
 autodoc_typehints = "none"  # docstrings give shapes and dtypes
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = True
@@ -42,6 +44,8 @@ def make_gallery(*_: Any) -> None:
     names = []
     for name, experiment in experiments.EXPERIMENTS.items():
         if experiment.needs_mnist and not os.environ.get("REDUNET_MNIST"):
+            continue
+        if experiment.needs_torch and not importlib.util.find_spec("torch"):
             continue
         report = experiments.run(name, experiments.Options(**REDUCED))
         report.save(GALLERY / name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import clustering, datasets, experiments, linalg, segmentation
+from redunet import clustering, datasets, experiments, linalg, segmentation, sparse
 from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
@@ -83,7 +83,7 @@ WRONG = {
     "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
     "random_state": ["seed", 2.5, True, -1, 1 << 32, [1], {}, OBJECT],
     "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
-    "seeds": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
+    "seeds": INTEGERS, "epochs": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
     "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
     "criterion": WORDS, "kernel": WORDS, "gamma": [*NUMBERS, 0], "degree": INTEGERS, "coef0": NUMBERS,
@@ -100,6 +100,12 @@ WRONG = {
     "epsilons": ["a", None, {}, OBJECT, 0.1, [], [0.0], [-1], [[0.1]], [np.nan], [1j], ["a"], print],
     "n_samples": INTEGERS, "n_outliers": [value for value in INTEGERS if value is not ZERO],
     "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
+    "Y": ["text", {}, OBJECT, [1, 2, 3], [[1, 2], [3]], np.ones((2, 2, 4)), np.full(4, np.nan), [None] * 4, print],
+    "x0": ["text", {}, OBJECT, 3, [1, 2], np.full(4, np.inf), ["a"] * 4, np.ones((3, 4)), print],
+    "n_iter": INTEGERS, "source": WORDS, "L": [*NUMBERS, 0], "return_path": FLAGS,
+    "x": ["text", None, {}, OBJECT, ["a"], print],
+    "t": ["text", None, {}, OBJECT, 1j, -1, [-0.5], np.nan, np.inf, np.ones(7), print],
+    "kernels": ["text", None, {}, OBJECT, 3, np.ones((2, 2)), np.full((1, 1, 2), np.nan), [[["a"]]], print],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -143,6 +149,9 @@ def public():
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
         yield f"RandomLift.{method}", getattr(rn.RandomLift(2, 2), method), signals
+    yield "SparseLift", rn.SparseLift, {"n_channels": 2, "kernel_size": 2}
+    for method in ("fit", "transform", "fit_transform", "__call__"):
+        yield f"SparseLift.{method}", getattr(rn.SparseLift(2, 2), method), signals
     for make in (rn.NearestSubspace, rn.CosineNeighbors):
         yield make.__name__, make, {}
         yield f"{make.__name__}.fit", make().fit, {"Z": SIGNALS, "y": Y}
@@ -161,8 +170,15 @@ def public():
     yield "lines_and_plane", datasets.lines_and_plane, {"n_samples": 8}
     yield "sinusoids", datasets.sinusoids, {"n_samples_per_class": 2}
     yield "mnist", datasets.mnist, {"folder": "nowhere"}
+    yield "cifar10", datasets.cifar10, {"folder": "nowhere"}
     yield "first_per_class", datasets.first_per_class, {"X": X, "y": Y, "n": 1}
     yield "digits", datasets.digits, {}
+    for name in ("ista", "fista"):
+        yield f"sparse.{name}", getattr(sparse, name), {"A": np.eye(4), "Y": X, "lam": 0.1, "n_iter": 2}
+    yield "sparse.soft_threshold", sparse.soft_threshold, {"x": X, "t": 0.1}
+    yield "sparse.objective", sparse.objective, {"A": np.eye(4), "Y": X, "X": X, "lam": 0.1}
+    convolutions = {"kernels": np.ones((2, 1, 2)), "signal_shape": 4}
+    yield "sparse.ConvolutionalDictionary", sparse.ConvolutionalDictionary, convolutions
     yield "experiments.Options", experiments.Options, {}
     yield "experiments.run", experiments.run, {"name": "gauss2d"}
 
@@ -203,7 +219,7 @@ def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
         if name in FREE or (
-            name == "y" and any(face in where for face in ("RandomLift", "CodingLength", "CodingRate"))
+            name == "y" and any(face in where for face in ("RandomLift", "SparseLift", "CodingLength", "CodingRate"))
         ):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"
@@ -241,6 +257,7 @@ def test_every_public_function_is_in_the_table():
         "plot",
         "segmentation",
         "sklearn",
+        "sparse",
     }
     others = {
         "BuildInterrupted",
@@ -257,4 +274,7 @@ def test_every_public_function_is_in_the_table():
     }
     functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}
     assert set(clustering.__all__) - {"MergePath", "PhaseTransition", "VertexSteps"} == functions
+    assert set(sparse.__all__) - {"Dictionary"} == {
+        where.partition(".")[2] for where, _, _ in public() if where.startswith("sparse.")
+    }
     assert set(datasets.__all__) - {"Split", "load_idx"} <= {where for where, _, _ in public()}

@@ -221,3 +221,60 @@ def test_first_per_class_errors():
         datasets.first_per_class(X, y, 0)
     with pytest.raises(ValueError, match="skip is -1; expected an integer >= 0"):
         datasets.first_per_class(X, y, 1, skip=-1)
+
+
+def records(X, y):
+    """Images and labels as the bytes of a file of CIFAR-10."""
+    return b"".join(bytes([label]) + image.tobytes() for image, label in zip(X, y, strict=True))
+
+
+def write_cifar(folder, packed=False):
+    """Two images in every file, of all different bytes; what was written."""
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (12, 3, 32, 32)).astype(np.uint8), np.arange(12) % 10
+    for part, name in enumerate([*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]):
+        content = records(images[2 * part : 2 * part + 2], labels[2 * part : 2 * part + 2])
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+    return images, labels
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar10(tmp_path, packed):
+    images, labels = write_cifar(tmp_path, packed)
+    data = datasets.cifar10(tmp_path)
+    assert np.array_equal(data.X_train, images[:10])
+    assert np.array_equal(data.y_train, labels[:10])
+    assert np.array_equal(data.X_test, images[10:])
+    assert data.y_test.tolist() == [0, 1]
+    assert (data.X_test.dtype, data.y_train.dtype) == (np.uint8, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it holds 0 bytes; expected images of 3073 bytes each, at least one"),
+        (bytes(3073 * 2 - 1), "it holds 6145 bytes; expected images of 3073 bytes each"),
+        (bytes(3073) + b"\x0a" + bytes(3072), "image 1 has the label 10; expected 0 to 9"),
+        (gzip.compress(bytes(3073 * 10_000 + 1)), "it goes on after 10000 images; expected CIFAR-10's binary version"),
+        (gzip.compress(bytes(3073))[:-9], "it is cut short or damaged: "),
+    ],
+)
+def test_cifar10_errors(tmp_path, content, message):
+    write_cifar(tmp_path)
+    path = tmp_path / "data_batch_3.bin"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path} cannot be read: {message}"):
+        datasets.cifar10(tmp_path)
+
+
+def test_cifar10_missing(tmp_path):
+    write_cifar(tmp_path)
+    (tmp_path / "data_batch_2.bin").unlink()
+    (tmp_path / "test_batch.bin").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"no data_batch_2\.bin, test_batch\.bin in the folder .*; expected data_b"
+    ):
+        datasets.cifar10(tmp_path)

@@ -60,3 +60,13 @@ def test_what_the_documentation_shows_of_stopping_runs(tmp_path: Path, monkeypat
     assert names["longer"].n_layers == 50
     assert rn.load(names["file"]).n_layers == 300
     assert names["net"].n_layers < 1000
+
+
+def test_what_the_documentation_shows_of_sparse_codes() -> None:
+    page = (EXAMPLES.parent / "docs" / "sparse.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    first, second = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(first, names)
+    assert 0 < (names["codes"] != 0).mean() < 0.3
+    exec(second, names)
+    assert names["codes"].shape == (3, 8, 28, 28)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from itertools import pairwise
-
 import numpy as np
 import pytest
+from strokes import check_report, write_mnist, write_strokes
 
 import redunet as rn
 from redunet import cli, experiments
@@ -16,63 +14,25 @@ from redunet.experiments.ablations import relu_network
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 SMALL = {"n_layers": 3, "n_train": 12, "n_test": 6}
-ALONE = [name for name, experiment in experiments.EXPERIMENTS.items() if not experiment.needs_mnist]
-ON_MNIST = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.needs_mnist]
-
-
-def check(made, folder):
-    """Everything is written, and every row of a table has the same columns."""
-    made.save(folder)
-    content = json.loads((folder / "results.json").read_text())
-    assert content["experiment"] == made.name
-    assert content["machine"]["redunet"] == rn.__version__
-    assert content["tables"]
-    for rows in made.tables.values():
-        assert len({tuple(row) for row in rows}) == 1
-    text = (folder / "report.md").read_text()
-    assert "nan" not in text
-    for name in made.figures:
-        assert (folder / f"{name}.png").stat().st_size > 5000
-        assert f"({name}.png)" in text
-    for rows in (rows for title, rows in made.tables.items() if "against shifted copies" in title):
-        assert all(row["same answers"] == 1 for row in rows)
+#: Those that need PyTorch are in test_torch_experiments.py.
+WITHOUT_TORCH = {name: about for name, about in experiments.EXPERIMENTS.items() if not about.needs_torch}
+ALONE = [name for name, about in WITHOUT_TORCH.items() if not about.needs_mnist]
+ON_MNIST = [name for name, about in WITHOUT_TORCH.items() if about.needs_mnist]
 
 
 @pytest.mark.parametrize("name", ALONE)
 def test_without_data(name, tmp_path):
-    check(experiments.run(name, experiments.Options(**SMALL, seeds=2)), tmp_path)
-
-
-def write_mnist(folder, part, images, labels):
-    """Images and labels in the files of one part of MNIST."""
-    for name, values in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-        head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
-        (folder / name).write_bytes(head + values.astype(np.uint8).tobytes())
+    check_report(experiments.run(name, experiments.Options(**SMALL, seeds=2)), tmp_path)
 
 
 @pytest.fixture(scope="module")
 def strokes(tmp_path_factory):
-    """Ten classes of random strokes in the files of MNIST: whoever runs the tests has them."""
-    random = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("strokes")
-    rows, columns = np.mgrid[:28, :28]
-    joints = random.uniform(6, 22, (10, 4, 2))
-    along = np.linspace(0, 1, 12)[:, None]
-    for part, per_class in (("train", 40), ("t10k", 20)):
-        labels = np.arange(10 * per_class) % 10
-        images = np.zeros((len(labels), 28, 28))
-        for image, label in zip(images, labels, strict=True):
-            corners = joints[label] + random.normal(0, 0.7, (4, 2))
-            for start, end in pairwise(corners):
-                for row, column in start + along * (end - start):
-                    np.maximum(image, 255 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 2), out=image)
-        write_mnist(folder, part, images, labels)
-    return folder
+    return write_strokes(tmp_path_factory.mktemp("strokes"))
 
 
 @pytest.mark.parametrize("name", ON_MNIST)
 def test_on_digits(name, strokes, tmp_path):
-    check(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
+    check_report(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
 
 
 @pytest.fixture

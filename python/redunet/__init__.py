@@ -20,21 +20,22 @@ from redunet.network import BuildInterrupted, ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
-    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn
+    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn, sparse
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
-    from redunet.frontends import RandomLift, shifts, to_polar
+    from redunet.frontends import RandomLift, SparseLift, shifts, to_polar
 
 # Public names that are imported when they are first used, so that `import redunet` costs little more than NumPy.
 _LAZY = {
     "CosineNeighbors": "redunet.classifiers",
     "NearestSubspace": "redunet.classifiers",
     "RandomLift": "redunet.frontends",
+    "SparseLift": "redunet.frontends",
     "shifts": "redunet.frontends",
     "show_config": "redunet.config",
     "to_polar": "redunet.frontends",
 }
-_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn")
+_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn", "sparse")
 
 __all__ = [
     "BuildInterrupted",
@@ -44,6 +45,7 @@ __all__ = [
     "RandomLift",
     "RateReduction",
     "ReduNet",
+    "SparseLift",
     "__version__",
     "build",
     "clustering",
@@ -59,6 +61,7 @@ __all__ = [
     "shifts",
     "show_config",
     "sklearn",
+    "sparse",
     "to_polar",
     "use_backend",
 ]

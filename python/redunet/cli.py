@@ -118,6 +118,7 @@ def _experiment(options: argparse.Namespace, n_threads: int) -> int:
         n_layers=options.layers,
         n_train=options.train,
         n_test=options.test,
+        epochs=options.epochs,
         seeds=options.seeds,
         plain=not options.skip_plain,
         progress=not options.quiet,
@@ -205,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         "--layers", metavar="N", type=_at_least_one, help="layers with the published step (default: as published)"
     )
     one.add_argument("--train", metavar="N", type=_at_least_one, help="training samples of a class, at most")
+    one.add_argument("--epochs", metavar="N", type=_at_least_one, help="passes over the samples of what is trained")
     one.add_argument("--test", metavar="N", type=_at_least_one, help="test samples of a class, at most")
     one.add_argument(
         "--seeds", metavar="N", type=_at_least_one, default=1, help="choices of samples and kernels (default: 1)"

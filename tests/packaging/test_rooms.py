@@ -19,7 +19,7 @@ if not (ROOT / "cpp").is_dir():  # pragma: no cover
 # --- Python ---
 
 BELOW = ("_backends", "transforms", "_inputs")
-NUMBERS = (*BELOW, "linalg", "rates", "frontends", "files", "progress")
+NUMBERS = (*BELOW, "linalg", "rates", "sparse", "frontends", "files", "progress")
 FACES = (*NUMBERS, "network", "classifiers", "clustering", "segmentation")
 TOP = ("experiments", "demo", "cli", "config", "__main__")  # may import anything; nothing below imports them
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_inputs": ("_backends", "transforms"),
     "linalg": BELOW,
     "rates": BELOW,
-    "frontends": BELOW,
+    "sparse": BELOW,
+    "frontends": (*BELOW, "sparse"),
     "datasets": (*BELOW, "files"),
     "network": NUMBERS,
     "classifiers": NUMBERS,
@@ -40,13 +41,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "segmentation": NUMBERS,
     "plot": FACES,
     "sklearn": FACES,
+    "torch": FACES,
 }
 #: Libraries that have a room of their own, and who else may import them inside a function.
 LIBRARIES = {
     "sklearn": ("sklearn", "datasets", *TOP),
     "matplotlib": ("plot", *TOP),
     "scipy": ("frontends", *TOP),
-    "torch": ("torch", "distributed"),
+    "torch": ("torch", "distributed", "experiments"),
     "mpi4py": ("distributed",),
 }
 
@@ -112,6 +114,7 @@ def test_python_imports():
         ("_inputs/planted.py", "from redunet.network import build"),
         ("rates.py", "from redunet import network"),
         ("rates.py", "from redunet import build"),
+        ("sparse/planted.py", "from redunet.frontends import RandomLift"),
         ("network/planted.py", "from redunet.classifiers.base import features"),
         ("classifiers/planted.py", "from redunet.network import ReduNet"),
         ("clustering/planted.py", "from redunet.network import build"),
@@ -119,9 +122,12 @@ def test_python_imports():
         ("network/planted.py", "from redunet.experiments import EXPERIMENTS"),
         ("network/planted.py", "import matplotlib.pyplot"),
         ("network/planted.py", "def f():\n    import sklearn"),
-        ("datasets.py", "from sklearn import datasets"),
+        ("datasets/planted.py", "from sklearn import datasets"),
         ("frontends/planted.py", "import scipy.ndimage"),
         ("experiments/planted.py", "import torch"),
+        ("network/planted.py", "def f():\n    import torch"),
+        ("torch/planted.py", "from redunet.experiments import EXPERIMENTS"),
+        ("plot/planted.py", "from redunet.torch import CRATE"),
     ],
 )
 def test_planted_python_imports_are_found(path, source):

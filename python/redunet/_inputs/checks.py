@@ -107,16 +107,21 @@ def samples(X: npt.ArrayLike, name: str = "X", *, on_device: bool = False) -> Ar
         given = arrays.view(X, name)
     else:
         given = array(X, name)
-    if given.dtype.kind not in "fciub":
-        cure = f": pass {name}.astype(float) if those are what it holds" if given.dtype.kind == "O" else ""
-        raise TypeError(f"{name} has dtype {given.dtype}; expected real or complex numbers{cure}")
-    if given.dtype.kind in "fc" and given.dtype.itemsize > (8 if given.dtype.kind == "f" else 16):
-        raise TypeError(f"{name} has dtype {given.dtype}; expected at most double precision")
+    numeric(given, name)
     if given.ndim not in (2, 3, 4):
         raise ValueError(f"{name} has shape {given.shape}; expected {SHAPES}")
     if 0 in given.shape:
         raise ValueError(f"{name} has shape {given.shape}; expected at least one sample, channel and point")
     return cast(Array, given)
+
+
+def numeric(given: Array, name: str) -> None:
+    """An array of real or complex numbers, of at most double precision."""
+    if given.dtype.kind not in "fciub":
+        cure = f": pass {name}.astype(float) if those are what it holds" if given.dtype.kind == "O" else ""
+        raise TypeError(f"{name} has dtype {given.dtype}; expected real or complex numbers{cure}")
+    if given.dtype.kind in "fc" and given.dtype.itemsize > (8 if given.dtype.kind == "f" else 16):
+        raise TypeError(f"{name} has dtype {given.dtype}; expected at most double precision")
 
 
 def floating(dtype: npt.DTypeLike | None, array: Array, name: str = "dtype") -> np.dtype[Any]:

@@ -33,12 +33,15 @@ class Experiment:
         In a line.
     needs_mnist : bool
         Whether it needs the folder of MNIST's files.
+    needs_torch : bool
+        Whether it needs PyTorch.
     """
 
     module: str
     function: str
     what: str
     needs_mnist: bool = True
+    needs_torch: bool = False
 
     def load(self) -> Callable[[Options], Report]:
         """The function."""
@@ -59,9 +62,13 @@ EXPERIMENTS = {
     "sinusoid": Experiment("sinusoids", "sinusoid", "sine against square waves, 2000 layers", False),
     "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
+    "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
     "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
     "clustering": Experiment("clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False),
+    "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
+    "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
+    "relu": Experiment("relu_membership", "relu_membership", "equation 17 trained, with ReLU and without", True, True),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }
@@ -84,7 +91,7 @@ def run(name: str, options: Options | None = None) -> Report:
     DataMissing, FileNotFoundError
         If its data are not here.
     ImportError
-        If matplotlib, or scikit-learn for iris, is not installed.
+        If matplotlib, scikit-learn for iris, or PyTorch for networks that are trained, is not installed.
     """
     checks.choice(name, "name", tuple(EXPERIMENTS))
     chosen: object = Options() if options is None else options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,20 @@ from redunet import datasets
 from redunet.experiments.options import DataMissing, Options
 
 Array = npt.NDArray[Any]
+
+
+def folder(options: Options) -> Path:
+    """The folder of MNIST's files, or of others in the same format.
+
+    Raises
+    ------
+    DataMissing
+        If none was given.
+    """
+    given = options.data or os.environ.get("REDUNET_MNIST")
+    if not given:
+        raise DataMissing("this experiment needs MNIST: give --data DIR, the folder of its four IDX files")
+    return Path(given)
 
 
 def mnist(options: Options) -> datasets.Split:
@@ -25,10 +40,7 @@ def mnist(options: Options) -> datasets.Split:
     FileNotFoundError
         If it doesn't hold the four files.
     """
-    folder = options.data or os.environ.get("REDUNET_MNIST")
-    if not folder:
-        raise DataMissing("this experiment needs MNIST: give --data DIR, the folder of its four IDX files")
-    return datasets.mnist(folder)
+    return datasets.mnist(folder(options))
 
 
 def training_digits(data: datasets.Split, n: int, classes: Sequence[int], seed: int) -> tuple[Array, Array]:

@@ -20,6 +20,8 @@ class Options:
         Layers of the networks with the published step size. Default: as published.
     n_train, n_test : int, optional
         Samples of each class, at most. Default: as published; all test samples.
+    epochs : int, optional
+        Passes over the training samples of a network that is trained. Default: the experiment's own.
     seeds : int
         Choices of training samples and random kernels; the first takes the first samples, as published.
     plain : bool
@@ -37,12 +39,13 @@ class Options:
     n_layers: int | None = None
     n_train: int | None = None
     n_test: int | None = None
+    epochs: int | None = None
     seeds: int = 1
     plain: bool = True
     progress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "n_train", "n_test"):
+        for name in ("n_layers", "n_train", "n_test", "epochs"):
             if (value := getattr(self, name)) is not None:
                 checks.integer(value, name, 1)
         checks.integer(self.seeds, "seeds", 1)

@@ -1,7 +1,8 @@
-"""From raw data to channels: random lifting, polar coordinates; and all cyclic shifts of samples."""
+"""From raw data to channels: random and sparse lifts, polar coordinates; and all cyclic shifts of samples."""
 
 from redunet.frontends.lift import RandomLift
 from redunet.frontends.polar import to_polar
 from redunet.frontends.shifts import shifts
+from redunet.frontends.sparse_lift import SparseLift
 
-__all__ = ["RandomLift", "shifts", "to_polar"]
+__all__ = ["RandomLift", "SparseLift", "shifts", "to_polar"]

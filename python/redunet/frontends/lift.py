@@ -95,7 +95,7 @@ class RandomLift:
         random_state: Seed = None,
     ) -> None:
         self.n_channels = checks.integer(n_channels, "n_channels", 1)
-        self.kernel_size = _kernel_size(kernel_size)
+        self.kernel_size = kernel_sizes(kernel_size)
         self.activation = checks.choice(activation, "activation", ACTIVATIONS)
         self.threshold = checks.non_negative(threshold, "threshold")
         if self.activation == "identity" and self.threshold != 0:
@@ -120,7 +120,7 @@ class RandomLift:
         RandomLift
             This lift.
         """
-        self._draw(_signals(X))
+        self._draw(signals(X))
         return self
 
     def transform(self, X: npt.ArrayLike) -> Array:
@@ -151,7 +151,7 @@ class RandomLift:
 
     def __call__(self, X: npt.ArrayLike) -> Array:
         """Lift X, (m, C', T) or (m, C', H, W), to C channels; draws the kernels if there are none yet."""
-        samples = _signals(X)
+        samples = signals(X)
         if not hasattr(self, "kernels_"):
             self._draw(samples)
         channels, n_axes = self.kernels_.shape[1], self.kernels_.ndim - 2
@@ -206,7 +206,8 @@ class RandomLift:
         )
 
 
-def _kernel_size(size: Any) -> int | tuple[int, ...]:
+def kernel_sizes(size: Any) -> int | tuple[int, ...]:
+    """One number, or one for each axis of the signal."""
     if not isinstance(size, (tuple, list)):
         return checks.integer(size, "kernel_size", 1)
     if len(size) not in (1, 2):
@@ -214,7 +215,8 @@ def _kernel_size(size: Any) -> int | tuple[int, ...]:
     return tuple(checks.integer(n, "kernel_size", 1) for n in size)
 
 
-def _signals(X: npt.ArrayLike) -> Array:
+def signals(X: npt.ArrayLike) -> Array:
+    """Real samples (m, C, T) or (m, C, H, W)."""
     array = checks.samples(X)
     if array.ndim == 2:
         raise ValueError(f"X has shape {array.shape}; expected (m, C, T) or (m, C, H, W)")
@@ -246,7 +248,7 @@ def _correlate(X: Array, kernels: Array, out: Array) -> None:
     windows = np.empty((n, C, *taps, rows, W), out.dtype)
     for i in range(0, m, n):
         block = _padded(X[i : i + n], taps, out.dtype)
-        _check_finite(block, i)
+        check_finite(block, i)
         for t in range(0, H, rows):
             r = min(rows, H - t)
             part = windows[: len(block), :, :, :, :r]
@@ -275,7 +277,7 @@ def _correlate_spectra(X: Array, kernels: Array, out: Array) -> None:
     n = max(1, BLOCK_BYTES // ((C + len(kernels)) * math.prod(signal_shape) * out.dtype.itemsize))
     for i in range(0, m, n):
         block = X[i : i + n].astype(out.dtype)
-        _check_finite(block, i)
+        check_finite(block, i)
         out[i : i + n] = _filtered(block, matrices)
 
 
@@ -296,7 +298,8 @@ def _filtered(block: Array, matrices: Array) -> Array:
     return np.fft.irfftn(product, s=signal_shape, axes=axes)
 
 
-def _check_finite(block: Array, start: int) -> None:
+def check_finite(block: Array, start: int) -> None:
+    """An error that says which sample of X, the first of the block being number ``start``, isn't finite."""
     finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
     if not finite.all():
         bad = start + int(np.argmin(finite))

@@ -38,7 +38,7 @@ class Gathered:
 def _gather(tensor: Tensor, sizes: list[int], group: Group) -> Tensor:
     if not tensor.requires_grad:
         return _Gather.forward(tensor, sizes, group)
-    found: Tensor = _Gather.apply(tensor, sizes, group)  # type: ignore[no-untyped-call]
+    found: Tensor = _Gather.apply(tensor, sizes, group)
     return found
 
 

@@ -58,7 +58,7 @@ def pairwise_rate_reduction(Z: Tensor, *, epsilon_sq: float = 0.1) -> Tensor:
             [0.0000, 0.1438, 0.0000]])
     """
     Z = features(Z, "Z", {3: "(n, a, d)"})
-    found: Tensor = _Pairs.apply(Z, checks.positive(epsilon_sq, "epsilon_sq"))  # type: ignore[no-untyped-call]
+    found: Tensor = _Pairs.apply(Z, checks.positive(epsilon_sq, "epsilon_sq"))
     return found
 
 

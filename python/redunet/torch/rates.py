@@ -169,7 +169,7 @@ def _rates(
     arguments = (epsilon_sq, gamma1, gamma2, dft_norm)
     if torch.is_grad_enabled() and (Z.requires_grad or (y is not None and y.requires_grad)):
         of_membership = y is not None and y.requires_grad
-        found = _Reduction.apply(Z, y, sample_weight, *arguments, of_membership)  # type: ignore[no-untyped-call]
+        found = _Reduction.apply(Z, y, sample_weight, *arguments, of_membership)
         return RateReduction(*found[:3])
     return RateReduction(*torch.ops.redunet.rates(Z, y, sample_weight, *arguments).unbind())
 
@@ -268,7 +268,7 @@ def _as_functions(inputs: tuple[Any, ...], of_features: Tensor, of_membership: T
     """The gradients that were found, to be differentiated again where that is wanted."""
     if not torch.is_grad_enabled():
         return of_features, of_membership
-    found: tuple[Tensor, Tensor] = _Gradient.apply(*inputs, of_features, of_membership)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Gradient.apply(*inputs, of_features, of_membership)
     return found
 
 

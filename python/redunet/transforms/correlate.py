@@ -1,6 +1,7 @@
 """Inner products with every cyclic shift, without a shifted copy: circular cross-correlations.
 
-<u, roll(z, s)> for all s is IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s), for z and u of shape (C, *signal_shape).
+<u, roll(z, s)> for all s is IDFT(sum_c DFT(u_c) conj(DFT(z_c)))(s), for z and u of shape (C, *signal_shape). The steps
+are functions of their own: the spectrum of samples, products frequency by frequency, and the way back.
 """
 
 from __future__ import annotations
@@ -21,20 +22,25 @@ def spectrum(Z: Array, dtype: np.dtype[Any]) -> Array:
     return np.ascontiguousarray(V.reshape(*Z.shape[:2], math.prod(V.shape[2:])).transpose(2, 0, 1))
 
 
+def signals(V: Array, signal_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The samples (n, C, *signal_shape) of a `spectrum`, (F, n, C), in the dtype that it is of."""
+    real = dtype.kind != "c"
+    freqs = (*signal_shape[:-1], signal_shape[-1] // 2 + 1) if real else signal_shape
+    columns = V.transpose(1, 2, 0)
+    columns = columns.reshape(*columns.shape[:2], *freqs)
+    inverse = np.fft.irfftn if real else np.fft.ifftn
+    return inverse(columns, s=signal_shape, axes=tuple(range(2, columns.ndim)))
+
+
 def all_shifts(conjugates: Array, U: Array, signal_shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """<u_r, roll(z_i, s)> of every shift s: (n, r, *signal_shape), at O(n r (C + log N) N) for N points.
 
     From the conjugate spectra of the z, (F, n, C), and the spectra of the u, (F, r, C).
     """
-    real = dtype.kind != "c"
-    freqs = (*signal_shape[:-1], signal_shape[-1] // 2 + 1) if real else signal_shape
-    product = _products(conjugates, U.transpose(0, 2, 1)).transpose(1, 2, 0)
-    product = product.reshape(*product.shape[:2], *freqs)
-    inverse = np.fft.irfftn if real else np.fft.ifftn
-    return inverse(product, s=signal_shape, axes=tuple(range(2, product.ndim)))
+    return signals(products(conjugates, U.transpose(0, 2, 1)), signal_shape, dtype)
 
 
-def _products(V: Array, U: Array) -> Array:
+def products(V: Array, U: Array) -> Array:
     """(F, n, C) times (F, C, r), frequency by frequency."""
     # With one row or column these are F small matrix-vector products. OpenBLAS splits each among its
     # threads from a few thousand entries on, which took ten times the CPU time (C = 300, n = 17,

@@ -1,0 +1,101 @@
+"""Training a network of PyTorch on labelled images: passes over mini-batches, and how often it is right.
+
+PyTorch is imported by the functions, so that experiments can be listed without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet._inputs import checks
+from redunet.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+Array = npt.NDArray[Any]
+BATCH = 100
+#: Images that are evaluated at once.
+MANY = 500
+
+
+def pytorch() -> Any:
+    """The module, or what to install."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("this experiment needs PyTorch: pip install 'redunet[torch]'") from error
+    return torch
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """PyTorch with this seed, on as many threads as the package has; both are put back."""
+    torch = pytorch()
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            torch.set_num_threads(checks.threads(None))
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def images(X: Array) -> torch.Tensor:
+    """Bytes (m, H, W), or (m, C, H, W), as float32 images (m, C, H, W) of mean about 0 and deviation about 1."""
+    torch = pytorch()
+    values = X[:, None] if X.ndim == 3 else X
+    return (torch.from_numpy(values.astype(np.float32) / 255) - 0.2) / 0.35
+
+
+def fit(
+    model: torch.nn.Module,
+    X: torch.Tensor,
+    y: torch.Tensor,
+    make_optimizer: Callable[[int], tuple[torch.optim.Optimizer, Any]],
+    *,
+    epochs: int,
+    label_smoothing: float = 0.0,
+    progress: bool = False,
+) -> tuple[float, float]:
+    """Train by cross-entropy on batches in random order; ``make_optimizer`` is told the number of steps.
+
+    Returns the accuracy on the training samples during the last pass, and seconds.
+    """
+    torch = pytorch()
+    batches = -(-len(X) // BATCH)
+    optimizer, schedule = make_optimizer(epochs * batches)
+    start = time.perf_counter()
+    hits = 0
+    with Progress(epochs, "epoch", progress) as bar:
+        for epoch in range(1, epochs + 1):
+            model.train()
+            hits = 0
+            for index in torch.randperm(len(X)).split(BATCH):
+                logits = model(X[index])
+                loss = torch.nn.functional.cross_entropy(logits, y[index], label_smoothing=label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                hits += int((logits.argmax(1) == y[index]).sum())
+            bar.update(epoch, {"train": hits / len(X)})
+    return hits / len(X), time.perf_counter() - start
+
+
+def accuracy(model: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
+    """How often the largest logit is the label's."""
+    torch = pytorch()
+    model.eval()
+    with torch.no_grad():
+        hits = [
+            int((model(x).argmax(1) == labels).sum()) for x, labels in zip(X.split(MANY), y.split(MANY), strict=True)
+        ]
+    return sum(hits) / len(X)
