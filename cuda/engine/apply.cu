@@ -75,7 +75,8 @@ void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, const R
   products.download(found.data());
   for (index_t position = 0; position < m; ++position)
     for (index_t j = 0; j < k; ++j)
-      out.membership[at(features.order(), position) * k + j] = double(at(found, j * m + position));
+      out.membership[at(features.order(), position) * k + j] =
+          static_cast<double>(problem.d) * double(at(found, j * m + position));
   const OperatorLayout& layout = state.layout();
   std::vector<Real<N>> dense(as_size(layout.dense_size())), factors(as_size(layout.factors_size()));
   kept.download(0, 1, as<N>(dense.data()), as<N>(factors.data()));

@@ -28,7 +28,7 @@ class Sweep {
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
   void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
   // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i; products[k][m], unless null,
-  // <- sum_p w_p Re <v_i, C^j v_i>
+  // <- sum_p w_p / d Re <v_i, C^j v_i>
   void gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
                 const Real<N>* by, Real<N>* products);
   // squares[k][m] <- ||C^j v||^2
