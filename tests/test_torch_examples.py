@@ -35,11 +35,23 @@ def test_every_public_name_has_an_example():
             assert ">>>" in (thing.__doc__ or ""), name
 
 
-def test_what_the_documentation_shows():
-    page = (Path(__file__).resolve().parents[1] / "docs" / "crate.md").read_text(encoding="utf-8")
+def names_of_page(page):
+    """What the one block of code of a page of the documentation leaves."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / page).read_text(encoding="utf-8")
     names = {}
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     exec(block, names)
+    return names
+
+
+def test_the_page_of_losses():
+    names = names_of_page("losses.md")
+    assert (names["rate"] - names["class_rate"]).item() == pytest.approx(names["delta"].item(), abs=1e-5)
+    assert names["delta"] > 0.1
+
+
+def test_the_page_of_transformers():
+    names = names_of_page("crate.md")
     assert names["logits"].shape == (50, 10)
     assert names["tokens"].shape == (50, 50, 96)
     assert len(names["layers"]) == 6
