@@ -8,7 +8,7 @@ from strokes import check_report, write_mnist, write_strokes
 
 import redunet as rn
 from redunet import cli, experiments
-from redunet.experiments import depth, digits, networks, report
+from redunet.experiments import depth, digits, lifts, networks, report
 from redunet.experiments.ablations import relu_network
 
 pytest.importorskip("matplotlib")
@@ -31,7 +31,8 @@ def strokes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ON_MNIST)
-def test_on_digits(name, strokes, tmp_path):
+def test_on_digits(name, strokes, tmp_path, monkeypatch):
+    monkeypatch.setattr(lifts, "SETTINGS", {"forward10": (4, 50, 100, "backward"), "trans10": (6, 10, 20, "ortho")})
     check_report(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
 
 

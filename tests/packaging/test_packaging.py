@@ -101,6 +101,7 @@ def test_extras(metadata):
     assert set(metadata.get_all("Provides-Extra")) == {
         "sklearn",
         "plot",
+        "torch",
         "progress",
         "cuda",
         "test",

@@ -21,22 +21,20 @@ from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
 KERNEL = 9
-#: Channels, training and test digits of a class, options of `build`: of the experiments forward10 (with three natural
-#: steps, which are as good as its thirty) and trans10.
-SETTINGS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
-    "forward10": (16, 50, 100, {"n_layers": 3, "dft_norm": "backward"}),
-    "trans10": (75, 10, 20, {"n_layers": 25, "eta": 0.5}),
-}
+#: Channels, training and test digits of a class, normalisation of the DFT: of the experiments forward10 and trans10.
+SETTINGS = {"forward10": (16, 50, 100, "backward"), "trans10": (75, 10, 20, "ortho")}
+LAYERS = 3
 STEPS = 10
 
 
 def lifts(options: Options) -> Report:
     """Ten digits lifted by random kernels and a nonlinearity, or to sparse codes, in two settings.
 
-    forward10: 16 channels, 50 digits a class, 3 natural steps; trans10: 75 channels, 10 digits a class, 25 layers with
-    eta = 0.5; tested on the first 100 and 20 test digits of a class. Kernels are 9 x 9, eps^2 = 0.1, and the classifier
-    is the nearest subspace of 10 dimensions, or of one less than there are digits of a class. Sparse codes take 10
-    steps of FISTA; lambda is in units of the price at which a code is zero; patches are pieces of the training digits.
+    They are those of the experiments forward10, 16 channels and 50 digits a class, and trans10, 75 channels and 10
+    digits a class, with 3 natural steps; tested on the first 100 and 20 test digits of a class. Kernels are 9 x 9,
+    eps^2 = 0.1, and the classifier is the nearest subspace of 10 dimensions, or of one less than there are digits of a
+    class. Sparse codes take 10 steps of FISTA; lambda is in units of the price at which a code is zero; patches are
+    pieces of the training digits.
     """
     data = mnist(options)
     report = Report(
@@ -47,20 +45,20 @@ def lifts(options: Options) -> Report:
             "epsilon_sq": 0.1,
             "classifier": "nearest subspace of 10 dimensions",
             "steps of FISTA": STEPS,
+            "layers": options.layers(LAYERS),
         },
     )
-    for setting, (channels, per_class, per_test, about) in SETTINGS.items():
+    for setting, (channels, per_class, per_test, norm) in SETTINGS.items():
         n_train, n_test = options.samples(per_class), min(per_test, options.n_test or per_test)
         images, y_test = held_out_digits(data, range(10), n_test)
-        settings = {**about, "n_layers": min(about["n_layers"], options.layers(about["n_layers"]))}
         for name, make in _lifts(channels).items():
             rows = []
             for seed in range(options.seeds):
                 digits, y = training_digits(data, n_train, range(10), seed)
-                rows.append(_scores(make(10 + seed), pixels(digits), y, pixels(images), y_test, settings, options))
+                rows.append(_scores(make(10 + seed), pixels(digits), y, pixels(images), y_test, norm, options))
             nonzeros, before, without, delta, tested, seconds = np.array(rows).T
             report.add(
-                f"{setting}: {channels} channels, {n_train} digits a class, {settings['n_layers']} layers",
+                f"{setting}: {channels} channels, {n_train} digits a class",
                 lift=name,
                 nonzeros=spread(nonzeros, 3),
                 **{"ΔR of the samples": spread(before), "no network": spread(without)},
@@ -85,9 +83,7 @@ def _lifts(channels: int) -> dict[str, Callable[[int], Any]]:
     }
 
 
-def _scores(
-    lift: Any, X: Array, y: Array, X_test: Array, y_test: Array, settings: dict[str, Any], options: Options
-) -> list[float]:
+def _scores(lift: Any, X: Array, y: Array, X_test: Array, y_test: Array, norm: str, options: Options) -> list[float]:
     """Nonzeros, ΔR and accuracy of the lifted samples and of the features, and seconds of lifting the test digits."""
     Z = lift.fit_transform(X)
     start = time.perf_counter()
@@ -95,7 +91,7 @@ def _scores(
     seconds = time.perf_counter() - start
     dimensions = max(1, min(10, len(y) // 10 - 1))
     without = NearestSubspace(dimensions).fit(unit(Z), y).score(unit(Z_test), y_test)
-    built = timed_build(Z, y, options, epsilon_sq=0.1, **settings)
+    built = timed_build(Z, y, options, n_layers=options.layers(LAYERS), epsilon_sq=0.1, dft_norm=norm)
     tested = NearestSubspace(dimensions).fit(built.Z, y).score(built.net.transform(Z_test), y_test)
     delta = built.net.rates.delta
     return [float((Z != 0).mean()), float(delta[0]), without, float(delta[-1]), tested, seconds]
