@@ -196,6 +196,8 @@ struct Kernels {
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
   void (*solve_interleaved)(const Interleaved<T>& L, T* x, index_t n_rhs);
+  // x <- L^-1 x and its squared norm, of m vectors: x (m, n) panel rows like the matrices, squares m rows of lanes.
+  void (*forms_interleaved)(const Interleaved<T>& L, T* x, index_t m, T* squares);
   // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number
   // e of array l (past the last array: of the last).
   void (*interleave)(const T* from, index_t stride, index_t count, index_t size, T* rows);

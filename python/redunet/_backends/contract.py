@@ -470,6 +470,21 @@ class MergingBackend(Backend, Protocol):
         """
 
 
+class HostBackend(MergingBackend, Protocol):
+    """A backend that also has what no device has yet: `redunet._backends.select_with` chooses.
+
+    A matrix that is not positive definite, or not finite, raises `numpy.linalg.LinAlgError` as in `Backend`.
+    """
+
+    def quadratic_forms(self, A: Array, X: Array, *, n_threads: int) -> tuple[Array, Array]:
+        """x* A^-1 x of the rows of X (..., m, n), (..., m), and log det A (...), A (..., n, n) of the same dtype."""
+
+    def logdet_of_sums(
+        self, A: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], *, n_threads: int
+    ) -> Array:
+        """log det(A[first[i]] + A[second[i]]), of A (N, n, n) and indices 0..N-1 of one shape."""
+
+
 @runtime_checkable
 class DeviceBackend(Backend, Protocol):
     """A backend that transforms samples itself, on a device, and takes features ``V`` that stayed there."""
