@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "classifiers/local.hpp"
 #include "clustering/merging.hpp"
 #include "engine/engine.hpp"
 #include "engine/state.hpp"
@@ -160,6 +161,39 @@ py::array logdet_of_sums_of(const py::array& A, const py::array& first, const py
   return logdets;
 }
 
+// HostBackend.local_increments of the contract.
+py::array_t<double> local_increments_of(const py::array& X, const py::array& Z, const py::object& asked,
+                                        int n_threads) {
+  const py::array origin = asked.attr("origin"), offsets = asked.attr("offsets"), epsilons = asked.attr("epsilons");
+  for (const py::array& array : {X, Z, origin})
+    if (!bindings::is_plain(array) || !array.dtype().equal(X.dtype()))
+      throw py::type_error("X, Z and the origin are not plain arrays of one dtype");
+  if (X.ndim() != 2 || Z.ndim() != 2 || X.shape(1) != Z.shape(1) || origin.size() != X.shape(1))
+    throw py::value_error("X, Z and the origin are not (m, D), (N, D) and (D,) arrays");
+  const LocalRequest request{.m = X.shape(0),
+                             .D = X.shape(1),
+                             .offsets = bindings::data_of<std::int64_t>(offsets, "offsets"),
+                             .k = offsets.size() - 1,
+                             .n_neighbors = asked.attr("n_neighbors").cast<index_t>(),
+                             .centred = asked.attr("centred").cast<bool>(),
+                             .epsilons = bindings::data_of<double>(epsilons, "epsilons"),
+                             .n_epsilons = epsilons.size()};
+  if (request.k < 1 || request.offsets[0] != 0 || request.offsets[request.k] != Z.shape(0) ||
+      !std::is_sorted(request.offsets, request.offsets + request.k + 1))
+    throw py::value_error("offsets do not divide Z into classes");
+  py::array_t<double> lengths({request.n_epsilons, request.m, request.k});
+  bindings::with_type(X.dtype(), "X", [&]<class T>(T, index_t planes) {
+    if (planes != 1) throw py::type_error("X is complex");
+    const auto of = [](const py::array& array) { return static_cast<const T*>(array.data()); };
+    const T *samples = of(X), *trained = of(Z), *about = of(origin);
+    double* out = lengths.mutable_data();
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    local_increments(selected_kernels(), parallel, samples, trained, about, request, out);
+  });
+  return lengths;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(engine, m) {
@@ -169,6 +203,8 @@ PYBIND11_MODULE(engine, m) {
   m.def("merge_path", merge_path_of, py::arg("X"), py::arg("request"), py::kw_only(), py::arg("n_threads"));
   m.def("quadratic_forms", quadratic_forms_of, py::arg("A"), py::arg("X"), py::kw_only(), py::arg("n_threads"));
   m.def("logdet_of_sums", logdet_of_sums_of, py::arg("A"), py::arg("first"), py::arg("second"), py::kw_only(),
+        py::arg("n_threads"));
+  m.def("local_increments", local_increments_of, py::arg("X"), py::arg("Z"), py::arg("request"), py::kw_only(),
         py::arg("n_threads"));
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {

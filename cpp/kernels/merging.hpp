@@ -154,7 +154,7 @@ void search_of(const MergeCluster& c, MergeSamples& q) {
     for (index_t t = 0; t < T; ++t) {
       const index_t lane = begin + t * L;
       const doubles F = load(q.F + lane);
-      if (!any(gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below) < gain)) continue;
+      if (!any<double>(gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below) < gain)) continue;
       const doubles gains = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_of_one_and);
       for (index_t l = 0; l < L; ++l)
         if (gains[l] < gain && lane + l != q.itself) {

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from redunet._backends.contract import (
     BuildRequest,
     BuildResult,
+    LocalRequest,
     MergeRequest,
     Operators,
     Problem,
@@ -45,6 +46,9 @@ def quadratic_forms(
 def logdet_of_sums(
     A: npt.NDArray[Any], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], *, n_threads: int
 ) -> npt.NDArray[Any]: ...
+def local_increments(
+    X: npt.NDArray[Any], Z: npt.NDArray[Any], request: LocalRequest, *, n_threads: int
+) -> npt.NDArray[np.float64]: ...
 def simd_level() -> str: ...
 def simd_levels() -> list[str]: ...
 def set_simd(level: str) -> None: ...

@@ -121,15 +121,18 @@ void check_forms_and_sums(const KernelSet& set, index_t count, index_t n, index_
   std::vector<R> forms(check::size(count * m)), logdets(check::size(count)), expected(check::size(count));
   quadratic_forms(set, parallel, a, count, n, planes, numbers.data(), m, forms.data(), logdets.data());
   batched(Task::kLogdet, set, parallel, a, count, n, planes, expected.data(), 0);
+  std::vector<S> solutions(check::size(count * n * m));  // (n, m) of each
+  const auto place = [&](index_t b, index_t i, index_t v) { return check::size((b * n + i) * m + v); };
+  for (index_t b = 0; b < count; ++b)
+    for (index_t i = 0; i < n; ++i)
+      for (index_t v = 0; v < m; ++v) solutions[place(b, i, v)] = X[(b * m + v) * n + i];
+  batched(Task::kSolve, set, parallel, a, count, n, planes, reinterpret_cast<R*>(solutions.data()), m);
   for (index_t b = 0; b < count; ++b) {
     CHECK(std::abs(double(logdets[check::size(b)] - expected[check::size(b)])) < bound * double(n));
     for (index_t v = 0; v < m; ++v) {
-      const S* x = X + (b * m + v) * n;
-      std::vector<S> solution(x, x + n);
-      batched(Task::kSolve, set, parallel, a + b * n * n * planes, 1, n, planes, reinterpret_cast<R*>(solution.data()),
-              1);
       double sum = 0;
-      for (index_t i = 0; i < n; ++i) sum += std::real(conj_of(x[i]) * wide(solution[check::size(i)]));
+      for (index_t i = 0; i < n; ++i)
+        sum += std::real(conj_of(X[(b * m + v) * n + i]) * wide(solutions[place(b, i, v)]));
       CHECK(std::abs(double(forms[check::size(b * m + v)]) - sum) < bound * (1 + sum));
     }
   }
@@ -162,7 +165,7 @@ TEST(every_size_type_and_instruction_set) {
 TEST(forms_and_sums) {
   for (const KernelSet* set : usable_kernel_sets())
     for (const index_t n : {1, 3, 9, 17, 50}) {
-      for (const index_t count : {1, 5, 19})
+      for (const index_t count : {1, 19})
         for (const index_t m : {1, 3, 20}) {
           check_forms_and_sums<float>(*set, count, n, m);
           check_forms_and_sums<std::complex<double>>(*set, count, n, m);

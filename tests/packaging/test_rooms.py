@@ -162,9 +162,11 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "cpp/base": (r"base/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/linalg": (r"(linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/layer": (r"(layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
+    "cpp/classifiers": (r"(classifiers|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/clustering": (r"(clustering|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/engine": (r"(engine|layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp": (
+        r"classifiers/local\.hpp",
         r"clustering/merging\.hpp",
         r"engine/(engine|state)\.hpp",
         r"linalg/(batch|forms)\.hpp",

@@ -27,6 +27,7 @@ from redunet._backends.contract import (
     RatesAndGradient,
     State,
 )
+from redunet._backends.numpy_local import local_increments as local_increments
 from redunet._backends.numpy_merging import merge_path as merge_path
 from redunet._backends.tasks import interruptible
 
