@@ -16,7 +16,7 @@ using namespace redunet;
 
 namespace {
 
-// L of samples (m, D) without m and the bits for the mean's place: (m + D)/2 log det(I + D/(m eps^2) K), K centred.
+// L of samples (m, D): (m + D)/2 log det(I + D/(m eps^2) K), K centred with the mean's part beside it, or not.
 double length_of(const std::vector<std::vector<double>>& samples, double epsilon_sq, bool centred) {
   const std::size_t m = samples.size(), D = samples[0].size();
   const double count = double(m), dim = double(D);
