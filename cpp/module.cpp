@@ -1,10 +1,14 @@
 // The Python module redunet._cpu: the contract on the C++ engine.
 
+#include <algorithm>
+
+#include "classifiers/local.hpp"
 #include "clustering/merging.hpp"
 #include "engine/engine.hpp"
 #include "engine/state.hpp"
 #include "kernels/dispatch.hpp"
 #include "linalg/batch.hpp"
+#include "linalg/forms.hpp"
 #include "shared/state_bindings.hpp"
 
 namespace py = pybind11;
@@ -104,6 +108,92 @@ py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threa
                         py::array_t<double>(merges, path.gains.data()));
 }
 
+// The real dtype beside another, and an array of it.
+py::array reals(const py::dtype& dtype, const std::vector<index_t>& shape) {
+  const bool single = dtype.char_() == 'f' || dtype.char_() == 'F';
+  return py::array(single ? py::dtype::of<float>() : py::dtype::of<double>(), shape);
+}
+
+// HostBackend.quadratic_forms of the contract.
+py::tuple quadratic_forms_of(const py::array& A, const py::array& X, int n_threads) {
+  const py::ssize_t axes = A.ndim();
+  if (axes < 2 || X.ndim() != axes || A.shape(axes - 1) != A.shape(axes - 2) ||
+      X.shape(axes - 1) != A.shape(axes - 1) || !std::equal(A.shape(), A.shape() + axes - 2, X.shape()))
+    throw py::value_error("A and X are not (..., n, n) and (..., m, n)");
+  if (!bindings::is_plain(A) || !bindings::is_plain(X) || !X.dtype().equal(A.dtype()))
+    throw py::type_error("A and X are not plain arrays of one dtype");
+  std::vector<index_t> shape(A.shape(), A.shape() + axes - 2);
+  py::array logdets = reals(A.dtype(), shape);
+  shape.push_back(X.shape(axes - 2));
+  py::array forms = reals(A.dtype(), shape);
+  bindings::with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
+    const auto *matrices = static_cast<const T*>(A.data()), *vectors = static_cast<const T*>(X.data());
+    T *of_vectors = bindings::mutable_data<T>(forms), *of_matrices = bindings::mutable_data<T>(logdets);
+    const index_t count = logdets.size(), n = A.shape(axes - 1), m = X.shape(axes - 2);
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    quadratic_forms(selected_kernels(), parallel, matrices, count, n, planes, vectors, m, of_vectors, of_matrices);
+  });
+  return py::make_tuple(forms, logdets);
+}
+
+// HostBackend.logdet_of_sums of the contract.
+py::array logdet_of_sums_of(const py::array& A, const py::array& first, const py::array& second, int n_threads) {
+  if (A.ndim() != 3 || A.shape(1) != A.shape(2) || !bindings::is_plain(A))
+    throw py::value_error("A is not a plain (N, n, n) array");
+  if (bindings::shape_of(first) != bindings::shape_of(second))
+    throw py::value_error("first and second are not of one shape");
+  const auto *i = bindings::data_of<std::int64_t>(first, "first"),
+             *j = bindings::data_of<std::int64_t>(second, "second");
+  const index_t count = first.size(), n = A.shape(1), N = A.shape(0);
+  const auto inside = [N](std::int64_t index) { return 0 <= index && index < N; };
+  if (!std::all_of(i, i + count, inside) || !std::all_of(j, j + count, inside))
+    throw py::value_error("first or second holds what is no index of A");
+  py::array logdets = reals(A.dtype(), bindings::shape_of(first));
+  if (n == 0) logdets[py::ellipsis()] = 0;
+  bindings::with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
+    const auto* matrices = static_cast<const T*>(A.data());
+    T* out = bindings::mutable_data<T>(logdets);
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    logdet_of_sums(selected_kernels(), parallel, matrices, i, j, count, n, planes, out);
+  });
+  return logdets;
+}
+
+// HostBackend.local_increments of the contract.
+py::array_t<double> local_increments_of(const py::array& X, const py::array& Z, const py::object& asked,
+                                        int n_threads) {
+  const py::array origin = asked.attr("origin"), offsets = asked.attr("offsets"), epsilons = asked.attr("epsilons");
+  for (const py::array& array : {X, Z, origin})
+    if (!bindings::is_plain(array) || !array.dtype().equal(X.dtype()))
+      throw py::type_error("X, Z and the origin are not plain arrays of one dtype");
+  if (X.ndim() != 2 || Z.ndim() != 2 || X.shape(1) != Z.shape(1) || origin.size() != X.shape(1))
+    throw py::value_error("X, Z and the origin are not (m, D), (N, D) and (D,) arrays");
+  const LocalRequest request{.m = X.shape(0),
+                             .D = X.shape(1),
+                             .offsets = bindings::data_of<std::int64_t>(offsets, "offsets"),
+                             .k = offsets.size() - 1,
+                             .n_neighbors = asked.attr("n_neighbors").cast<index_t>(),
+                             .centred = asked.attr("centred").cast<bool>(),
+                             .epsilons = bindings::data_of<double>(epsilons, "epsilons"),
+                             .n_epsilons = epsilons.size()};
+  if (request.k < 1 || request.offsets[0] != 0 || request.offsets[request.k] != Z.shape(0) ||
+      !std::is_sorted(request.offsets, request.offsets + request.k + 1))
+    throw py::value_error("offsets do not divide Z into classes");
+  py::array_t<double> lengths({request.n_epsilons, request.m, request.k});
+  bindings::with_type(X.dtype(), "X", [&]<class T>(T, index_t planes) {
+    if (planes != 1) throw py::type_error("X is complex");
+    const auto of = [](const py::array& array) { return static_cast<const T*>(array.data()); };
+    const T *samples = of(X), *trained = of(Z), *about = of(origin);
+    double* out = lengths.mutable_data();
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    local_increments(selected_kernels(), parallel, samples, trained, about, request, out);
+  });
+  return lengths;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(engine, m) {
@@ -111,6 +201,11 @@ PYBIND11_MODULE(engine, m) {
   bindings::define_backend<CpuEngine>(m);
   bindings::define_state<CpuEngine>(m);
   m.def("merge_path", merge_path_of, py::arg("X"), py::arg("request"), py::kw_only(), py::arg("n_threads"));
+  m.def("quadratic_forms", quadratic_forms_of, py::arg("A"), py::arg("X"), py::kw_only(), py::arg("n_threads"));
+  m.def("logdet_of_sums", logdet_of_sums_of, py::arg("A"), py::arg("first"), py::arg("second"), py::kw_only(),
+        py::arg("n_threads"));
+  m.def("local_increments", local_increments_of, py::arg("X"), py::arg("Z"), py::arg("request"), py::kw_only(),
+        py::arg("n_threads"));
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {
     std::vector<std::string> names;

@@ -64,10 +64,13 @@ CALLS = ["print", 3, True, False, 2.5, [], [print], {}, OBJECT, np.eye(2)]
 ARRAYS = ["text", None, {}, OBJECT, 3, 2.5, [], [[]], np.ones((2, 2, 2, 2, 2)), [["a", "b"]], print]
 LABELS = [None, 3, "text", {}, OBJECT, [0, 1], np.zeros((12, 2, 2)), [None] * 12, [0] * 13, print]
 
+INDICES = ["text", None, {}, OBJECT, 2, -1, [2], [0.5], [[-1]], np.nan, True, print]
+
 #: Wrong values by the argument's name. None is left out where it is the default.
 WRONG = {
     "X": ARRAYS, "Z": ARRAYS, "images": ARRAYS, "A": ["text", None, {}, OBJECT, 3, [1, 2], np.ones((2, 3)), print],
     "B": ["text", None, {}, OBJECT, 3, np.ones(7), print], "y": LABELS,
+    "first": INDICES, "second": INDICES,
     "n_layers": INTEGERS, "n_threads": INTEGERS, "patience": INTEGERS, "n_channels": INTEGERS, "n_angles": INTEGERS,
     "n_components": INTEGERS, "n_neighbors": INTEGERS, "stride": LENGTHS, "kernel_size": LENGTHS, "n": INTEGERS,
     "n_samples_per_class": INTEGERS, "n_features": INTEGERS, "length": INTEGERS, "n_train_per_class": INTEGERS,
@@ -144,6 +147,8 @@ def public():
     yield "to_polar", rn.to_polar, {"images": SIGNALS, "n_channels": 2, "n_angles": 2}
     yield "use_backend", lambda backend: rn.use_backend(backend).__enter__(), {"backend": "auto"}
     others = {"solve": {"B": np.ones(3)}, "quadratic_forms": {"X": np.ones(3)}}
+    sums = {"A": np.stack([np.eye(3)] * 2), "first": [0, 1], "second": 1}
+    yield "linalg.logdet_of_sums", linalg.logdet_of_sums, sums
     for name in ("cholesky", "inv", "logdet", "quadratic_forms", "solve"):
         yield f"linalg.{name}", getattr(linalg, name), {"A": np.eye(3)} | others.get(name, {})
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}

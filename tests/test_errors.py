@@ -354,6 +354,21 @@ class TestLinalg:
         with pytest.raises(np.linalg.LinAlgError, match="matrix 1 of 2 is not positive definite"):
             linalg.quadratic_forms([np.eye(2), -np.eye(2)], np.ones(2), backend="numpy")
 
+    def test_of_the_indices_of_logdet_of_sums(self):
+        A = np.tile(np.eye(2), (3, 1, 1))
+        for first, second, error, message in (
+            ([0, 3], 0, ValueError, "first holds 3; expected indices from 0 to 2, of the 3 matrices of A"),
+            (0, -1, ValueError, "second holds -1; expected indices from 0 to 2, of the 3 matrices of A"),
+            ([0.0], 0, TypeError, "first has dtype float64; expected integers"),
+            ([0, 1], [0, 1, 2], ValueError, "first has shape (2,) and second (3,); expected shapes that broadcast"),
+        ):
+            with pytest.raises(error, match=re.escape(message)):
+                linalg.logdet_of_sums(A, first, second)
+        with pytest.raises(ValueError, match=re.escape("A has shape (2, 2); expected (N, n, n)")):
+            linalg.logdet_of_sums(np.eye(2), 0, 0)
+        with pytest.raises(np.linalg.LinAlgError, match=re.escape("A has shape (2, 3, 2); expected square matrices")):
+            linalg.logdet_of_sums(np.ones((2, 3, 2)), 0, 0)
+
     def test_of_threads_and_backend(self):
         with pytest.raises(ValueError, match="n_threads is 0; expected an integer >= 1"):
             linalg.inv(np.eye(2), n_threads=0)

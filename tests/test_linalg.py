@@ -329,3 +329,94 @@ def test_quadratic_forms_of_a_single_vector_and_of_batches_that_broadcast(backen
     mixed = linalg.quadratic_forms(np.eye(2, dtype=np.float32), [[3, 4]])
     assert mixed.forms.dtype == mixed.logdet.dtype == np.float64
     assert mixed.forms.tolist() == [25.0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "batch", "m"),
+    [(3, (40,), 1), (20, (17,), 5), (20, (), 100), (50, (2,), 33), (97, (), 9), (130, (), 150), (8, (3,), 0)],
+)
+def test_quadratic_forms_of_many_sizes(backend, n, batch, m, dtype):
+    """Matrices in lanes, vectors in lanes, and blocks of rows: full ones and others; threads change no bit."""
+    A, exact = hermitian(n, batch, dtype)
+    random = np.random.default_rng(n)
+    X = random.standard_normal((*batch, m, n))
+    if np.dtype(dtype).kind == "c":
+        X = X + 1j * random.standard_normal(X.shape)
+    X = X.astype(dtype)
+    forms, logdet = linalg.quadratic_forms(A, X, n_threads=1)
+    wide = X.astype(exact.dtype)
+    expected = (wide.conj() * np.swapaxes(np.linalg.solve(exact, np.swapaxes(wide, -1, -2)), -1, -2)).sum(axis=-1).real
+    assert forms.shape == (*batch, m)
+    assert forms.dtype == logdet.dtype == A.real.dtype
+    # ||L^-1 x||^2, where L has an error that is c n u ||A|| in A: c n u kappa of it, and as much of the substitution.
+    np.testing.assert_allclose(forms, expected, rtol=4 * bound(n, dtype) * KAPPA, atol=0)
+    np.testing.assert_array_equal(linalg.quadratic_forms(A, X, n_threads=3).forms, forms)
+    spoiled = A.copy()
+    spoiled[..., np.triu(np.ones((n, n), bool), 1)] = np.nan
+    np.testing.assert_array_equal(linalg.quadratic_forms(spoiled, X).forms, forms)
+
+
+def test_quadratic_forms_name_the_matrix(backend):
+    with pytest.raises(np.linalg.LinAlgError, match="matrix 1 of 2 is not positive definite"):
+        linalg.quadratic_forms([np.eye(2), -np.eye(2)], np.ones(2))
+
+
+class TestLogdetOfSums:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [1, 3, 8, 15, 16, 33, 70])
+    def test_all_pairs(self, backend, n, dtype):
+        """Halves that are not positive definite themselves: A[i] + A[j] is what is well conditioned."""
+        A, exact = hermitian(n, (7,), dtype)
+        shift = 3 * (np.arange(7) - 3.0)[:, None, None] * np.eye(n)
+        A, exact = (A + shift).astype(dtype), exact + shift
+        exact = A.astype(exact.dtype)
+        first = np.arange(7)
+        second = 6 - first  # shifts cancel
+        logdets = linalg.logdet_of_sums(A, first, second)
+        assert logdets.shape == (7,)
+        assert logdets.dtype == A.real.dtype
+        expected = np.linalg.slogdet(exact[first] + exact[second])[1]
+        # Sums are off by u times their terms, 9 and 1, and the log det by n kappa times that; as in `check_all`.
+        slack = bound(n, dtype) * (10 * n * KAPPA + np.abs(np.log(np.geomspace(1, 1 / KAPPA, n))).sum())
+        np.testing.assert_allclose(logdets, expected, rtol=0, atol=slack)
+        np.testing.assert_array_equal(linalg.logdet_of_sums(A, second, first), logdets)
+        np.testing.assert_array_equal(linalg.logdet_of_sums(A, first, second, n_threads=3), logdets)
+
+    def test_is_the_logdet_of_the_sums(self, backend):
+        A, exact = hermitian(5, (30,), np.float32)
+        first, second = np.triu_indices(30)
+        found = linalg.logdet_of_sums(A, first, second)
+        if backend.startswith("cpu"):  # the same sums, in the same lanes
+            np.testing.assert_array_equal(found, linalg.logdet(A[first] + A[second]))
+        expected = linalg.logdet(exact[first] + exact[second])
+        # The condition of a sum is below that of the worse of the two; 5 numbers of at most log(2 kappa).
+        np.testing.assert_allclose(found, expected, atol=bound(5, np.float32) * (2 * 5 * KAPPA + 5 * np.log(2 * KAPPA)))
+
+    def test_indices_broadcast(self, backend):
+        A, _ = hermitian(3, (4,), np.float64)
+        table = linalg.logdet_of_sums(A, np.arange(4)[:, None], np.arange(4, dtype=np.uint8))
+        assert table.shape == (4, 4)
+        np.testing.assert_array_equal(table, table.T)
+        assert np.ndim(linalg.logdet_of_sums(A, 1, 2)) == 0
+        assert linalg.logdet_of_sums(A, 1, 2) == table[1, 2]
+        assert linalg.logdet_of_sums(A, [], []).shape == (0,)
+        assert linalg.logdet_of_sums(A, [[]], [1]).shape == (1, 0)
+        np.testing.assert_array_equal(linalg.logdet_of_sums(np.empty((2, 0, 0)), [0, 1], 1), [0, 0])
+
+    @pytest.mark.parametrize("n", [3, 40])
+    def test_names_the_pair(self, backend, n, monkeypatch):
+        A = np.stack([np.eye(n), -np.eye(n), 3 * np.eye(n)])
+        with pytest.raises(np.linalg.LinAlgError, match="matrix 13 of 20 is not positive definite"):
+            linalg.logdet_of_sums(A, [0, 2] * 6 + [2, 1] + [0] * 6, [2, 1] * 6 + [2, 0] + [1] * 6)
+        monkeypatch.setattr("redunet._backends.numpy_backend.SUMS_BYTES", 1)
+        with pytest.raises(np.linalg.LinAlgError, match="matrix 2 of 3 is not positive definite"):
+            linalg.logdet_of_sums(A, [0, 2, 0], [2, 1, 1])
+
+    def test_what_single_precision_refuses_is_done_in_double(self, backend):
+        """Also the sum, whose 2^-26 is lost beside 1."""
+        A = np.array([[[1.0, 1.0], [1.0, 1.0]], [[2.0**-26, 0.0], [0.0, 2.0**-26]]], np.float32)
+        expected = np.linalg.slogdet(A.astype(float).sum(axis=0))[1]
+        for count in (1, 40):
+            found = linalg.logdet_of_sums(A, [0] * count, 1)
+            np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(np.float32).eps)

@@ -267,6 +267,42 @@ void solve_interleaved_of(const Interleaved<T>& q, T* x, index_t n_rhs, index_t 
   with_constant<kTogether - 1>(n_rhs - r, [&]<index_t R>() { columns.template operator()<R>(r); });
 }
 
+template <class T, index_t P>
+void forms_interleaved_of(const Interleaved<T>& q, T* x, index_t m, T* squares, index_t lane) {
+  const index_t n = q.n, step = P * kPanel<T>;
+  const auto at = [&](index_t r, index_t i) { return x + (r * n + i) * step + lane; };
+  const auto vectors = [&]<index_t R>(index_t r) {
+    vec<T> square[R] = {};
+    for (index_t i = 0; i < n; ++i) {
+      Number<T, P> s[R] = {};
+      for (index_t k = 0; k < i; ++k) {
+        const Number<T, P> a = get<T, P>(q.M + (i * n + k) * step + lane);
+        for (index_t c = 0; c < R; ++c) add_product(s[c], a, get<T, P>(at(r + c, k)));
+      }
+      const vec<T> scale = T(1) / load(q.M + (i * n + i) * step + lane);
+      for (index_t c = 0; c < R; ++c) {
+        Number<T, P> z = get<T, P>(at(r + c, i));
+        for (index_t plane = 0; plane < P; ++plane) {
+          z.part[plane] = (z.part[plane] - s[c].part[plane]) * scale;
+          square[c] += z.part[plane] * z.part[plane];
+        }
+        put<T, P>(at(r + c, i), z);
+      }
+    }
+    for (index_t c = 0; c < R; ++c) store<T>(squares + (r + c) * kPanel<T> + lane, square[c]);
+  };
+  index_t r = 0;
+  for (; r + kTogether <= m; r += kTogether) vectors.template operator()<kTogether>(r);
+  with_constant<kTogether - 1>(m - r, [&]<index_t R>() { vectors.template operator()<R>(r); });
+}
+
+template <class T>
+void forms_interleaved(const Interleaved<T>& q, T* x, index_t m, T* squares) {
+  for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)
+    q.planes == 1 ? forms_interleaved_of<T, 1>(q, x, m, squares, lane)
+                  : forms_interleaved_of<T, 2>(q, x, m, squares, lane);
+}
+
 template <class T>
 void solve_interleaved(const Interleaved<T>& q, T* x, index_t n_rhs) {
   for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>)

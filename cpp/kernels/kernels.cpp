@@ -8,6 +8,7 @@
 #include "kernels/interleaved.hpp"
 #include "kernels/interleaved_io.hpp"
 #include "kernels/merging.hpp"
+#include "kernels/neighbours.hpp"
 #include "kernels/product_single.hpp"
 #include "kernels/samples.hpp"
 
@@ -24,6 +25,7 @@ constexpr Kernels<T> kTable{.product = product<T>,
                             .factor_complex_block = factor_block<T, 2>,
                             .substitute = substitute<T>,
                             .solve_interleaved = solve_interleaved<T>,
+                            .forms_interleaved = forms_interleaved<T>,
                             .interleave = interleave<T>,
                             .deinterleave = deinterleave<T>,
                             .read_interleaved = read_interleaved<T>,
@@ -35,7 +37,10 @@ constexpr Kernels<T> kTable{.product = product<T>,
                             .settle = settle<T>,
                             .tile_gates = tile_gates<T>,
                             .tile_move = tile_move<T>,
-                            .tile_gram = tile_gram<T>};
+                            .tile_gram = tile_gram<T>,
+                            .about_origin = about_origin<T>,
+                            .nearer = nearer<T>,
+                            .window = window<T>};
 
 }  // namespace
 

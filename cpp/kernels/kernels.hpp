@@ -172,6 +172,38 @@ struct TileGram {
   T* G;
 };
 
+// --- Neighbours. Rows of D numbers, padded with zeros to whole cache lines. ---
+
+template <class T>
+constexpr index_t padded(index_t D) {
+  return (D + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
+}
+
+// Looks for distances below `limits`, kPanel of them, among squares[i] + products[i, lane] of n_rows panel rows: those
+// that are no numbers or infinite count as the largest there is.
+template <class T>
+struct Nearer {
+  const T *products, *squares;
+  index_t n_rows;
+  const T* limits;
+  T* distances;          // of those found, row by row: room for all
+  std::int32_t* places;  // i * kPanel + lane
+};
+
+// n members of `samples` (rows of D, not padded) as panels [D / kPanel][n][kPanel], less x where they are taken about
+// it, and their inner products with x (padded).
+template <class T>
+struct Window {
+  const T* samples;
+  index_t D;
+  const index_t* members;
+  index_t n;
+  const T* x;
+  bool about;
+  T* panels;
+  T* along;  // (n)
+};
+
 // The lower triangle row by row: real part, and below the diagonal imaginary part; padded to whole cache lines.
 template <class T>
 constexpr index_t gram_entries(index_t C, index_t planes) {
@@ -196,6 +228,8 @@ struct Kernels {
   void (*substitute)(const Substitution<T>&);
   // x <- L^-* L^-1 x: n_rhs columns, x (n, n_rhs) panel rows like the matrices.
   void (*solve_interleaved)(const Interleaved<T>& L, T* x, index_t n_rhs);
+  // x <- L^-1 x and its squared norm, of m vectors: x (m, n) panel rows like the matrices, squares m rows of lanes.
+  void (*forms_interleaved)(const Interleaved<T>& L, T* x, index_t m, T* squares);
   // Between `count` at most kPanel arrays of `size` numbers, `stride` apart, and panel rows: lane l of row e is number
   // e of array l (past the last array: of the last).
   void (*interleave)(const T* from, index_t stride, index_t count, index_t size, T* rows);
@@ -216,6 +250,11 @@ struct Kernels {
   void (*tile_gates)(const TileGates<T>&);
   void (*tile_move)(const TileMove<T>&);
   void (*tile_gram)(const TileGram<T>&);
+  // Rows of n samples about an origin, both padded, and their squared norms.
+  void (*about_origin)(const T* samples, index_t n, index_t D, const T* origin, T* rows, T* squares);
+  // How many were found.
+  index_t (*nearer)(const Nearer<T>&);
+  void (*window)(const Window<T>&);
 };
 
 // --- Clustering by coding length, in double precision. Clusters lie in lanes: panels of single samples, [D][kPanel]

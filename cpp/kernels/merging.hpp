@@ -50,12 +50,21 @@ inline void add_form(const double* W, index_t rows, index_t above, const Differe
     for (index_t i = 0; i < R; ++i) form[t] += y[i][t] * y[i][t];
 }
 
-template <index_t T, class Difference>
-inline void add_forms(const MergeCluster& c, const Difference& d, doubles* form) {
+// A sum of squares only grows, so that what it is after some rows is a lower bound: after 4, 8, 16, ... of them, which
+// are a small part of the work, enough() may end it. Whether it went to the end.
+template <index_t T, class Difference, class Enough>
+inline bool add_forms(const MergeCluster& c, const Difference& d, doubles* form, const Enough& enough) {
   const index_t rows = merge_rows(c.D);
   index_t r = 0;
-  for (; r + 4 <= c.D; r += 4) add_form<4, T>(c.W + r * rows, rows, r, d, form);
+  for (index_t next = 4; r + 4 <= c.D; r += 4) {
+    if (r == next) {
+      if (enough()) return false;
+      next *= 2;
+    }
+    add_form<4, T>(c.W + r * rows, rows, r, d, form);
+  }
   with_constant<3>(c.D - r, [&]<index_t R>() { add_form<R, T>(c.W + r * rows, rows, r, d, form); });
+  return true;
 }
 
 // x* (I + a y y*)^-1 x of a sample y: what lies beside y is squared apart, as samples may lie on one ray.
@@ -78,10 +87,11 @@ inline void add_forms_about_zero(const MergeCluster& c, const double* const* x, 
     }
 }
 
-// The forms of T vectors, which begin at lane `begin` of the panels at x, and |mean + d weight|^2.
-template <bool Centred, bool Several, index_t T>
-inline void tile_forms(const MergeCluster& c, const double* panels, double* work, index_t begin, doubles* form,
-                       doubles* of_mean) {
+// The forms of T vectors, which begin at lane `begin` of the panels at x, and |mean + d weight|^2, which is there when
+// enough() is asked. Whether forms are whole.
+template <bool Centred, bool Several, index_t T, class Enough>
+inline bool tile_forms(const MergeCluster& c, const double* panels, double* work, index_t begin, doubles* form,
+                       doubles* of_mean, const Enough& enough) {
   constexpr index_t L = kLanes<double>;
   const index_t D = c.D;
   const double* x[T];
@@ -101,12 +111,14 @@ inline void tile_forms(const MergeCluster& c, const double* panels, double* work
         else
           form[t] += d * d;
       }
-    if constexpr (Several) add_forms<T>(c, [=](index_t k, index_t t) { return load(work + (k * T + t) * L); }, form);
+    if constexpr (Several)
+      return add_forms<T>(c, [=](index_t k, index_t t) { return load(work + (k * T + t) * L); }, form, enough);
   } else if constexpr (Several) {
-    add_forms<T>(c, [&](index_t k, index_t t) { return load(x[t] + k * kMergeLanes); }, form);
+    return add_forms<T>(c, [&](index_t k, index_t t) { return load(x[t] + k * kMergeLanes); }, form, enough);
   } else {
     add_forms_about_zero<T>(c, x, form);
   }
+  return true;
 }
 
 // The gain, by either logarithm.
@@ -130,7 +142,7 @@ template <bool Centred, bool Several>
 void bound_of(const MergeCluster& c, const MergeBalls& q) {
   for_tiles(q.n_panels, [&]<index_t T>(index_t begin) {
     doubles form[T], of_mean[T];
-    tile_forms<Centred, Several, T>(c, q.centres, q.work, begin, form, of_mean);
+    tile_forms<Centred, Several, T>(c, q.centres, q.work, begin, form, of_mean, [] { return false; });
     for (index_t t = 0; t < T; ++t) {
       const index_t lane = begin + t * kLanes<double>;
       const doubles radius = load(q.radii + lane);
@@ -141,7 +153,8 @@ void bound_of(const MergeCluster& c, const MergeBalls& q) {
   });
 }
 
-// Few gains are below the lowest so far, and a lower bound shows most that aren't: only the others take a logarithm.
+// Few gains are below the lowest so far, and a lower bound shows most that aren't, often of a part of the form: only
+// the others take a logarithm.
 template <bool Centred, bool Several>
 void search_of(const MergeCluster& c, MergeSamples& q) {
   constexpr index_t L = kLanes<double>;
@@ -149,12 +162,22 @@ void search_of(const MergeCluster& c, MergeSamples& q) {
   index_t where = -1;
   for_tiles(q.n_panels, [&]<index_t T>(index_t begin) {
     doubles form[T], of_mean[T];
-    tile_forms<Centred, Several, T>(c, q.x, q.work, begin, form, of_mean);
+    const auto hopeful = [&](index_t t) {
+      const doubles F = load(q.F + begin + t * L);
+      return any<double>(gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below) < gain);
+    };
+    const auto enough = [&] {
+      bool some = false;
+#pragma GCC unroll 4
+      for (index_t t = 0; t < T; ++t) some = some || hopeful(t);
+      return !some;
+    };
+    if (!tile_forms<Centred, Several, T>(c, q.x, q.work, begin, form, of_mean, enough)) return;
 #pragma GCC unroll 4
     for (index_t t = 0; t < T; ++t) {
       const index_t lane = begin + t * L;
+      if (!hopeful(t)) continue;
       const doubles F = load(q.F + lane);
-      if (!any(gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_below) < gain)) continue;
       const doubles gains = gain_of<Centred>(c, form[t], of_mean[t], F, logarithm_of_one_and);
       for (index_t l = 0; l < L; ++l)
         if (gains[l] < gain && lane + l != q.itself) {

@@ -241,16 +241,27 @@ inline vec<double> logarithm_below(vec<double> y) {
 }
 
 // Whether a comparison holds in any lane.
-inline bool any(integers<double> holds) {
+template <class T>
+inline bool any(integers<T> holds) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi64_mask(__m512i(holds), __m512i(holds)) != 0;
+  return _mm512_test_epi32_mask(__m512i(holds), __m512i(holds)) != 0;
 #elif defined(__AVX2__)
-  return _mm256_movemask_pd(__m256d(holds)) != 0;
+  return _mm256_movemask_epi8(__m256i(holds)) != 0;
 #else
-  std::int64_t all = 0;
-  for (index_t l = 0; l < kLanes<double>; ++l) all |= holds[l];
+  std::int64_t parts[REDUNET_VECTOR_BYTES / 8], all = 0;
+  __builtin_memcpy(parts, &holds, sizeof holds);
+  for (const std::int64_t part : parts) all |= part;
   return all != 0;
 #endif
+}
+
+// The sum of the lanes of one vector.
+template <class T>
+inline T sum_of(vec<T> v) {
+  T lanes[kLanes<T>], sum = 0;
+  __builtin_memcpy(lanes, &v, sizeof v);
+  for (const T lane : lanes) sum += lane;
+  return sum;
 }
 
 // exp(x) for -80 < x <= 0: 2^n e^r with |r| <= ln(2)/2, and the Taylor series of e^r to where its next term is below a

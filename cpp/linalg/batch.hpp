@@ -15,6 +15,11 @@ template <class T>
 void batched(Task task, const KernelSet& kernels, Parallel& parallel, const T* A, index_t count, index_t n,
              index_t planes, T* out, index_t n_rhs);
 
+// log det(A[first[i]] + A[second[i]]), i < count: sums are made where they are factored, kPanel at a time.
+template <class T>
+void logdet_of_sums(const KernelSet& kernels, Parallel& parallel, const T* A, const std::int64_t* first,
+                    const std::int64_t* second, index_t count, index_t n, index_t planes, T* logdets);
+
 // Whether `count` matrices of size n go side by side in lanes: where they are so small that it doesn't matter, or fill
 // enough of them. Lanes that are not in use cost as much as those that are, and a set of lanes is one task: a full one
 // of 48 < n <= 96 is only about twice as fast as blocks (float, AVX-512: 9.5 and 17 us a matrix at n = 64, 23 and 50 at

@@ -19,19 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends import arrays, select
-from redunet._backends.contract import Backend
-from redunet._backends.tasks import interruptible
+from redunet._backends import arrays, select_with
+from redunet._backends.contract import HostBackend
 from redunet._inputs import checks
 
 Array = npt.NDArray[Any]
 
 #: Multiply-adds that one thread does sooner than the cores are counted and woken (about 10 microseconds).
 SERIAL_WORK = 100_000
-#: Rows of a triangular system that LAPACK solves at once; of larger ones all but these are matrix products.
-TRIANGLE = 32
 
-__all__ = ["QuadraticForms", "cholesky", "inv", "logdet", "quadratic_forms", "solve"]
+__all__ = ["QuadraticForms", "cholesky", "inv", "logdet", "logdet_of_sums", "quadratic_forms", "solve"]
 
 
 def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
@@ -215,7 +212,7 @@ def quadratic_forms(
     >>> forms.round(12).tolist(), float(logdet.round(6))
     ([1.0, 3.0], 2.079442)
     """
-    array, module, cores = _batch(A, backend, n_threads)
+    array, module, _ = _batch(A, backend, n_threads, "quadratic_forms")
     rows = checks.array(X, "X")
     vector = rows.ndim == 1
     if vector:
@@ -224,30 +221,76 @@ def quadratic_forms(
     if rows.ndim < 1 or rows.shape[-1] != n:
         wanted = f"({n},) or (..., m, {n}) to go with A of shape {array.shape}"
         raise ValueError(f"X has shape {np.shape(X)}; expected {wanted}")
-    columns = np.swapaxes(rows, -1, -2)
-    if columns.dtype != array.dtype or columns.shape[:-2] != array.shape[:-2]:
-        array, columns = _in_common(array, columns, "X", np.shape(X))
-    L = module.cholesky(array, n_threads=cores)
-    Y = _forward(columns, L)
-    forms = (Y.real**2 + Y.imag**2 if Y.dtype.kind == "c" else Y * Y).sum(axis=-2)
-    diagonal = np.diagonal(L, axis1=-2, axis2=-1).real
-    return QuadraticForms(forms[..., 0] if vector else forms, 2 * np.log(diagonal).sum(axis=-1)[()])
+    if rows.dtype != array.dtype or rows.shape[:-2] != array.shape[:-2]:
+        array, rows = _in_common(array, rows, "X", np.shape(X))
+    cores = _cores((array.size + rows.size) * n, n_threads)
+    forms, logdet = module.quadratic_forms(array, arrays.plain(rows, array.dtype), n_threads=cores)
+    return QuadraticForms(forms[..., 0] if vector else forms, logdet[()])
 
 
-@interruptible
-def _forward(B: Array, L: Array) -> Array:
-    """Y with L Y = B, L (..., n, n) lower triangular and B (..., n, m): by halves, so that most of it is products."""
-    n = L.shape[-1]
-    if n <= TRIANGLE:
-        result: Array = np.linalg.solve(L, B)
-        return result
-    half = n // 2
-    first = _forward(B[..., :half, :], L[..., :half, :half])
-    rest = B[..., half:, :] - L[..., half:, :half] @ first
-    return np.concatenate([first, _forward(rest, L[..., half:, half:])], axis=-2)
+def logdet_of_sums(
+    A: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, backend: str = "auto",
+    n_threads: int | None = None,
+) -> Array:  # fmt: skip
+    """log det(A[first] + A[second]) for many pairs of few matrices, without the array of their sums.
+
+    As ``logdet(A[first] + A[second])``: what merging codes or mixtures needs of all pairs that may merge. With k
+    matrices and all pairs, ``first, second = numpy.triu_indices(k, 1)``.
+
+    Parameters
+    ----------
+    A : (N, n, n) array
+        Hermitian matrices, of which only the sums must be positive definite; the lower triangle is read.
+    first, second : (...) int arrays
+        Indices 0..N-1; they broadcast against each other.
+    backend, n_threads
+        As in `redunet.build`.
+
+    Returns
+    -------
+    (...) real array, or a scalar for one pair
+        The log dets, of the real dtype that belongs to A's.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If A is not of square matrices, or a sum is not positive definite; the message gives its index among the pairs.
+    ValueError, TypeError
+        If A has not three axes, or the indices don't fit, are no integers, or out of range.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.logdet_of_sums([[[1.0]], [[2.0]], [[6.0]]], 1, [0, 1, 2]).round(6)
+    array([1.098612, 1.386294, 2.079442])
+    """
+    array, module, _ = _batch(A, backend, n_threads, "logdet_of_sums")
+    if array.ndim != 3:
+        raise ValueError(f"A has shape {array.shape}; expected (N, n, n)")
+    i, j = _indices(first, "first", len(array)), _indices(second, "second", len(array))
+    try:
+        shape = np.broadcast_shapes(i.shape, j.shape)
+    except ValueError:
+        raise ValueError(f"first has shape {i.shape} and second {j.shape}; expected shapes that broadcast") from None
+    i, j = (arrays.plain(np.broadcast_to(index, shape), np.dtype(np.int64)) for index in (i, j))
+    cores = _cores(i.size * array.shape[1] ** 3, n_threads)
+    return module.logdet_of_sums(array, i, j, n_threads=cores)[()]  # of one pair a scalar
 
 
-def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Backend, int]:
+def _indices(value: npt.ArrayLike, name: str, n: int) -> npt.NDArray[np.int64]:
+    index = checks.array(value, name)
+    if index.dtype.kind not in "iu" and index.size:  # an empty list is of doubles
+        raise TypeError(f"{name} has dtype {index.dtype}; expected integers")
+    outside = index[(index < 0) | (index >= n)]
+    if outside.size:
+        raise ValueError(f"{name} holds {outside[0]}; expected indices from 0 to {n - 1}, of the {n} matrices of A")
+    return index.astype(np.int64, copy=False)
+
+
+def _batch(
+    A: npt.ArrayLike, backend: str, n_threads: int | None, function: str = "cholesky"
+) -> tuple[Array, HostBackend, int]:
+    """A as backends read it, the module that has a function of this name for it, and the threads of a call."""
     array = np.asarray(checks.array(A, "A"), order="C")
     dtype = array.dtype
     if dtype is not checks.FLOATS.get(dtype.char):  # integers, and other orders of bytes
@@ -260,7 +303,9 @@ def _batch(A: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array
     shape = array.shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
-    _, module = select(backend, on_host=True)
-    if n_threads is None and array.size * shape[-1] < SERIAL_WORK:
-        return array, module, 1
-    return array, module, checks.threads(n_threads)
+    return array, select_with(function, backend), _cores(array.size * shape[-1], n_threads)
+
+
+def _cores(work: int, n_threads: int | None) -> int:
+    """Threads for so many multiply-adds."""
+    return 1 if n_threads is None and work < SERIAL_WORK else checks.threads(n_threads)

@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "kernels/dispatch.hpp"
 #include "linalg/batch.hpp"
+#include "linalg/forms.hpp"
 
 using namespace redunet;
 
@@ -106,6 +107,48 @@ void check_size(const KernelSet& set, index_t count, index_t n) {
   }
 }
 
+// x* A^-1 x against solutions, and sums of two matrices against their sum.
+template <class S>
+void check_forms_and_sums(const KernelSet& set, index_t count, index_t n, index_t m) {
+  using R = typename Scalar<S>::Real;
+  constexpr index_t planes = Scalar<S>::planes;
+  Parallel parallel(2);
+  const double bound = 80.0 * double(n + 4) * double(std::numeric_limits<R>::epsilon());
+  const auto A = positive_definite<S>(count, n);
+  const R* a = reinterpret_cast<const R*>(A.data());
+  const auto numbers = check::normal<R>(static_cast<std::size_t>(count * m * n * planes), 11);
+  const S* X = reinterpret_cast<const S*>(numbers.data());
+  std::vector<R> forms(check::size(count * m)), logdets(check::size(count)), expected(check::size(count));
+  quadratic_forms(set, parallel, a, count, n, planes, numbers.data(), m, forms.data(), logdets.data());
+  batched(Task::kLogdet, set, parallel, a, count, n, planes, expected.data(), 0);
+  std::vector<S> solutions(check::size(count * n * m));  // (n, m) of each
+  const auto place = [&](index_t b, index_t i, index_t v) { return check::size((b * n + i) * m + v); };
+  for (index_t b = 0; b < count; ++b)
+    for (index_t i = 0; i < n; ++i)
+      for (index_t v = 0; v < m; ++v) solutions[place(b, i, v)] = X[(b * m + v) * n + i];
+  batched(Task::kSolve, set, parallel, a, count, n, planes, reinterpret_cast<R*>(solutions.data()), m);
+  for (index_t b = 0; b < count; ++b) {
+    CHECK(std::abs(double(logdets[check::size(b)] - expected[check::size(b)])) < bound * double(n));
+    for (index_t v = 0; v < m; ++v) {
+      double sum = 0;
+      for (index_t i = 0; i < n; ++i)
+        sum += std::real(conj_of(X[(b * m + v) * n + i]) * wide(solutions[place(b, i, v)]));
+      CHECK(std::abs(double(forms[check::size(b * m + v)]) - sum) < bound * (1 + sum));
+    }
+  }
+  std::vector<std::int64_t> first(check::size(count)), second(check::size(count));
+  std::vector<S> sums(A.size());
+  for (index_t b = 0; b < count; ++b) {
+    first[check::size(b)] = count - 1 - b, second[check::size(b)] = b / 2;
+    for (index_t e = 0; e < n * n; ++e)
+      sums[check::size(b * n * n + e)] =
+          A[check::size((count - 1 - b) * n * n + e)] + A[check::size(b / 2 * n * n + e)];
+  }
+  batched(Task::kLogdet, set, parallel, reinterpret_cast<const R*>(sums.data()), count, n, planes, expected.data(), 0);
+  logdet_of_sums(set, parallel, a, first.data(), second.data(), count, n, planes, logdets.data());
+  CHECK(logdets == expected);
+}
+
 }  // namespace
 
 TEST(every_size_type_and_instruction_set) {
@@ -117,6 +160,19 @@ TEST(every_size_type_and_instruction_set) {
         check_size<std::complex<float>>(*set, count, n);
         check_size<std::complex<double>>(*set, count, n);
       }
+}
+
+TEST(forms_and_sums) {
+  for (const KernelSet* set : usable_kernel_sets())
+    for (const index_t n : {1, 3, 9, 17, 50}) {
+      for (const index_t count : {1, 19})
+        for (const index_t m : {1, 3, 20}) {
+          check_forms_and_sums<float>(*set, count, n, m);
+          check_forms_and_sums<std::complex<double>>(*set, count, n, m);
+        }
+      check_forms_and_sums<double>(*set, 2, n, 70);
+      check_forms_and_sums<std::complex<float>>(*set, 2, n, 70);
+    }
 }
 
 TEST(large_matrices) {

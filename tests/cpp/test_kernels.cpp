@@ -489,3 +489,67 @@ TEST(interleaving_and_blocks) {
     }
   });
 }
+
+template <class T>
+static void test_neighbours(const Kernels<T>& kernels, index_t D) {
+  const index_t n = 5, width = padded<T>(D);
+  std::vector<T> Z(check::size(n * D));
+  Panels<T> origin(check::size(width)), rows(check::size(n * width)), squares(check::size(n));
+  fill_uniform(Z, 1);
+  std::fill_n(origin.begin(), D, T(0.25));
+  kernels.about_origin(Z.data(), n, D, origin.data(), rows.data(), squares.data());
+  const double unit = check::kUnit<T>;
+  for (index_t i = 0; i < n; ++i) {
+    double sum = 0;
+    for (index_t d = 0; d < width; ++d) {
+      const T expected = d < D ? Z[check::size(i * D + d)] - T(0.25) : T(0);
+      CHECK(rows[check::size(i * width + d)] == expected);
+      sum += double(expected) * double(expected);
+    }
+    CHECK(std::abs(double(squares[check::size(i)]) - sum) < tolerance(unit, D));
+  }
+
+  // Row 2 of the products is NaN; limits let one lane through, then all.
+  Panels<T> products(check::size(n * B<T>)), limits(check::size(B<T>)), distances(check::size(n * B<T>));
+  std::vector<std::int32_t> places(check::size(n * B<T>));
+  fill_uniform(products, 2);
+  std::fill_n(products.begin() + 2 * B<T>, B<T>, std::numeric_limits<T>::quiet_NaN());
+  for (const bool all : {false, true}) {
+    std::fill(limits.begin(), limits.end(), all ? std::numeric_limits<T>::infinity() : T(-9));
+    limits[3] = std::numeric_limits<T>::infinity();
+    const index_t found =
+        kernels.nearer({products.data(), squares.data(), n, limits.data(), distances.data(), places.data()});
+    CHECK(found == (all ? n * B<T> : n));
+    for (index_t f = 0; f < found; ++f) {
+      const index_t i = all ? f / B<T> : f, lane = all ? f % B<T> : 3;
+      CHECK(places[check::size(f)] == i * B<T> + lane);
+      CHECK(distances[check::size(f)] == (i == 2 ? std::numeric_limits<T>::max()
+                                                 : squares[check::size(i)] + products[check::size(i * B<T> + lane)]));
+    }
+  }
+
+  const std::vector<index_t> members{4, 1, 3};
+  const index_t m = 3;
+  Panels<T> x(check::size(width)), panels(check::size(m * width)), along(check::size(m));
+  fill_uniform(x, 3);
+  std::fill(x.begin() + D, x.end(), T(0));
+  for (const bool about : {false, true}) {
+    kernels.window({Z.data(), D, members.data(), m, x.data(), about, panels.data(), along.data()});
+    for (index_t i = 0; i < m; ++i) {
+      double sum = 0;
+      for (index_t d = 0; d < width; ++d) {
+        const T z = d < D ? Z[check::size(members[check::size(i)] * D + d)] : T(0);
+        const T expected = about ? z - x[check::size(d)] : z;
+        CHECK(panels[check::size((d / B<T> * m + i) * B<T> + d % B<T>)] == expected);
+        sum += double(expected) * double(x[check::size(d)]);
+      }
+      CHECK(std::abs(double(along[check::size(i)]) - sum) < tolerance(unit, 2 * D));
+    }
+  }
+}
+
+TEST(neighbours) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t D : {1, 7, 8, 15, 16, 17, 40, 300}) test_neighbours(kernels, D);
+  });
+}

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from redunet._backends.contract import Backend, MergingBackend
+from redunet._backends.contract import Backend, HostBackend, MergingBackend
 
 #: In order of preference, with the module that holds each.
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
@@ -126,11 +126,18 @@ def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
     return select("cuda")
 
 
+def select_with(function: str, name: str = "auto") -> HostBackend:
+    """The module that has a function for a backend: itself, or while it lacks it, the fastest on the host that can."""
+    module: Any = select(name, on_host=True)[1]
+    if not hasattr(module, function):
+        candidates = (_load(other)[0] for other in list(MODULES)[1:])
+        module = next(candidate for candidate in candidates if hasattr(candidate, function))
+    return cast(HostBackend, module)
+
+
 def select_merging(name: str = "auto") -> MergingBackend:
-    """The module that clusters for a backend: itself, or while it can't, the fastest on the host that can."""
-    name, module = select(name, on_host=True)
-    candidates = (module, *(_load(other)[0] for other in list(MODULES)[1:]))
-    return cast(MergingBackend, next(candidate for candidate in candidates if hasattr(candidate, "merge_path")))
+    """The module that clusters for a backend."""
+    return select_with("merge_path", name)
 
 
 def require(name: str, why: str = "") -> Any:

@@ -322,6 +322,31 @@ class MergeRequest:
     on_merge: Callable[[int, float], None] | None = None
 
 
+@dataclass(frozen=True)
+class LocalRequest:
+    """What `HostBackend.local_increments` is asked for.
+
+    Attributes
+    ----------
+    offsets : (k + 1,) int64 array
+        Class j has the training samples ``offsets[j]`` to ``offsets[j + 1] - 1``, at least one.
+    origin : (D,) array of their dtype
+        What distances are taken about, so that they are no differences of large numbers.
+    n_neighbors : int
+        Neighbours of each class, or all of a smaller one. Of equally near training samples the first are taken.
+    centred : bool
+        Whether neighbours are coded about their mean (``mean="estimate"``), and not about zero.
+    epsilons : (E,) float64 array
+        Squared distortions eps^2 > 0 per sample.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    origin: Array
+    n_neighbors: int
+    centred: bool
+    epsilons: npt.NDArray[np.float64]
+
+
 class State(Protocol):
     """The features of some samples in a backend's own layout, and what a layer does with them.
 
@@ -467,6 +492,27 @@ class MergingBackend(Backend, Protocol):
         X (N, D) is float32 or float64, of entries at most 1 in magnitude. Returns ``children`` (t, 2), of merge t
         which makes cluster n + t, smaller number first, and ``gains`` (t,): changes of the whole code's length in
         nats, to double precision.
+        """
+
+
+class HostBackend(MergingBackend, Protocol):
+    """A backend that also has what no device has yet: `redunet._backends.select_with` chooses.
+
+    A matrix that is not positive definite, or not finite, raises `numpy.linalg.LinAlgError` as in `Backend`.
+    """
+
+    def quadratic_forms(self, A: Array, X: Array, *, n_threads: int) -> tuple[Array, Array]:
+        """x* A^-1 x of the rows of X (..., m, n), (..., m), and log det A (...), A (..., n, n) of the same dtype."""
+
+    def logdet_of_sums(
+        self, A: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], *, n_threads: int
+    ) -> Array:
+        """log det(A[first[i]] + A[second[i]]), of A (N, n, n) and indices 0..N-1 of one shape."""
+
+    def local_increments(self, X: Array, Z: Array, request: LocalRequest, *, n_threads: int) -> npt.NDArray[np.float64]:
+        """What samples X (m, D) add to the codes of their nearest in Z (N, D), of each class: (E, m, k), in nats.
+
+        Both are float32 or float64; inner products are made in that precision, lengths in double.
         """
 
 

@@ -27,11 +27,16 @@ from redunet._backends.contract import (
     RatesAndGradient,
     State,
 )
+from redunet._backends.numpy_local import local_increments as local_increments
 from redunet._backends.numpy_merging import merge_path as merge_path
 from redunet._backends.tasks import interruptible
 
 Rates = npt.NDArray[np.float64]
 
+#: Sums of matrices are made in pieces of about this size.
+SUMS_BYTES = 1 << 24
+#: Rows of a triangular system that LAPACK solves at once; of larger ones all but these are matrix products.
+TRIANGLE = 32
 #: Below it the eigenvalues of M, and not the pivots of I + M, give log det(I + M): to the last digits.
 SMALL_TRACE = 1e-2
 
@@ -194,6 +199,26 @@ def logdet(A: Array, *, n_threads: int) -> Array:
     return _logdet(_cholesky(A))
 
 
+@interruptible
+def quadratic_forms(A: Array, X: Array, *, n_threads: int) -> tuple[Array, Array]:
+    L = _cholesky(A)
+    Y = _forward(np.swapaxes(X, -1, -2), L)
+    squares = Y.real**2 + Y.imag**2 if Y.dtype.kind == "c" else Y * Y
+    return squares.sum(axis=-2), _logdet(L)
+
+
+@interruptible
+def logdet_of_sums(A: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], *, n_threads: int) -> Array:
+    i, j = first.reshape(-1), second.reshape(-1)
+    logdets, wide = np.empty(len(i), A.real.dtype), np.result_type(A, np.float64)
+    step = max(1, SUMS_BYTES // max(1, A[:1].nbytes))
+    for start in range(0, len(i), step):
+        some = slice(start, start + step)
+        with _counted(start, len(i)):
+            logdets[some] = _logdet(_cholesky(np.add(A[i[some]], A[j[some]], dtype=wide)))
+    return logdets.reshape(first.shape)
+
+
 def _to_columns(V: Array, d: int) -> Array:
     """(m, C, F d) to (F, C, m d)."""
     m, C, _ = V.shape
@@ -234,9 +259,22 @@ def _cholesky(M: Array) -> Array:
         return L
     flat = M.reshape(-1, *M.shape[-2:])
     bad = next(index for index, matrix in enumerate(flat) if _cholesky_or_none(matrix) is None)
-    error = np.linalg.LinAlgError(f"matrix {bad} of {len(flat)} is not positive definite")
-    error.index = bad  # type: ignore[attr-defined]
-    raise error
+    raise _not_definite(bad, len(flat))
+
+
+def _not_definite(index: int, count: int) -> np.linalg.LinAlgError:
+    error = np.linalg.LinAlgError(f"matrix {index} of {count} is not positive definite")
+    error.index = index  # type: ignore[attr-defined]
+    return error
+
+
+@contextmanager
+def _counted(start: int, count: int) -> Iterator[None]:
+    """Say in the error of a factorisation which of all matrices it is, where these begin with number ``start``."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise _not_definite(start + error.index, count) from None  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -277,6 +315,18 @@ def _logdet_beside_one(M: Array, L: Array) -> Array:
     if small.any():
         logdets[small] = np.log1p(np.linalg.eigvalsh(M[small])).sum(-1)
     return logdets
+
+
+def _forward(B: Array, L: Array) -> Array:
+    """Y with L Y = B, L (..., n, n) lower triangular and B (..., n, m): by halves, so that most of it is products."""
+    n = L.shape[-1]
+    if n <= TRIANGLE:
+        result: Array = np.linalg.solve(L, B)
+        return result
+    half = n // 2
+    first = _forward(B[..., :half, :], L[..., :half, :half])
+    rest = B[..., half:, :] - L[..., half:, :half] @ first
+    return np.concatenate([first, _forward(rest, L[..., half:, half:])], axis=-2)
 
 
 def _inverse(L: Array) -> Array:

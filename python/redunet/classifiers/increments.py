@@ -45,17 +45,17 @@ class Code(NamedTuple):
 
 @dataclass(frozen=True)
 class Members:
-    """n samples that are coded together, or a batch of n.
+    """n samples that are coded together.
 
     Attributes
     ----------
     n : int
         Samples.
-    matrix : (..., N, N) float64 array
+    matrix : (N, N) float64 array
         Scatter or Gram matrix, about the mean where that is estimated.
     dual : bool
         Whether it is the Gram matrix.
-    mean_square : (...) array or float
+    mean_square : float
         |mu|^2.
     prepared : dict
         By code and distortion, what `increments` has made of the matrix.
@@ -64,12 +64,12 @@ class Members:
     n: int
     matrix: Array
     dual: bool
-    mean_square: Any = 0.0
+    mean_square: float = 0.0
     prepared: dict[tuple[Code, float], tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Seen(NamedTuple):
-    """Samples as members see them: y (..., m, N), |x - mu|^2 and <mu, x - mu>, (..., m)."""
+    """Samples as members see them: y (m, N), |x - mu|^2 and <mu, x - mu>, (m,)."""
 
     coordinates: Array
     squares: Array
@@ -77,7 +77,7 @@ class Seen(NamedTuple):
 
 
 def increments(code: Code, epsilon_sq: float, members: Members, seen: Seen) -> Array:
-    """What each sample adds to the length of the members' code, in nats: (..., m)."""
+    """What each sample adds to the length of the members' code, in nats: (m,)."""
     a = _scale(code, epsilon_sq, members)
     if (code, epsilon_sq) not in members.prepared:
         members.prepared[code, epsilon_sq] = _prepare(code, a, members)
@@ -93,9 +93,9 @@ def sweep(code: Code, epsilons: Array, members: Members, seen: Seen) -> Iterator
     squares = (seen.coordinates @ vectors) ** 2
     for epsilon_sq in epsilons.tolist():
         scaled = _scale(code, epsilon_sq, members) * values
-        logdet = np.log1p(scaled).sum(axis=-1)
-        growth = np.log1p(scaled / (1 + scaled) / members.n).sum(axis=-1)
-        forms = (squares @ (1 / (1 + scaled))[..., None])[..., 0]
+        logdet = np.log1p(scaled).sum()
+        growth = np.log1p(scaled / (1 + scaled) / members.n).sum()
+        forms = squares @ (1 / (1 + scaled))
         yield _assembled(code, epsilon_sq, members, seen, _constant(code, members, logdet, growth), forms)
 
 
@@ -106,7 +106,7 @@ def _scale(code: Code, epsilon_sq: float, members: Members) -> float:
 
 def _prepare(code: Code, a: float, members: Members) -> tuple[Array, Array]:
     """I + a M, and what of the increment does not depend on the sample."""
-    identity = np.eye(members.matrix.shape[-1])
+    identity = np.eye(len(members.matrix))
     with np.errstate(over="ignore", invalid="ignore"):
         A = identity + a * members.matrix
     if not np.isfinite(A).all():
@@ -126,9 +126,9 @@ def _assembled(code: Code, epsilon_sq: float, members: Members, seen: Seen, cons
     a, n = _scale(code, epsilon_sq, members), members.n
     q = np.maximum(seen.squares - a * forms, 0) if members.dual else forms
     b = a * (n / (n + 1)) if code.estimated else a
-    lengths: Array = np.asarray(constant)[..., None] + (n + 1 + code.overhead) / 2 * np.log1p(b * q)
+    lengths: Array = constant + (n + 1 + code.overhead) / 2 * np.log1p(b * q)
     if code.estimated and code.whole:
-        before = np.asarray(members.mean_square)[..., None]
+        before = members.mean_square
         after = np.maximum(before + 2 / (n + 1) * seen.along + seen.squares / (n + 1) ** 2, 0)
         lengths += code.dim / 2 * (np.log(epsilon_sq + after) - np.log(epsilon_sq + before))
     return lengths

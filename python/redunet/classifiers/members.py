@@ -1,7 +1,7 @@
 """What new samples are coded with: all members of a class, by vectors or by a kernel, or the nearest of each class.
 
-Each of the three gives pairs of a `Members` and what it sees of some samples, `Seen`, in pieces of bounded memory.
-Samples are vectors (m, D), real; labels are 0..k-1, and every class has a sample.
+The first two give pairs of a `Members` and what it sees of some samples, `Seen`, in pieces of bounded memory; the third
+leaves all to a backend. Samples are vectors (m, D), real; labels are 0..k-1, and every class has a sample.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from redunet._backends import arrays, select_with
+from redunet._backends.contract import LocalRequest
+from redunet._inputs import checks
 from redunet.classifiers.base import chunks
-from redunet.classifiers.increments import Members, Seen
+from redunet.classifiers.increments import Code, Members, Seen, increments, sweep
 from redunet.classifiers.kernels import Kernel
 
 Array = npt.NDArray[Any]
@@ -34,12 +37,33 @@ class Classes(Protocol):
 
     sizes: npt.NDArray[np.int64]
 
-    def pieces(self, X: Array) -> Iterator[Piece]:
-        """New samples as all classes see them."""
+    def lengths(self, code: Code, epsilons: Array, X: Array) -> Array:
+        """What new samples X (m, ...) add to every class's code, (E, m, k), in nats."""
         ...
 
 
-class WholeClasses:
+class InPieces:
+    """Classes of which each is one `Members`."""
+
+    sizes: npt.NDArray[np.int64]
+
+    def pieces(self, X: Array) -> Iterator[Piece]:
+        """New samples as all classes see them."""
+        raise NotImplementedError
+
+    def lengths(self, code: Code, epsilons: Array, X: Array) -> Array:
+        """As in `Classes`: for one distortion by Cholesky, for many by an eigendecomposition."""
+        found = np.empty((len(epsilons), len(X), len(self.sizes)))
+        for rows, j, members, seen in self.pieces(X):
+            if len(epsilons) == 1:
+                found[0, rows, j] = increments(code, float(epsilons[0]), members, seen)
+            else:
+                for e, lengths in enumerate(sweep(code, epsilons, members, seen)):
+                    found[e, rows, j] = lengths
+        return found
+
+
+class WholeClasses(InPieces):
     """Scatter matrices, or Gram matrices where a class has fewer samples than dimensions."""
 
     def __init__(self, Z: Array, labels: Array, *, estimated: bool) -> None:
@@ -62,7 +86,7 @@ class WholeClasses:
                 yield Piece(rows, j, members, Seen(y if Y is None else y @ Y.T, np.vecdot(y, y), y @ mu))
 
 
-class KernelClasses:
+class KernelClasses(InPieces):
     """Kernel matrices, centred where the mean is estimated. References are what a kernel keeps of the samples."""
 
     def __init__(self, Z: Array, references: Array, labels: Array, kernel: Kernel, *, estimated: bool) -> None:
@@ -91,59 +115,25 @@ class KernelClasses:
 
 
 class NearestOfClasses:
-    """The n nearest of each class to every sample, or all of a class that has fewer.
+    """The n nearest of each class to every sample, or all of a class that has fewer."""
 
-    Inner products are made in the precision of the samples, about the sample where the mean is estimated: what is lost
-    is relative to the distances and not to the norms.
-    """
-
-    def __init__(self, Z: Array, labels: Array, n_neighbors: int, *, estimated: bool) -> None:
-        self.estimated, self.n_neighbors = estimated, n_neighbors
+    def __init__(self, Z: Array, labels: Array, n_neighbors: int) -> None:
+        self.n_neighbors = n_neighbors
         self.sizes = np.bincount(labels)
-        self.samples = [Z[labels == j] for j in range(len(self.sizes))]
+        self.samples = np.ascontiguousarray(Z[np.argsort(labels, kind="stable")])  # class by class
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         # Distances are ||z||^2 - 2 x* z + ||x||^2, good where norms are not much larger than distances.
-        self.origin = Z.mean(axis=0, dtype=DOUBLE)
-        self.centred = [(samples - self.origin).astype(Z.dtype) for samples in self.samples]
-        self.squares = [np.vecdot(samples, samples) for samples in self.centred]
+        self.origin = Z.mean(axis=0, dtype=DOUBLE).astype(Z.dtype)
 
-    def pieces(self, X: Array) -> Iterator[Piece]:
-        """Each sample beside its neighbours in each class."""
-        n = min(self.n_neighbors, int(self.sizes.max()))
-        numbers = 2 * int(self.sizes.max()) + 2 * n * X.shape[1] + 4 * n * n
-        for rows in chunks(len(X), numbers * DOUBLE.itemsize):
-            some = X[rows].astype(self.samples[0].dtype, copy=False)
-            centred = (some - self.origin).astype(some.dtype)
-            for j, samples in enumerate(self.samples):
-                yield Piece(rows, j, *self._beside(some, samples[self._nearest(centred, j)]))
-
-    def _nearest(self, centred: Array, j: int) -> Array:
-        """Places of the nearest among the samples of class j, (m, n)."""
-        n, of = self.n_neighbors, len(self.squares[j])
-        if n >= of:
-            return np.broadcast_to(np.arange(of), (len(centred), of))
-        distances = (-2 * centred) @ self.centred[j].T
-        distances += self.squares[j]
-        return np.argpartition(distances, n - 1, axis=1)[:, :n]
-
-    def _beside(self, X: Array, windows: Array) -> tuple[Members, Seen]:
-        """Samples (m, D) beside their neighbours (m, n, D)."""
-        n = windows.shape[1]
-        if not self.estimated:
-            gram = (windows @ windows.transpose(0, 2, 1)).astype(DOUBLE)
-            along = (windows @ X[:, :, None]).transpose(0, 2, 1).astype(DOUBLE)
-            return Members(n, gram, True), Seen(along, _squares(X)[:, None])
-        B = windows - X[:, None]
-        gram = (B @ B.transpose(0, 2, 1)).astype(DOUBLE)
-        along = (B @ X[:, :, None])[:, :, 0].astype(DOUBLE).mean(axis=1)  # <mu - x, x>
-        means = gram.mean(axis=2)
-        square = means.mean(axis=1)  # |mu - x|^2
-        matrix = gram - means[:, None] - means[:, :, None] + square[:, None, None]
-        members = Members(n, matrix, True, np.maximum(_squares(X) + 2 * along + square, 0))
-        return members, Seen((square[:, None] - means)[:, None], square[:, None], -(along + square)[:, None])
-
-
-def _squares(X: Array) -> Array:
-    """|x|^2, in double precision."""
-    wide = X.astype(DOUBLE, copy=False)
-    result: Array = np.vecdot(wide, wide)
-    return result
+    def lengths(self, code: Code, epsilons: Array, X: Array) -> Array:
+        """By the backend, which finds the neighbours and codes them."""
+        some = arrays.plain(X, self.samples.dtype)
+        request = LocalRequest(
+            offsets=self.offsets,
+            origin=self.origin,
+            n_neighbors=min(self.n_neighbors, int(self.sizes.max())),
+            centred=code.estimated,
+            epsilons=epsilons,
+        )
+        module = select_with("local_increments")
+        return module.local_increments(some, self.samples, request, n_threads=checks.threads(None))

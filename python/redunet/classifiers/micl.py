@@ -19,7 +19,7 @@ from redunet import linalg
 from redunet._inputs import checks
 from redunet.classifiers import kernels
 from redunet.classifiers.base import Classifier, accuracy, features
-from redunet.classifiers.increments import Code, increments
+from redunet.classifiers.increments import Code
 from redunet.classifiers.members import Classes, KernelClasses, NearestOfClasses, WholeClasses
 from redunet.classifiers.validation import held_out
 
@@ -233,11 +233,8 @@ class MICL(Classifier):
             raise ValueError(f"diagonal is given and kernel is {self.kernel!r}; expected None, or 'precomputed'")
         elif self.kernel is not None:
             X = X.astype(np.float64)
-        lengths = np.empty((len(X), len(self.classes_)))
         with self._blamed():
-            for piece in self._trained.pieces(X):
-                found = increments(self._code, self.epsilon_sq_, piece.members, piece.seen)
-                lengths[piece.rows, piece.j] = found.reshape(-1)
+            lengths: Array = self._trained.lengths(self._code, np.array([self.epsilon_sq_]), X)[0]
         return lengths + self._bits
 
     def _referred(self, X: Array) -> tuple[Array, Array]:
@@ -264,7 +261,7 @@ class MICL(Classifier):
         if self.kernel is not None:
             return KernelClasses(X, references, labels, self._kernel, estimated=estimated)
         if self.n_neighbors is not None:
-            return NearestOfClasses(X, labels, self.n_neighbors, estimated=estimated)
+            return NearestOfClasses(X, labels, self.n_neighbors)
         return WholeClasses(X, labels, estimated=estimated)
 
     def _prior_lengths(self, trained: Classes, classes: npt.NDArray[np.intp]) -> Array:

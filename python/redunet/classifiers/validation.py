@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet.classifiers.increments import Code, sweep
+from redunet.classifiers.increments import Code
 from redunet.classifiers.members import Classes
 
 Array = npt.NDArray[Any]
@@ -35,10 +35,7 @@ def held_out(
         truth = labels[test]
         lengths = np.full((len(epsilons), len(truth), k), np.inf)
         trained = classes_of(X[train], references[train], codes)
-        for rows, j, members, seen in trained.pieces(X[test]):
-            for of_one, found in zip(lengths, sweep(code, epsilons, members, seen), strict=True):
-                of_one[rows, classes[j]] = found.reshape(-1)
-        lengths[:, :, classes] += prior_lengths(trained, classes)
+        lengths[:, :, classes] = trained.lengths(code, epsilons, X[test]) + prior_lengths(trained, classes)
         errors += (lengths.argmin(axis=2) != truth).sum(axis=1)
         lengths -= lengths.min(axis=2, keepdims=True)
         surprise = lengths[:, np.arange(len(truth)), truth] + np.log(np.exp(-lengths).sum(axis=2))
