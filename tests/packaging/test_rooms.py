@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "network": NUMBERS,
     "classifiers": NUMBERS,
     "clustering": NUMBERS,
-    "segmentation": NUMBERS,
+    "segmentation": (*NUMBERS, "clustering"),
     "plot": FACES,
     "sklearn": FACES,
 }
@@ -46,6 +46,7 @@ LIBRARIES = {
     "sklearn": ("sklearn", "datasets", *TOP),
     "matplotlib": ("plot", *TOP),
     "scipy": ("frontends", *TOP),
+    "skimage": ("segmentation", *TOP),
     "torch": ("torch", "distributed"),
     "mpi4py": ("distributed",),
 }
@@ -164,7 +165,14 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "cpp/layer": (r"(layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/clustering": (r"(clustering|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/engine": (r"(engine|layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
-    "cpp": (r"clustering/merging\.hpp", r"engine/(engine|state)\.hpp", r"linalg/batch\.hpp", KERNEL_TABLE, BINDINGS),
+    "cpp/segmentation": (r"(segmentation|base)/.*", SHARED, r"kernels/kernels\.hpp"),
+    "cpp": (
+        r"(clustering/merging|segmentation/moments)\.hpp",
+        r"engine/(engine|state)\.hpp",
+        r"linalg/batch\.hpp",
+        KERNEL_TABLE,
+        BINDINGS,
+    ),
     "cuda/platform": (r"(platform|emulation)/.*", r"shared/index\.hpp"),
     "cuda/emulation": (r"(emulation|platform)/.*",),
     "cuda/kernels": (r"kernels/.*", r"platform/gpu\.hpp"),
