@@ -22,6 +22,8 @@ class Options:
         Samples of each class, at most. Default: as published; all test samples.
     seeds : int
         Choices of training samples and random kernels; the first takes the first samples, as published.
+    bsds : path, optional
+        Folder of BSDS500, for segmentation.
     plain : bool
         Whether to build the plain networks beside the equivariant ones, which take most of the time.
     progress : bool
@@ -38,6 +40,7 @@ class Options:
     n_train: int | None = None
     n_test: int | None = None
     seeds: int = 1
+    bsds: Path | None = None
     plain: bool = True
     progress: bool = False
 
@@ -48,8 +51,9 @@ class Options:
         checks.integer(self.seeds, "seeds", 1)
         checks.flag(self.plain, "plain")
         checks.flag(self.progress, "progress")
-        if self.data is not None:
-            checks.path(self.data, "data")
+        for name in ("data", "bsds"):
+            if (value := getattr(self, name)) is not None:
+                checks.path(value, name)
 
     def layers(self, published: int) -> int:
         """Layers with the published step size."""
