@@ -124,6 +124,7 @@ class Merging {
     return single(id) ? singles_.F[lane_of(id)] : panel(place_of(id)).at.F[place_of(id) % B];
   }
   std::int64_t lowest(Best& best) const;
+  void find_lowest(index_t place);
 
   const MergeKernels& kernels_;
   Parallel& parallel_;
@@ -132,6 +133,7 @@ class Merging {
   MergeCode code_;
   Singles singles_;
   std::vector<Several> panels_;
+  std::vector<double> lowest_;         // of the best gains in each panel
   Singles near_singles_;               // neighbours, copied to lie side by side
   std::vector<Several> near_several_;  // one
   index_t n_several_ = 0;
@@ -218,7 +220,7 @@ void Merging::add(std::int64_t id, double n, double F) {
   const double logdet = kernels_.factor(D_, S_.data(), code_.alpha / (n + 1), W_.get(), factor_work_.get());
   const MergeCluster c = of_several(n, logdet, F);
   const index_t place = n_several_++, lane = place % B;
-  if (place / B == static_cast<index_t>(panels_.size())) panels_.emplace_back(D_);
+  if (place / B == static_cast<index_t>(panels_.size())) panels_.emplace_back(D_), lowest_.push_back(kInfinity);
   Several& to = panel(place);
   const MergePanel& p = to.at;
   for (std::size_t e = 0; e < S_.size(); ++e) p.S[static_cast<index_t>(e) * B + lane] = S_[e];
@@ -241,8 +243,10 @@ void Merging::remove(std::int64_t id) {
     if (place != last) {
       panel(place).copy(place % B, panel(last), last % B);
       place_[as_size(panel(place).id[place % B])] = place;
+      find_lowest(place);
     }
     panel(last).empty(last % B);
+    find_lowest(last);
   }
   place_[as_size(id)] = kGone;
 }
@@ -416,7 +420,7 @@ void Merging::compare(const Newcomer& with) {
 void Merging::set_best(const Newcomer& with, const Best& best) {
   if (with.place >= 0) {
     panel(with.place).best[with.place % B] = best;
-    return;
+    return find_lowest(with.place);
   }
   singles_.best[with.lane] = best.gain, singles_.partner[with.lane] = best.partner;
   singles_.find_lowest(with.lane / kBall);
@@ -434,10 +438,18 @@ std::int64_t Merging::lowest(Best& best) const {
     best = {singles_.best[lane], singles_.partner[lane]};
     whose = singles_.id[lane];
   }
-  for (const Several& p : panels_)
-    for (index_t lane = 0; lane < B; ++lane)
-      if (p.best[lane].gain < best.gain) best = p.best[lane], whose = p.id[lane];
+  const auto least = std::min_element(lowest_.begin(), lowest_.end());
+  if (least == lowest_.end() || !(*least < best.gain)) return whose;
+  const Several& p = panels_[as_size(least - lowest_.begin())];
+  for (index_t lane = 0; lane < B; ++lane)
+    if (p.best[lane].gain < best.gain) best = p.best[lane], whose = p.id[lane];
   return whose;
+}
+
+// Of the panel of a place, after one of its gains has changed.
+void Merging::find_lowest(index_t place) {
+  double& lowest = lowest_[as_size(place / B)] = kInfinity;
+  for (const Best& best : panel(place).best) lowest = std::min(lowest, best.gain);
 }
 
 // --- Only neighbours: copied out of their panels, as many at a time as one holds. What a merge saves beside is added
