@@ -9,6 +9,7 @@
 #include "kernels/dispatch.hpp"
 #include "linalg/batch.hpp"
 #include "linalg/forms.hpp"
+#include "segmentation/moments.hpp"
 #include "shared/state_bindings.hpp"
 
 namespace py = pybind11;
@@ -79,6 +80,26 @@ class CpuEngine : public bindings::HostFeatures {
   int n_threads_;
 };
 
+using Shape = std::vector<index_t>;
+using bindings::shape_of;
+
+// Who may merge with whom, and what that saves.
+void read_neighbours(const py::object& asked, MergeRequest& request) {
+  const py::object neighbours = asked.attr("neighbours"), saved = asked.attr("saved");
+  request.restricted = !neighbours.is_none();
+  if (!request.restricted) return;
+  const auto ids = neighbours.cast<std::vector<std::vector<std::int64_t>>>();
+  std::vector<std::vector<double>> nats(ids.size());
+  if (!saved.is_none()) nats = saved.cast<std::vector<std::vector<double>>>();
+  request.neighbours.resize(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (nats.size() != ids.size() || (!saved.is_none() && nats[i].size() != ids[i].size()))
+      throw py::value_error("saved is not as long as neighbours");
+    for (std::size_t k = 0; k < ids[i].size(); ++k)
+      request.neighbours[i].push_back({ids[i][k], saved.is_none() ? 0 : nats[i][k]});
+  }
+}
+
 // MergingBackend.merge_path of the contract.
 py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threads) {
   if (X.ndim() != 2 || X.size() == 0 || !bindings::is_plain(X)) throw py::value_error("X is not a plain (N, D) array");
@@ -89,9 +110,15 @@ py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threa
                        .centred = asked.attr("centred").cast<bool>(),
                        .full = asked.attr("full").cast<bool>(),
                        .clusters = bindings::data_of<std::int64_t>(asked.attr("clusters"), "clusters")};
-  const py::object neighbours = asked.attr("neighbours"), on_merge = asked.attr("on_merge");
-  request.restricted = !neighbours.is_none();
-  if (request.restricted) request.neighbours = neighbours.cast<std::vector<std::vector<std::int64_t>>>();
+  const py::object moments = asked.attr("moments"), on_merge = asked.attr("on_merge");
+  if (!moments.is_none()) {
+    const auto [sizes, scatters] = moments.cast<std::pair<py::array, py::array>>();
+    if (shape_of(sizes) != Shape{X.shape(0)} || shape_of(scatters) != Shape{X.shape(0), X.shape(1), X.shape(1)})
+      throw py::value_error("moments are not (N,) and (N, D, D)");
+    request.sizes = bindings::data_of<double>(sizes, "sizes");
+    request.scatters = bindings::data_of<double>(scatters, "scatters");
+  }
+  read_neighbours(asked, request);
   if (!on_merge.is_none())
     request.on_merge = [&](index_t done, double gain) {
       const bindings::WithGil gil;
@@ -194,6 +221,45 @@ py::array_t<double> local_increments_of(const py::array& X, const py::array& Z, 
   return lengths;
 }
 
+// MergingBackend.region_moments of the contract.
+py::tuple region_moments_of(const py::array& image, const py::object& filters, const py::array& labels,
+                            index_t n_regions, int n_threads) {
+  if (image.ndim() != 3 || labels.ndim() != 2 || !bindings::is_plain(image))
+    throw py::value_error("image is not a plain array of three axes, or labels not one of two");
+  const index_t H = labels.shape(0), W = labels.shape(1);
+  const auto* of = bindings::data_of<std::int64_t>(labels, "labels");
+  index_t D = image.shape(2);
+  Shape expected{H, W, D};
+  py::array weights;
+  if (!filters.is_none()) {
+    weights = filters.cast<py::array>();
+    if (weights.ndim() != 4 || !bindings::is_plain(weights) || !weights.dtype().equal(image.dtype()))
+      throw py::type_error("filters are not a plain array of four axes and the image's dtype");
+    const index_t window = weights.shape(1);
+    D = weights.shape(3);
+    expected = {weights.shape(0), H + window - 1, W + window - 1};
+    if (weights.shape(2) != window) throw py::value_error("filters are not square");
+  }
+  if (shape_of(image) != expected) throw py::value_error("image has another shape than labels and filters say");
+  if (labels.size() == 0 || std::any_of(of, of + labels.size(), [&](std::int64_t l) { return l >= n_regions; }))
+    throw py::value_error("labels are none, or not below n_regions");
+  bindings::Doubles sizes(n_regions), means({n_regions, D}), scatters({n_regions, D, D});
+  bindings::with_type(image.dtype(), "image", [&]<class T>(T, index_t planes) {
+    if (planes != 1) throw py::type_error("image is complex");
+    Pixels<T> pixels{.H = H, .W = W, .D = D, .image = static_cast<const T*>(image.data())};
+    if (!filters.is_none()) {
+      pixels.filters = static_cast<const T*>(weights.data());
+      pixels.channels = weights.shape(0), pixels.window = weights.shape(1);
+    }
+    double *const to_sizes = sizes.mutable_data(), *const to_means = means.mutable_data();
+    double* const to_scatters = scatters.mutable_data();
+    const bindings::WithoutGil without;
+    Parallel parallel(n_threads, bindings::check_signals);
+    region_moments(selected_kernels(), parallel, pixels, of, n_regions, to_sizes, to_means, to_scatters);
+  });
+  return py::make_tuple(sizes, means, scatters);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(engine, m) {
@@ -206,6 +272,8 @@ PYBIND11_MODULE(engine, m) {
         py::arg("n_threads"));
   m.def("local_increments", local_increments_of, py::arg("X"), py::arg("Z"), py::arg("request"), py::kw_only(),
         py::arg("n_threads"));
+  m.def("region_moments", region_moments_of, py::arg("image"), py::arg("filters"), py::arg("labels"),
+        py::arg("n_regions"), py::kw_only(), py::arg("n_threads"));
   m.def("simd_level", [] { return selected_kernels().name; });
   m.def("simd_levels", [] {
     std::vector<std::string> names;

@@ -88,6 +88,7 @@ WRONG = {
     "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
     "seeds": INTEGERS, "epochs": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "name": WORDS,
     "options": [3, "options", {}, OBJECT], "data": [3, [], {}, OBJECT, 2.5], "folder": [3, None, [], {}, OBJECT, 2.5],
+    "bsds": [3, [], {}, OBJECT, 2.5],
     "classes": [3, "a", [], [[1]], {}, OBJECT],
     "criterion": WORDS, "kernel": WORDS, "gamma": [*NUMBERS, 0], "degree": INTEGERS, "coef0": NUMBERS,
     "kernel_dim": INTEGERS, "cv": [*INTEGERS, 1],
@@ -109,6 +110,12 @@ WRONG = {
     "x": ["text", None, {}, OBJECT, ["a"], print],
     "t": ["text", None, {}, OBJECT, 1j, -1, [-0.5], np.nan, np.inf, np.ones(7), print],
     "kernels": ["text", None, {}, OBJECT, 3, np.ones((2, 2)), np.full((1, 1, 2), np.nan), [[["a"]]], print],
+    "features": ["text", None, {}, OBJECT, 3, [], np.ones(3), np.ones((3, 4)) * 1j, print],
+    "image": ["text", None, {}, OBJECT, 3, [], np.ones(3), np.full((3, 4), -1.0), np.ones((3, 4)) * 1j, print],
+    "superpixels": ["text", None, {}, OBJECT, 0, -1, 2.5, True, [], np.zeros((2, 2), int), print],
+    "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
+    "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
+    "color": WORDS,
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -139,8 +146,13 @@ def public():
     for name in ("code_length", "effective_dimensions"):
         yield f"clustering.{name}", getattr(clustering, name), {"X": X, "labels": Y, "epsilon_sq": 0.1}
     for name in segmentation.__all__:
+        if name in ("segment", "merge_regions"):
+            continue
         truth = {"boundaries": {}, "probabilistic_rand_index": {"truths": IMAGE}}.get(name, {"truth": IMAGE})
         yield f"segmentation.{name}", getattr(segmentation, name), {"labels": IMAGE, **truth}
+    yield "segmentation.segment", segmentation.segment, {"image": IMAGE.astype(float)}
+    given = {"features": IMAGE.astype(float), "labels": IMAGE, "epsilon_sq": 0.1}
+    yield "segmentation.merge_regions", segmentation.merge_regions, given
     yield "rate_reduction", rn.rate_reduction, {"Z": X, "y": Y}
     yield "rate_reduction_gradient", rn.rate_reduction_gradient, {"Z": X, "y": Y}
     yield "shifts", rn.shifts, signals
@@ -217,6 +229,7 @@ def pictures():
     yield "plot.accuracies", plot.accuracies, {"results": {"a": {"b": 0.5}}}
     for name in ("cosines", "cosine_histogram", "singular_values"):
         yield f"plot.{name}", getattr(plot, name), {"Z": SIGNALS, "y": Y}
+    yield "plot.segments", plot.segments, {"image": IMAGE.astype(float), "labels": IMAGE}
     yield "plot.scatter", plot.scatter, {"Z": X[:, :2], "y": Y}
 
 

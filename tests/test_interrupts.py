@@ -41,6 +41,15 @@ CALLS = {
         "X = rng.standard_normal((2_000_000, 8))",
         "rn.clustering.merge_path(X, epsilon_sq=0.1)",
     ),
+    "regions": (
+        "X = rng.standard_normal((300, 400, 3)); labels = np.arange(120_000).reshape(300, 400)",
+        "rn.segmentation.merge_regions(X, labels, epsilon_sq=0.5, boundary_bits=1.0)",
+    ),
+    "a large image": (
+        "X = rng.standard_normal((900, 1500, 3), dtype="
+        "np.float32); labels = np.arange(1500) // 9 + np.zeros((900, 1), int)",
+        "rn.segmentation.segment(X, color='none', superpixels=labels, window=15)",
+    ),
     "transform": (
         "net, _ = rn.build(np.eye(1200, dtype='f'), np.arange(1200) % 3, n_layers=1);"
         "X = rng.standard_normal((40000, 1200), dtype=np.float32)",

@@ -317,3 +317,36 @@ def test_phase_transition_draws_clusters_against_distortions() -> None:
     np.testing.assert_array_equal(first.get_xdata(), [0.1, 1.0])
     np.testing.assert_array_equal(first.get_ydata(), [9, 1])
     np.testing.assert_array_equal(best.get_ydata(), [3, 1])
+
+
+def test_segments_draws_the_image_and_its_boundaries() -> None:
+    random = np.random.default_rng(3)
+    labels = np.array([[0, 0, 1], [0, 0, 1], [-1, -1, -1]])
+    for image in (random.random((3, 3)), random.integers(0, 256, (3, 3, 3), np.uint8), random.random((3, 3, 1)) > 0.5):
+        ax = plot.segments(image, labels)
+        drawn, lines = ax.images
+        np.testing.assert_array_equal(np.squeeze(drawn.get_array()), np.squeeze(image))
+        marked = np.asarray(lines.get_array())[:, :, 3] == 1
+        np.testing.assert_array_equal(marked, rn.segmentation.boundaries(labels))
+        assert ax.get_title() == "2 segments"
+        assert not ax.axison
+    assert plot.segments(np.zeros((1, 1)), [[4]], title=None).get_title() == "1 segment"
+    assert plot.segments(np.zeros((1, 1)), [[4]], title="here").get_title() == "here"
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "message"),
+    [
+        (np.zeros((3, 3, 2)), np.zeros((3, 3), int), r"image has shape \(3, 3, 2\); expected \(H, W\), \(H, W, 1\) or"),
+        (
+            np.full((3, 3), 2.0),
+            np.zeros((3, 3), int),
+            "image has dtype float64 and holds no colours; expected uint8",
+        ),
+        (np.zeros((3, 3), int), np.zeros((3, 3), int), "image has dtype int64 and holds no colours"),
+        (np.zeros((3, 3)), np.zeros((3, 2), int), r"labels has shape \(3, 2\); expected \(3, 3\), as image has"),
+    ],
+)
+def test_errors_of_segments(image: np.ndarray, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot.segments(image, labels)

@@ -28,11 +28,13 @@ constexpr double kLogarithm = 30;                    // multiply-adds that a gai
 constexpr std::chrono::milliseconds kTellEvery{50};  // for an eye
 constexpr std::int64_t kGone = -1;                   // place of a cluster that has merged, or hasn't come yet
 
-// Calls f(ids, n) for as many at a time as fill a panel.
+using Neighbours = std::vector<Neighbour>;
+
+// Calls f(neighbours, n) for as many at a time as fill a panel.
 template <class F>
-void in_panels(const std::vector<std::int64_t>& ids, const F& f) {
-  const auto size = static_cast<index_t>(ids.size());
-  for (index_t i = 0; i < size; i += B) f(ids.data() + i, std::min(B, size - i));
+void in_panels(const Neighbours& near, const F& f) {
+  const auto size = static_cast<index_t>(near.size());
+  for (index_t i = 0; i < size; i += B) f(near.data() + i, std::min(B, size - i));
 }
 
 class Merging {
@@ -75,12 +77,16 @@ class Merging {
     std::vector<double> sample;
   };
 
+  void make_room(index_t n_clusters);
   template <class T>
   void begin(const T* X);
   template <class T>
   void begin_single(const T* x, std::int64_t id);
   template <class T>
   void begin_several(const T* X, const index_t* samples, index_t n, std::int64_t id);
+  template <class T>
+  void begin_moments(const T* X);
+  void begin_summed(std::int64_t id, double n);
   void compare_singles();
   Best nearest_single(index_t lane, Thread& thread) const;
 
@@ -104,19 +110,21 @@ class Merging {
   void compare(const Newcomer& with);
   Best compare_all(const Newcomer& with);
   Best compare_near(const Newcomer& with);
-  Best look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n);
-  Best look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n);
+  Best look_at_singles(const Newcomer& with, const Neighbour* near, index_t n);
+  Best look_at_several(const Newcomer& with, const Neighbour* near, index_t n);
   void look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const;
   Best look_in_panel(const Newcomer& with, index_t panel, Thread& thread);
   void gains_with_panel(const Newcomer& with, const MergePanel& panel, Thread& thread);
   const double* bound(const MergeCluster& cluster, index_t n_balls, Thread& thread) const;
   double work_of_sample() const { return double(D_ * D_) / 2 + kLogarithm; }
   void set_best(const Newcomer& with, const Best& best);
+  double saved(std::int64_t i, std::int64_t j) const;
   void unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c);
   double F_of(std::int64_t id) {
     return single(id) ? singles_.F[lane_of(id)] : panel(place_of(id)).at.F[place_of(id) % B];
   }
   std::int64_t lowest(Best& best) const;
+  void find_lowest(index_t place);
 
   const MergeKernels& kernels_;
   Parallel& parallel_;
@@ -125,11 +133,12 @@ class Merging {
   MergeCode code_;
   Singles singles_;
   std::vector<Several> panels_;
+  std::vector<double> lowest_;         // of the best gains in each panel
   Singles near_singles_;               // neighbours, copied to lie side by side
   std::vector<Several> near_several_;  // one
   index_t n_several_ = 0;
   std::vector<std::int64_t> place_;  // of a cluster by its number: >= 0 among several, <= -2 among single samples
-  std::vector<std::vector<std::int64_t>> near_;
+  std::vector<Neighbours> near_;
   index_t rows_;
   std::vector<double> S_, mean_, x_;  // of the cluster that is being made; of the sample that is compared
   double n_ = 0;
@@ -211,7 +220,7 @@ void Merging::add(std::int64_t id, double n, double F) {
   const double logdet = kernels_.factor(D_, S_.data(), code_.alpha / (n + 1), W_.get(), factor_work_.get());
   const MergeCluster c = of_several(n, logdet, F);
   const index_t place = n_several_++, lane = place % B;
-  if (place / B == static_cast<index_t>(panels_.size())) panels_.emplace_back(D_);
+  if (place / B == static_cast<index_t>(panels_.size())) panels_.emplace_back(D_), lowest_.push_back(kInfinity);
   Several& to = panel(place);
   const MergePanel& p = to.at;
   for (std::size_t e = 0; e < S_.size(); ++e) p.S[static_cast<index_t>(e) * B + lane] = S_[e];
@@ -234,8 +243,10 @@ void Merging::remove(std::int64_t id) {
     if (place != last) {
       panel(place).copy(place % B, panel(last), last % B);
       place_[as_size(panel(place).id[place % B])] = place;
+      find_lowest(place);
     }
     panel(last).empty(last % B);
+    find_lowest(last);
   }
   place_[as_size(id)] = kGone;
 }
@@ -274,7 +285,7 @@ void Merging::gather(std::int64_t id, bool first) {
 }
 
 void Merging::merge(std::int64_t i, std::int64_t j, std::int64_t c, double gain) {
-  const double F = F_of(i) + F_of(j) + gain;
+  const double F = F_of(i) + F_of(j) + gain + saved(i, j);
   gather(i, true);
   gather(j, false);
   remove(i);
@@ -284,14 +295,33 @@ void Merging::merge(std::int64_t i, std::int64_t j, std::int64_t c, double gain)
   add(c, n_, F);
 }
 
+// What the merge of two that may merge saves beside the code of their samples.
+double Merging::saved(std::int64_t i, std::int64_t j) const {
+  if (!request_.restricted) return 0;
+  const Neighbours& near = near_[as_size(i)];
+  return std::lower_bound(near.begin(), near.end(), j, [](const Neighbour& k, std::int64_t id) { return k.id < id; })
+      ->saved;
+}
+
 void Merging::unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c) {
-  std::vector<std::int64_t>&a = near_[as_size(i)], &b = near_[as_size(j)], all;
-  std::set_union(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(all));
-  std::erase_if(all, [&](std::int64_t k) { return k == i || k == j; });
-  for (const std::int64_t k : all) {
-    std::vector<std::int64_t>& theirs = near_[as_size(k)];
-    std::erase_if(theirs, [&](std::int64_t other) { return other == i || other == j; });
-    theirs.push_back(c);  // the largest number so far
+  Neighbours &a = near_[as_size(i)], &b = near_[as_size(j)], all;
+  const auto gone = [&](const Neighbour& k) { return k.id == i || k.id == j; };
+  std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(all),
+             [](const Neighbour& k, const Neighbour& l) { return k.id < l.id; });
+  std::erase_if(all, gone);
+  auto last = all.begin();
+  for (auto k = all.begin(); k != all.end(); ++k) {
+    if (k == last) continue;
+    if (k->id == last->id)
+      last->saved += k->saved;  // a neighbour of both
+    else
+      *++last = *k;
+  }
+  if (!all.empty()) all.erase(last + 1, all.end());
+  for (const Neighbour& k : all) {
+    Neighbours& theirs = near_[as_size(k.id)];
+    std::erase_if(theirs, gone);
+    theirs.push_back({c, k.saved});  // the largest number so far
   }
   a = b = {};
   near_[as_size(c)] = std::move(all);
@@ -390,7 +420,7 @@ void Merging::compare(const Newcomer& with) {
 void Merging::set_best(const Newcomer& with, const Best& best) {
   if (with.place >= 0) {
     panel(with.place).best[with.place % B] = best;
-    return;
+    return find_lowest(with.place);
   }
   singles_.best[with.lane] = best.gain, singles_.partner[with.lane] = best.partner;
   singles_.find_lowest(with.lane / kBall);
@@ -408,29 +438,45 @@ std::int64_t Merging::lowest(Best& best) const {
     best = {singles_.best[lane], singles_.partner[lane]};
     whose = singles_.id[lane];
   }
-  for (const Several& p : panels_)
-    for (index_t lane = 0; lane < B; ++lane)
-      if (p.best[lane].gain < best.gain) best = p.best[lane], whose = p.id[lane];
+  const auto least = std::min_element(lowest_.begin(), lowest_.end());
+  if (least == lowest_.end() || !(*least < best.gain)) return whose;
+  const Several& p = panels_[as_size(least - lowest_.begin())];
+  for (index_t lane = 0; lane < B; ++lane)
+    if (p.best[lane].gain < best.gain) best = p.best[lane], whose = p.id[lane];
   return whose;
 }
 
-// --- Only neighbours: copied out of their panels, as many at a time as one holds ---
+// Of the panel of a place, after one of its gains has changed.
+void Merging::find_lowest(index_t place) {
+  double& lowest = lowest_[as_size(place / B)] = kInfinity;
+  for (const Best& best : panel(place).best) lowest = std::min(lowest, best.gain);
+}
+
+// --- Only neighbours: copied out of their panels, as many at a time as one holds. What a merge saves beside is added
+// to the copies' F, which gains are less. ---
 
 Best Merging::compare_near(const Newcomer& with) {
   Best found;
-  std::vector<std::int64_t> singles, several;
-  for (const std::int64_t k : near_[as_size(with.id)])
-    if (there(k)) (single(k) ? singles : several).push_back(k);
+  Neighbours singles, several;
+  for (const Neighbour& k : near_[as_size(with.id)])
+    if (there(k.id)) (single(k.id) ? singles : several).push_back(k);
   const double work = work_of_sample() * double(near_[as_size(with.id)].size());
   parallel_.run(1, work, [&](index_t, int) {
-    in_panels(singles, [&](const std::int64_t* ids, index_t n) { found.take(look_at_singles(with, ids, n)); });
-    in_panels(several, [&](const std::int64_t* ids, index_t n) { found.take(look_at_several(with, ids, n)); });
+    in_panels(singles, [&](const Neighbour* near, index_t n) { found.take(look_at_singles(with, near, n)); });
+    in_panels(several, [&](const Neighbour* near, index_t n) { found.take(look_at_several(with, near, n)); });
   });
   return found;
 }
 
-Best Merging::look_at_singles(const Newcomer& with, const std::int64_t* ids, index_t n) {
-  for (index_t l = 0; l < B; ++l) l < n ? near_singles_.copy(l, singles_, lane_of(ids[l])) : near_singles_.empty(l);
+Best Merging::look_at_singles(const Newcomer& with, const Neighbour* near, index_t n) {
+  for (index_t l = 0; l < B; ++l) {
+    if (l >= n) {
+      near_singles_.empty(l);
+      continue;
+    }
+    near_singles_.copy(l, singles_, lane_of(near[l].id));
+    near_singles_.F[l] += near[l].saved;
+  }
   MergeSamples q{.x = near_singles_.sample(0),
                  .F = near_singles_.F.get(),
                  .n_panels = 1,
@@ -438,32 +484,41 @@ Best Merging::look_at_singles(const Newcomer& with, const std::int64_t* ids, ind
                  .work = threads_[0].work.get(),
                  .gain = kInfinity};
   kernels_.search(with.cluster, q);
-  return q.where < 0 ? Best{} : Best{q.gain, ids[q.where]};
+  return q.where < 0 ? Best{} : Best{q.gain, near[q.where].id};
 }
 
-Best Merging::look_at_several(const Newcomer& with, const std::int64_t* ids, index_t n) {
-  Several& near = near_several_.front();
-  for (index_t l = 0; l < n; ++l) near.copy(l, panel(place_of(ids[l])), place_of(ids[l]) % B);
-  gains_with_panel(with, near.at, threads_[0]);
+Best Merging::look_at_several(const Newcomer& with, const Neighbour* near, index_t n) {
+  Several& copies = near_several_.front();
+  for (index_t l = 0; l < n; ++l) {
+    const index_t place = place_of(near[l].id);
+    copies.copy(l, panel(place), place % B);
+    copies.at.F[l] += near[l].saved;
+    copies.at.constant[l] -= near[l].saved;
+  }
+  gains_with_panel(with, copies.at, threads_[0]);
   Best found;
-  for (index_t l = 0; l < n; ++l) found.take({threads_[0].gains[l], ids[l]});
+  for (index_t l = 0; l < n; ++l) found.take({threads_[0].gains[l], near[l].id});
   return found;
 }
 
 // --- The start ---
 
+void Merging::make_room(index_t n_clusters) {
+  place_.assign(as_size(2 * n_clusters - 1), kGone);
+  if (!request_.restricted) return;
+  near_.resize(place_.size());
+  near_singles_.make_room(B, D_);
+  near_several_.emplace_back(D_);
+}
+
 template <class T>
 void Merging::begin(const T* X) {
+  if (request_.sizes != nullptr) return begin_moments(X);
   const index_t N = request_.n_samples;
   const auto cluster = [&](index_t i) { return request_.clusters == nullptr ? i : index_t{request_.clusters[i]}; };
   index_t n_clusters = 0;
   for (index_t i = 0; i < N; ++i) n_clusters = std::max(n_clusters, cluster(i) + 1);
-  place_.assign(as_size(2 * n_clusters - 1), kGone);
-  if (request_.restricted) {
-    near_.resize(place_.size());
-    near_singles_.make_room(B, D_);
-    near_several_.emplace_back(D_);
-  }
+  make_room(n_clusters);
   std::vector<index_t> count(as_size(n_clusters)), samples(as_size(N));
   for (index_t i = 0; i < N; ++i) ++count[as_size(cluster(i))];
   std::iota(samples.begin(), samples.end(), 0);
@@ -509,8 +564,28 @@ void Merging::begin_several(const T* X, const index_t* samples, index_t n, std::
     for (index_t r = 0; r < D_; ++r)
       for (index_t k = 0; k <= r; ++k) *S++ += x_[as_size(r)] * x_[as_size(k)];
   }
-  const double logdet = kernels_.factor(D_, S_.data(), code_.alpha / count, W_.get(), factor_work_.get());
-  add(id, count, code(count, logdet, square_of(mean_.data(), D_)));
+  begin_summed(id, count);
+}
+
+// The cluster of S_ and mean_.
+void Merging::begin_summed(std::int64_t id, double n) {
+  const double logdet = kernels_.factor(D_, S_.data(), code_.alpha / n, W_.get(), factor_work_.get());
+  add(id, n, code(n, logdet, square_of(mean_.data(), D_)));
+}
+
+// Clusters that are known by their means X and their scatter.
+template <class T>
+void Merging::begin_moments(const T* X) {
+  make_room(request_.n_samples);
+  std::fill(mean_.begin(), mean_.end(), 0.0);
+  for (index_t id = 0; id < request_.n_samples; ++id) {
+    if (code_.centred)
+      for (index_t k = 0; k < D_; ++k) mean_[as_size(k)] = static_cast<double>(X[id * D_ + k]);
+    double* S = S_.data();
+    for (index_t r = 0; r < D_; ++r)
+      for (index_t k = 0; k <= r; ++k) *S++ = request_.scatters[(id * D_ + r) * D_ + k];
+    begin_summed(id, request_.sizes[id]);
+  }
 }
 
 // Among themselves, before there are any others: each with those of its ball and of the balls before.

@@ -8,6 +8,7 @@
 #include "kernels/interleaved.hpp"
 #include "kernels/interleaved_io.hpp"
 #include "kernels/merging.hpp"
+#include "kernels/moments.hpp"
 #include "kernels/neighbours.hpp"
 #include "kernels/product_single.hpp"
 #include "kernels/samples.hpp"
@@ -40,14 +41,15 @@ constexpr Kernels<T> kTable{.product = product<T>,
                             .tile_gram = tile_gram<T>,
                             .about_origin = about_origin<T>,
                             .nearer = nearer<T>,
-                            .window = window<T>};
+                            .window = window<T>,
+                            .filter_row = filter_row<T>};
 
 }  // namespace
 
 #define REDUNET_STRING_(x) #x
 #define REDUNET_STRING(x) REDUNET_STRING_(x)
 extern const KernelSet kKernelSet;
-const KernelSet kKernelSet{REDUNET_STRING(REDUNET_ISA), kTable<float>, kTable<double>, kMerge};
+const KernelSet kKernelSet{REDUNET_STRING(REDUNET_ISA), kTable<float>, kTable<double>, kMerge, add_moments};
 
 }  // namespace REDUNET_ISA
 }  // namespace redunet

@@ -211,6 +211,32 @@ constexpr index_t gram_entries(index_t C, index_t planes) {
   return (n + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
 }
 
+// --- Segmentation: features of the pixels of an image, and the moments of its regions. ---
+
+// Numbers of a pixel's features, or of a row of moments of them: whole panel rows.
+constexpr index_t moment_row(index_t D) { return (D + kPanel<double> - 1) / kPanel<double> * kPanel<double>; }
+
+// features(x, d) <- sum over channels, rows i and columns j of filters(channel, i, j, d) image(channel, i, x + j), for
+// n pixels of a row: feature d of pixel x at x * moment_row(D) + d.
+template <class T>
+struct FilteredRow {
+  const T* image;
+  index_t row_stride, plane_stride;  // to the next row, and channel
+  index_t channels, window;
+  const T* filters;  // (channels, window, window, D)
+  index_t D, n;
+  double* features;
+};
+
+// n pixels of one region: sums += d and squares += d d*, d = features - origin, which replaces the features. Rows are
+// moment_row(D) numbers; squares are as many rows, of which blocks on and below the diagonal are right.
+struct RegionRun {
+  index_t D, n;
+  double* features;
+  const double* origin;
+  double *sums, *squares;
+};
+
 template <class T>
 struct Kernels {
   void (*product)(const Product<T>&);
@@ -255,6 +281,7 @@ struct Kernels {
   // How many were found.
   index_t (*nearer)(const Nearer<T>&);
   void (*window)(const Window<T>&);
+  void (*filter_row)(const FilteredRow<T>&);
 };
 
 // --- Clustering by coding length, in double precision. Clusters lie in lanes: panels of single samples, [D][kPanel]
@@ -329,6 +356,7 @@ struct KernelSet {
   Kernels<float> f32;
   Kernels<double> f64;
   MergeKernels merge;
+  void (*add_moments)(const RegionRun&);
 };
 
 template <class T>

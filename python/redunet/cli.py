@@ -120,6 +120,7 @@ def _experiment(options: argparse.Namespace, n_threads: int) -> int:
         n_test=options.test,
         epochs=options.epochs,
         seeds=options.seeds,
+        bsds=None if options.bsds is None else Path(options.bsds),
         plain=not options.skip_plain,
         progress=not options.quiet,
     )
@@ -211,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--seeds", metavar="N", type=_at_least_one, default=1, help="choices of samples and kernels (default: 1)"
     )
+    one.add_argument("--bsds", metavar="DIR", help="folder of BSDS500, for segmentation: its benchmark too")
     one.add_argument("--skip-plain", action="store_true", help="no plain networks beside the equivariant ones")
     one.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
     one.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")

@@ -97,9 +97,9 @@ TEST(merges_of_neighbours_stay_among_them) {
     fill_uniform(X, 3);
     MergeRequest q{.n_samples = N, .D = D, .epsilon_sq = 0.1, .centred = centred, .full = full, .restricted = true};
     for (index_t i = 0; i < N; ++i) {  // three chains
-      std::vector<std::int64_t> near;
-      if (i >= 3) near.push_back(i - 3);
-      if (i + 3 < N) near.push_back(i + 3);
+      std::vector<Neighbour> near;
+      if (i >= 3) near.push_back({i - 3});
+      if (i + 3 < N) near.push_back({i + 3});
       q.neighbours.push_back(near);
     }
     index_t told = 0;
@@ -114,6 +114,52 @@ TEST(merges_of_neighbours_stay_among_them) {
       CHECK(a < b && chain[size(a)] == chain[size(b)]);
       chain[size(N) + t] = chain[size(a)];
     }
+  });
+}
+
+// Clusters that are known by moments only merge as those of their samples do, and what boundaries save leaves the sum.
+TEST(merges_of_moments_add_up) {
+  for_all([](index_t D, bool centred, bool full) {
+    const index_t N = 120, K = 40;
+    std::vector<double> X(size(N * D)), sizes(size(K)), means(size(K * D)), scatters(size(K * D * D));
+    fill_uniform(X, 5);
+    std::vector<std::int64_t> clusters(size(N));
+    for (index_t i = 0; i < N; ++i) {
+      const index_t k = clusters[size(i)] = i % K;
+      sizes[size(k)] += 1;
+      for (index_t a = 0; a < D; ++a) means[size(k * D + a)] += X[size(i * D + a)] * double(K) / double(N);
+    }
+    for (index_t i = 0; i < N; ++i)
+      for (index_t a = 0; a < D; ++a)
+        for (index_t b = 0; b < D; ++b) {
+          const auto about = [&](index_t d) { return X[size(i * D + d)] - (centred ? means[size(i % K * D + d)] : 0); };
+          scatters[size((i % K * D + a) * D + b)] += about(a) * about(b);
+        }
+    MergeRequest q{.n_samples = N,
+                   .D = D,
+                   .epsilon_sq = 0.1,
+                   .centred = centred,
+                   .full = full,
+                   .clusters = clusters.data(),
+                   .restricted = true};
+    for (index_t k = 0; k < K; ++k) {  // a chain
+      std::vector<Neighbour> near;
+      if (k > 0) near.push_back({k - 1, 0.25});
+      if (k + 1 < K) near.push_back({k + 1, 0.25});
+      q.neighbours.push_back(near);
+    }
+    const MergePath of_samples = path_of(X, q, 2);
+    q.clusters = nullptr, q.n_samples = K, q.sizes = sizes.data(), q.scatters = scatters.data();
+    const MergePath of_moments = path_of(means, q, 2);
+    CHECK(of_samples.children == of_moments.children);
+    double saved = 0;
+    for (std::size_t t = 0; t < of_samples.gains.size(); ++t)
+      CHECK(std::abs(of_samples.gains[t] - of_moments.gains[t]) < 1e-8), saved += of_samples.gains[t];
+    for (std::vector<Neighbour>& near : q.neighbours)
+      for (Neighbour& k : near) k.saved = 0;
+    double plain = 0;
+    for (const double gain : path_of(means, q, 2).gains) plain += gain;
+    CHECK(std::abs(plain - saved - 0.25 * double(K - 1)) < 1e-8);
   });
 }
 

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "network": NUMBERS,
     "classifiers": NUMBERS,
     "clustering": NUMBERS,
-    "segmentation": NUMBERS,
+    "segmentation": (*NUMBERS, "clustering"),
     "plot": FACES,
     "sklearn": FACES,
     "torch": FACES,
@@ -48,6 +48,7 @@ LIBRARIES = {
     "sklearn": ("sklearn", "datasets", *TOP),
     "matplotlib": ("plot", *TOP),
     "scipy": ("frontends", *TOP),
+    "skimage": ("segmentation", *TOP),
     "torch": ("torch", "distributed", "experiments"),
     "mpi4py": ("distributed",),
 }
@@ -171,9 +172,10 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "cpp/classifiers": (r"(classifiers|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/clustering": (r"(clustering|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp/engine": (r"(engine|layer|linalg|base)/.*", SHARED, r"kernels/kernels\.hpp"),
+    "cpp/segmentation": (r"(segmentation|base)/.*", SHARED, r"kernels/kernels\.hpp"),
     "cpp": (
         r"classifiers/local\.hpp",
-        r"clustering/merging\.hpp",
+        r"(clustering/merging|segmentation/moments)\.hpp",
         r"engine/(engine|state)\.hpp",
         r"linalg/(batch|forms)\.hpp",
         KERNEL_TABLE,

@@ -309,6 +309,13 @@ class MergeRequest:
         The cluster 0..n-1 in which each sample starts, none of them empty; None: every sample is a cluster.
     neighbours : tuple of n int64 arrays, or None
         Clusters that each may merge with, symmetric, without itself; None: all others.
+    saved : tuple of n float64 arrays, or None
+        What a merge with each of the neighbours saves beside the code of the samples, in nats >= 0, symmetric: of a
+        union the sum of what its parts do. None: nothing.
+    moments : (N,) and (N, D, D) float64 arrays, or None
+        Sizes > 0 and scatter of the clusters to start from, which X then are the means of: for segments of an image,
+        whose samples nobody keeps. Sizes need not be whole. Where codes are not centred scatter is about zero, and X is
+        not looked at. None: X are samples.
     on_merge : callable, or None
         Called as ``on_merge(t, gain)`` when t merges are done, now and then and after the last. An exception in it ends
         the path.
@@ -319,6 +326,8 @@ class MergeRequest:
     full: bool
     clusters: npt.NDArray[np.int64] | None = None
     neighbours: tuple[npt.NDArray[np.int64], ...] | None = None
+    saved: tuple[npt.NDArray[np.float64], ...] | None = None
+    moments: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
     on_merge: Callable[[int, float], None] | None = None
 
 
@@ -492,6 +501,16 @@ class MergingBackend(Backend, Protocol):
         X (N, D) is float32 or float64, of entries at most 1 in magnitude. Returns ``children`` (t, 2), of merge t
         which makes cluster n + t, smaller number first, and ``gains`` (t,): changes of the whole code's length in
         nats, to double precision.
+        """
+
+    def region_moments(
+        self, image: Array, filters: Array | None, labels: npt.NDArray[np.int64], n_regions: int, *, n_threads: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Sizes (K,), means (K, D) and scatter (K, D, D) about them of K regions of an image, D features a pixel.
+
+        labels (H, W) are regions 0..K-1, or negative where a pixel is in none. Features are products of filters
+        (c, w, w, D) with windows of an image (c, H + w - 1, W + w - 1), whose upper left pixel is the pixel's own; or
+        without filters the image (H, W, D) itself. Both are float32, or float64.
         """
 
 

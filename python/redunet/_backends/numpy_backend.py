@@ -29,6 +29,7 @@ from redunet._backends.contract import (
 )
 from redunet._backends.numpy_local import local_increments as local_increments
 from redunet._backends.numpy_merging import merge_path as merge_path
+from redunet._backends.numpy_moments import region_moments as region_moments
 from redunet._backends.tasks import interruptible
 
 Rates = npt.NDArray[np.float64]

@@ -61,7 +61,7 @@ class _Rows:
             for column in self.columns.values():
                 column[at] = column[self.size]
 
-    def rows(self, among: set[int] | None) -> Rows:
+    def rows(self, among: Iterable[int] | None) -> Rows:
         """Where clusters lie: all that are here, or those ``among`` some."""
         if among is None:
             return slice(0, self.size)
@@ -78,21 +78,25 @@ class _Merging:
         self.alpha = self.D / request.epsilon_sq
         self.basis = self.D if request.full else 0
         total = 2 * self.n_first - 1
-        self.n: Integers = np.ones(total, np.int64)
+        self.n: Floats = np.ones(total)
         self.F: Floats = np.zeros(total)
         self.best: Floats = np.full(total, np.inf)
         self.partner: Integers = np.full(total, -1, np.int64)
         self.stale = np.zeros(total, bool)
-        neighbours = request.neighbours
-        self.near = None if neighbours is None else {i: set(near.tolist()) for i, near in enumerate(neighbours)}
+        #: Of every cluster its neighbours, and what merging with each saves beside.
+        self.near = None if request.neighbours is None else dict(enumerate(_near(request)))
         D = self.D
         self.ones = _Rows(x=(D,), square=())
         #: Scatter about the mean, or zero; W with |W y|^2 = y* (I + alpha/(n+1) scatter)^-1 y, and -log det W* W.
         self.many = _Rows(scatter=(D, D), mean=(D,), W=(D, D), logdet=())
 
     def run(self) -> tuple[Integers, Floats]:
-        for cluster, x in enumerate(self._first()):
-            self._begin(cluster, x)
+        if self.request.moments is not None:
+            for cluster, (n, scatter, mean) in enumerate(zip(*self.request.moments, self.X, strict=True)):
+                self._begin_several(cluster, n, scatter, mean if self.request.centred else np.zeros(self.D))
+        else:
+            for cluster, x in enumerate(self._first()):
+                self._begin(cluster, x)
         children: list[tuple[int, int]] = []
         gains: list[float] = []
         while (lowest := self._lowest()) is not None:
@@ -114,7 +118,6 @@ class _Merging:
 
     def _begin(self, c: int, x: Floats) -> None:
         """A cluster of samples x."""
-        self.n[c] = len(x)
         if len(x) == 1:
             square = x[0] @ x[0]
             self.F[c] = self._code(self.n[c], 0.0 if self.request.centred else np.log1p(self.alpha * square), x[0])
@@ -122,8 +125,11 @@ class _Merging:
             self._look(c, *self._gains(c))
             return
         mean = x.mean(axis=0) if self.request.centred else np.zeros(self.D)
-        scatter = (x - mean).T @ (x - mean)
-        self.F[c] = self._code(self.n[c], _log_dets(self.alpha / len(x) * scatter), mean)
+        self._begin_several(c, float(len(x)), (x - mean).T @ (x - mean), mean)
+
+    def _begin_several(self, c: int, n: float, scatter: Floats, mean: Floats) -> None:
+        self.n[c] = n
+        self.F[c] = self._code(self.n[c], _log_dets(self.alpha / n * scatter), mean)
         self._add(c, scatter, mean)
 
     def _lowest(self) -> tuple[int, int] | None:
@@ -151,17 +157,28 @@ class _Merging:
     def _merge(self, i: int, j: int, c: int, gain: float) -> None:
         scatter, mean = self._union(i, j)
         self.n[c] = self.n[i] + self.n[j]
-        self.F[c] = self.F[i] + self.F[j] + gain
+        self.F[c] = self.F[i] + self.F[j] + gain + (0.0 if self.near is None else self.near[i][j])
         for gone in (i, j):
             self.best[gone] = np.inf
             (self.ones if gone in self.ones.place else self.many).remove(gone)
         if self.near is not None:
-            self.near[c] = (self.near.pop(i) | self.near.pop(j)) - {i, j}
-            for k in self.near[c]:
-                self.near[k].difference_update((i, j))
-                self.near[k].add(c)
+            self._unite_neighbours(i, j, c)
         self.stale |= (self.partner == i) | (self.partner == j)
         self._add(c, scatter, mean)
+
+    def _unite_neighbours(self, i: int, j: int, c: int) -> None:
+        assert self.near is not None
+        union: dict[int, float] = {}
+        for gone, other in ((i, j), (j, i)):
+            for k, saved in self.near.pop(gone).items():
+                if k != other:
+                    union[k] = union.get(k, 0.0) + saved
+        for k, saved in union.items():
+            theirs = self.near[k]
+            theirs.pop(i, None)
+            theirs.pop(j, None)
+            theirs[c] = saved
+        self.near[c] = union
 
     def _union(self, i: int, j: int) -> tuple[Floats, Floats]:
         """Scatter and mean."""
@@ -169,10 +186,10 @@ class _Merging:
         d = nu - mu
         return S + T + n * m / (n + m) * np.outer(d, d), mu + m / (n + m) * d
 
-    def _moments(self, i: int) -> tuple[Floats, Floats, int]:
+    def _moments(self, i: int) -> tuple[Floats, Floats, float]:
         if i in self.many.place:
             at = self.many.place[i]
-            return self.many.columns["scatter"][at], self.many.columns["mean"][at], int(self.n[i])
+            return self.many.columns["scatter"][at], self.many.columns["mean"][at], float(self.n[i])
         x = self.ones.columns["x"][self.ones.place[i]]
         zero = np.zeros(self.D)
         return (np.outer(zero, zero), x, 1) if self.request.centred else (np.outer(x, x), zero, 1)
@@ -189,10 +206,12 @@ class _Merging:
             codes = self._many_with_ones(i, ones), self._many_with_many(i, many)
         others = np.concatenate([self.ones.ids[: self.ones.size][ones], self.many.ids[: self.many.size][many]])
         gains = np.concatenate(codes) - self.F[i] - self.F[others]
+        if among is not None:
+            gains -= [among.get(k, 0.0) for k in others.tolist()]
         gains[others == i] = np.inf
         return others, gains
 
-    def _code(self, n: Integers | np.int64, logdet: Any, mean: Floats) -> Any:
+    def _code(self, n: Any, logdet: Any, mean: Floats) -> Any:
         """F of clusters of n samples, with the log det of I + D/(n eps^2) scatter."""
         code = (n + self.basis) / 2 * logdet - n * np.log(n)
         if self.request.centred and self.request.full:
@@ -212,13 +231,13 @@ class _Merging:
         Y = self.ones.columns["x"][: self.ones.size][rows]
         if self.request.centred:
             d = Y - x
-            return self._code_with_one(np.int64(1), 0.0, np.einsum("kd,kd->k", d, d), x + d / 2)
+            return self._code_with_one(1.0, 0.0, np.einsum("kd,kd->k", d, d), x + d / 2)
         a = self.alpha / 2
         along = Y @ x
         t = along / square if square > 0 else along
         beside = Y - t[:, None] * x
         form = np.einsum("kd,kd->k", beside, beside) + t * along / (1 + a * square)
-        return self._code_with_one(np.int64(1), np.log1p(a * square), form, x)
+        return self._code_with_one(1.0, np.log1p(a * square), form, x)
 
     def _one_with_many(self, i: int, rows: Rows) -> Floats:
         x = self.ones.columns["x"][self.ones.place[i]]
@@ -249,6 +268,16 @@ class _Merging:
     def _of_many(self, rows: Rows, *names: str) -> tuple[Any, ...]:
         size = self.many.size
         return (self.many.ids[:size][rows], *(self.many.columns[name][:size][rows] for name in names))
+
+
+def _near(request: MergeRequest) -> Iterable[dict[int, float]]:
+    assert request.neighbours is not None
+    if request.saved is None:
+        return (dict.fromkeys(near.tolist(), 0.0) for near in request.neighbours)
+    return (
+        dict(zip(near.tolist(), saved.tolist(), strict=True))
+        for near, saved in zip(request.neighbours, request.saved, strict=True)
+    )
 
 
 def _factor(M: Floats) -> tuple[Floats, float]:

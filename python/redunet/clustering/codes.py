@@ -50,7 +50,7 @@ class Coding:
         """Whether bases and means are coded too."""
         return self.length == "full"
 
-    def lengths(self, n: int, logdet: Any, square: Any, D: int) -> Floats:
+    def lengths(self, n: Any, logdet: Any, square: Any, D: int) -> Floats:
         """L of clusters of n samples with these log dets and squared norms of their means."""
         lengths: Floats = (n + (D if self.full else 0)) / 2 * logdet
         return lengths + D / 2 * np.log1p(square / self.epsilon_sq) if self.full and self.centred else lengths
@@ -61,15 +61,18 @@ class Coding:
         Clusters and lengths are those of X: they are the same for (c X, c eps).
         """
         exponent = magnitude(X)
+        return np.ldexp(X, -exponent), self.in_units(exponent, X.shape[1])
+
+    def in_units(self, exponent: int, D: int, name: str = "X") -> Coding:
+        """The same for samples of D dimensions over 2^exponent, which has them at most 1; ``name`` is theirs."""
         with np.errstate(over="ignore", under="ignore"):
             epsilon_sq = float(np.ldexp(self.epsilon_sq, -2 * exponent))
-            overflows = epsilon_sq == 0 or not np.isfinite(4 * np.square(float(X.shape[1])) / epsilon_sq)
+            overflows = epsilon_sq == 0 or not np.isfinite(4 * np.square(float(D)) / epsilon_sq)
         if overflows:
             raise ValueError(
-                f"epsilon_sq is {self.epsilon_sq!r}: the squares of X beside it overflow; expected a larger number"
+                f"epsilon_sq is {self.epsilon_sq!r}: the squares of {name} beside it overflow; expected a larger number"
             )
-        finite = min(epsilon_sq, float(np.finfo(np.float64).max))
-        return np.ldexp(X, -exponent), Coding(finite, self.mean, self.length)
+        return Coding(min(epsilon_sq, float(np.finfo(np.float64).max)), self.mean, self.length)
 
 
 def magnitude(X: Array) -> int:

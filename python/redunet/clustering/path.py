@@ -18,6 +18,13 @@ STOPS = ("best", "first")
 HEIGHTS = ("gain", "order")
 
 
+def first_places(codes: Integers, n: int) -> Integers:
+    """Where each of the codes 0..n-1 comes first among codes (N,); N for one that does not."""
+    first = np.full(n, len(codes), np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equal indices the last value stays
+    return first
+
+
 @dataclass(frozen=True, eq=False)
 class MergePath(ReadOnlyCopies):
     """The merges of `merge_path`, from the clusters of the start to one, or to as many as cannot merge. Immutable.
@@ -119,14 +126,14 @@ class MergePath(ReadOnlyCopies):
         np.int64(2)
         """
         least = checks.integer(min_cluster_size, "min_cluster_size", 1)
-        root = np.arange(self.n_start + self._n_merges(stop))
-        for t in range(len(root) - self.n_start - 1, -1, -1):
-            root[self.children[t]] = root[self.n_start + t]
+        n, n_merges = self.n_start, self._n_merges(stop)
+        root = np.arange(n + n_merges)
+        for t in range(n_merges - 1, -1, -1):
+            root[self.children[t]] = root[n + t]
         roots = root[self.start]
-        counts = np.bincount(roots)
-        _, first = np.unique(roots, return_index=True)
-        kept = [int(roots[i]) for i in np.sort(first) if counts[roots[i]] >= least]
-        number = np.full(len(counts), -1, np.int64)
+        kept = np.flatnonzero(np.bincount(roots) >= least)
+        kept = kept[first_places(roots, len(root))[kept].argsort()]
+        number = np.full(len(root), -1, np.int64)
         number[kept] = np.arange(len(kept))
         return number[roots]
 

@@ -24,6 +24,8 @@ class Options:
         Passes over the training samples of a network that is trained. Default: the experiment's own.
     seeds : int
         Choices of training samples and random kernels; the first takes the first samples, as published.
+    bsds : path, optional
+        Folder of BSDS500, for segmentation.
     plain : bool
         Whether to build the plain networks beside the equivariant ones, which take most of the time.
     progress : bool
@@ -41,6 +43,7 @@ class Options:
     n_test: int | None = None
     epochs: int | None = None
     seeds: int = 1
+    bsds: Path | None = None
     plain: bool = True
     progress: bool = False
 
@@ -51,8 +54,9 @@ class Options:
         checks.integer(self.seeds, "seeds", 1)
         checks.flag(self.plain, "plain")
         checks.flag(self.progress, "progress")
-        if self.data is not None:
-            checks.path(self.data, "data")
+        for name in ("data", "bsds"):
+            if (value := getattr(self, name)) is not None:
+                checks.path(value, name)
 
     def layers(self, published: int) -> int:
         """Layers with the published step size."""

@@ -7,6 +7,7 @@ Matplotlib is imported when the first picture is drawn.
 
 from redunet.plot.clusters import code_lengths, merge_tree, phase_transition
 from redunet.plot.features import cosine_histogram, cosines, scatter, singular_values
+from redunet.plot.images import segments
 from redunet.plot.network import operator, rates
 from redunet.plot.results import accuracies
 from redunet.plot.style import COLORS, GRID
@@ -23,5 +24,6 @@ __all__ = [
     "phase_transition",
     "rates",
     "scatter",
+    "segments",
     "singular_values",
 ]

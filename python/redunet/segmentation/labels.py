@@ -84,16 +84,16 @@ class Contingency:
 
 def contingencies(labels: Array, truths: Array) -> Iterator[Contingency]:
     """Of labels and each of the ground truths in front."""
-    _, codes, sizes = _numbered(labels.ravel())
+    _, codes, sizes = numbered(labels.ravel())
     for truth in truths:
-        _, truth_codes, truth_sizes = _numbered(truth.ravel())
-        pairs, _, shared = _numbered(truth_codes * len(sizes) + codes)
+        _, truth_codes, truth_sizes = numbered(truth.ravel())
+        pairs, _, shared = numbered(truth_codes * len(sizes) + codes)
         j, i = np.divmod(pairs, len(sizes))
         yield Contingency(labels.size, sizes, truth_sizes, i, j, shared)
 
 
 @interruptible
-def _numbered(values: Array) -> tuple[Array, Integers, Integers]:
+def numbered(values: Array) -> tuple[Array, Integers, Integers]:
     """The distinct ones of integers (n,), sorted; the number of each value among them; how often each occurs.
 
     Values close together are counted; others are sorted, which takes several times as long.
