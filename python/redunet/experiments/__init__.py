@@ -69,6 +69,7 @@ EXPERIMENTS = {
     "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
     "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
     "relu": Experiment("relu_membership", "relu_membership", "equation 17 trained, with ReLU and without", True, True),
+    "finetune": Experiment("finetune", "finetune", "a constructed network trained by backpropagation", True, True),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }
