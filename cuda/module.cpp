@@ -73,7 +73,7 @@ class CudaEngine {
   }
   template <class T>
   std::unique_ptr<State<T>> make_state(const OperatorLayout& layout, const double* alphas, const double* freq_weights,
-                                       const Shortcuts& shortcuts) const {
+                                       const std::vector<std::int64_t>& /*nearest*/, const Shortcuts& shortcuts) const {
     return cuda::make_state<T>(layout, alphas, freq_weights, shortcuts);
   }
   void operators_of_grams(const Problem& problem, const Sizes& sizes, const double* grams, double* dense,

@@ -24,7 +24,7 @@ void gram_in_parts(const Kernels<T>& kernels, Gram<T> g) {
     kernels.gram(g);
     checkpoint(g.n_panels * work);
     g.v += together * g.panel_stride;
-    if (g.u != nullptr) g.u += together * g.panel_stride;
+    if (g.u != nullptr) g.u += together * g.u_stride;
     if (g.weights != nullptr) g.weights += together * kPanel<T>;
     g.accumulate = true;
   }

@@ -11,7 +11,7 @@ template <class T>
 void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layout, T* V,
            const ApplyRequest<T>& request) {
   const index_t n_layers = request.n_layers;
-  State<T> state(set, parallel, layout, request.alphas, request.freq_weights, request.shortcuts);
+  State<T> state(set, parallel, layout, request.alphas, request.freq_weights, {}, request.shortcuts);
   state.read(V);
   const bool momentum = request.momentum();
   for (index_t layer = 0; layer < n_layers; ++layer) {
@@ -20,7 +20,7 @@ void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layou
     const Step<T> step{
         .eta = request.etas[layer], .lam = request.lam, .gammas = request.gammas, .shortcuts = request.shortcuts};
     if (momentum) state.go_ahead(request.betas[layer]);
-    state.move(ops, step, layer + 1 == n_layers ? request.assignments : nullptr);
+    state.move(ops, step, {.pi = layer + 1 == n_layers ? request.assignments : nullptr});
     if (layer == 0 && n_layers > 2 && !momentum) state.regroup();
   }
   state.write(V);
@@ -29,7 +29,7 @@ void apply(const KernelSet& set, Parallel& parallel, const OperatorLayout& layou
 template <class T>
 void layer_operators(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes, const T* V,
                      const std::optional<LayerOperators<T>>& out, double* rates) {
-  Features<T> features(sizes, class_order(problem, sizes.m));
+  Features<T> features(sizes, class_order(problem.labels, sizes.m));
   features.read(V, parallel);
   OperatorBuilder<T>(set, parallel, problem, features).run(features, out, rates);
 }
@@ -43,7 +43,7 @@ void operators_of_grams(const KernelSet& set, Parallel& parallel, const Problem&
 template <class T>
 void rates_and_gradient(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                         const T* V, const RateGradient<T>& out) {
-  Features<T> features(sizes, class_order(problem, sizes.m));
+  Features<T> features(sizes, class_order(problem.labels, sizes.m));
   features.read(V, parallel);
   OperatorBuilder<T> builder(set, parallel, problem, features);
   const OperatorLayout& layout = builder.layout();

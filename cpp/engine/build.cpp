@@ -75,7 +75,7 @@ class Construction {
     for (index_t layer = 0; layer < n_layers; ++layer) {
       if (ahead) state_.go_ahead(request_.betas[layer]);
       step_.eta = request_.taken[layer];
-      state_.move(operators_of(layer), step_, nullptr);
+      state_.move(operators_of(layer), step_, {});
     }
   }
 
@@ -86,7 +86,7 @@ class Construction {
     const auto after = [&](bool operators) { look(layer + 1, operators, row(layer + 1)); };
     for (;;) {
       step_.eta = rule_.eta();
-      state_.move(operators_of(layer), step_, nullptr);
+      state_.move(operators_of(layer), step_, {});
       after(wanted && !rule_.keeps());
       const auto verdict = rule_.judge(problem_.reduction(row(layer + 1)));
       if (verdict != StepRule::Verdict::kTryAgain) {

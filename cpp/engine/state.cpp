@@ -18,7 +18,7 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const Problem& pro
       alphas_(problem.alphas.data()),
       freq_weights_(problem.freq_weights),
       shortcuts_(shortcuts),
-      features_(sizes, class_order(problem, sizes.m)),
+      features_(sizes, class_order(problem.labels, sizes.m)),
       builder_(std::in_place, kernels, parallel, problem, features_),
       layout_(builder_->layout()) {
   if (shortcuts.fused && FusedLayer<T>::fits(layout_))
@@ -27,15 +27,16 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const Problem& pro
 
 template <class T>
 State<T>::State(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-                const double* freq_weights, Shortcuts shortcuts)
+                const double* freq_weights, std::vector<std::int64_t> nearest, Shortcuts shortcuts)
     : set_(kernels),
       kernels_(kernels_of<T>(kernels)),
       parallel_(parallel),
       problem_(nullptr),
+      expected_(std::move(nearest)),
       alphas_(alphas),
       freq_weights_(freq_weights),
       shortcuts_(shortcuts),
-      features_(layout.features(), {}),
+      features_(layout.features(), class_order(expected_.empty() ? nullptr : expected_.data(), layout.sizes.m)),
       layout_(layout) {
   if (shortcuts.fused && FusedLayer<T>::fits(layout_))
     fused_.emplace(kernels_, parallel, layout_, alphas, freq_weights, features_, nullptr);
@@ -43,9 +44,10 @@ State<T>::State(const KernelSet& kernels, Parallel& parallel, const OperatorLayo
 
 template <class T>
 WideLayer<T>& State<T>::wide() {
+  const std::int64_t* expected = expected_.empty() ? nullptr : expected_.data();
   if (!wide_)
     wide_.emplace(kernels_, parallel_, layout_, alphas_, freq_weights_, features_,
-                  problem_ == nullptr ? nullptr : problem_->labels);
+                  problem_ == nullptr ? expected : problem_->labels);
   return *wide_;
 }
 
@@ -58,8 +60,8 @@ void State<T>::look(const std::optional<LayerOperators<T>>& out, double* rates) 
 }
 
 template <class T>
-void State<T>::move(const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
-  fused_ ? fused_->move(features_, ops, step, assignments) : wide().move(features_, ops, step, assignments);
+void State<T>::move(const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken) {
+  fused_ ? fused_->move(features_, ops, step, taken) : wide().move(features_, ops, step, taken);
   summed_ = fused_ && builder_;
 }
 
@@ -169,31 +171,20 @@ void State<T>::scale(const double* by) {
 }
 
 template <class T>
-void State<T>::advance(const LayerRequest<T>& layer, double* assignments) {
+void State<T>::advance(const LayerRequest<T>& layer, const Taken& taken) {
   if (layer.pi == nullptr) {
-    move(layer.ops, {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .shortcuts = shortcuts_}, assignments);
+    move(layer.ops, {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .shortcuts = shortcuts_}, taken);
     return;
   }
-  std::vector<double> by(as_size(layout_.sizes.m));
-  step(layer, by.data());
-  for (double& square : by) square = 1 / std::max(std::sqrt(square), kSmallestNorm);
-  scale(by.data());
-  std::copy_n(layer.pi, layout_.sizes.m * (static_cast<index_t>(layout_.ranks.size()) - 1), assignments);
+  step(layer, taken.scale);
+  for (index_t i = 0; i < layout_.sizes.m; ++i) taken.scale[i] = 1 / std::max(std::sqrt(taken.scale[i]), kSmallestNorm);
+  scale(taken.scale);
+  std::copy_n(layer.pi, layout_.sizes.m * (static_cast<index_t>(layout_.ranks.size()) - 1), taken.pi);
 }
 
 template <class T>
-void State<T>::pullback(const LayerRequest<T>& layer, const T* upstream, const PullbackRoom<T>& room) {
-  const auto k = static_cast<index_t>(layout_.ranks.size()) - 1;
-  const std::vector<T> pi = lanes_of(layer.pi, k, features_);
-  std::vector<index_t> order(as_size(layout_.sizes.m));
-  for (index_t i = 0; i < layout_.sizes.m; ++i) at(order, i) = features_.sample(i);
-  Features<T> g(features_.sizes(), order);
-  g.read(upstream, parallel_);
-  redunet::pullback(kernels_, parallel_, layout_, alphas_, features_, g, layer, pi, room);
-  std::vector<double> squares(as_size(layout_.sizes.m));
-  wide().step(g, layer.ops, {.eta = layer.eta, .lam = layer.lam, .gammas = layer.gammas, .membership = pi.data()},
-              squares.data());
-  g.write(room.features, parallel_);
+void State<T>::pullback(const LayerRequest<T>& layer, const PullbackRequest<T>& request) {
+  Backward<T>(kernels_, parallel_, layout_, freq_weights_, features_, layer, request).run();
 }
 
 template class State<float>;

@@ -14,9 +14,10 @@ class State {
  public:
   // Of samples that a network is built from.
   State(const KernelSet& kernels, Parallel& parallel, const Problem& problem, const Sizes& sizes, Shortcuts shortcuts);
-  // Of samples that layers of this layout are applied to.
+  // Of samples that layers of this layout are applied to. nearest: (m), or empty: the classes that they will probably
+  // gate to.
   State(const KernelSet& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
-        const double* freq_weights, Shortcuts shortcuts);
+        const double* freq_weights, std::vector<std::int64_t> nearest, Shortcuts shortcuts);
 
   const OperatorLayout& layout() const { return layout_; }
   Features<T>& features() { return features_; }
@@ -25,8 +26,8 @@ class State {
 
   // Operators (unless null) and the row of rates at these features.
   void look(const std::optional<LayerOperators<T>>& out, double* rates);
-  // The features through a layer. assignments: (m, k), or null.
-  void move(const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // The features through a layer.
+  void move(const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken);
   // Samples that gated to the same class side by side, where that pays.
   void regroup();
 
@@ -49,9 +50,9 @@ class State {
   void response_norms(const LayerOperators<T>& ops, double* squares);
   void step(const LayerRequest<T>& layer, double* squares);
   void scale(const double* by);
-  void advance(const LayerRequest<T>& layer, double* assignments);
+  void advance(const LayerRequest<T>& layer, const Taken& taken);
   void extrapolate(State& before, double beta) { extrapolate(before.features_, beta); }
-  void pullback(const LayerRequest<T>& layer, const T* upstream, const PullbackRoom<T>& room);
+  void pullback(const LayerRequest<T>& layer, const PullbackRequest<T>& request);
 
  private:
   WideLayer<T>& wide();
@@ -62,7 +63,8 @@ class State {
   const KernelSet& set_;
   const Kernels<T>& kernels_;
   Parallel& parallel_;
-  const Problem* problem_;  // null where operators are applied
+  const Problem* problem_;              // null where operators are applied
+  std::vector<std::int64_t> expected_;  // there: the classes that samples will probably gate to, or none
   const double *alphas_, *freq_weights_;
   Shortcuts shortcuts_;
   Features<T> features_;

@@ -29,7 +29,7 @@ void gram_tile(const Gram<T>& g, index_t a, index_t b) {
   vec<T> G[M * N * P] = {};
   for (index_t t = 0; t < g.n_panels; ++t) {
     const T* v = g.v + t * g.panel_stride;
-    const T* u = Cross ? g.u + t * g.panel_stride : v;
+    const T* u = Cross ? g.u + t * g.u_stride : v;
     for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
       vec<T> y[N][P];
       for (index_t j = 0; j < N; ++j)
@@ -71,7 +71,7 @@ void gram_of(const Gram<T>& g) {
   for (index_t t = 0; t < g.n_panels; t += run) {
     Gram<T> part = g;
     part.v += t * g.panel_stride;
-    if constexpr (Cross) part.u += t * g.panel_stride;
+    if constexpr (Cross) part.u += t * g.u_stride;
     part.accumulate = g.accumulate || t > 0;
     if (g.weights != nullptr) part.weights += t * kPanel<T>;
     if (t + run < g.n_panels)

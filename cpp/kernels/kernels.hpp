@@ -52,7 +52,8 @@ struct Product {
 
 // G[a, b] = (or, if accumulate, +=) sum over the samples of n_panels panels of weight * v_a conj(v_b), for rows a in
 // [row_begin, row_end) and b <= a; row_begin is a multiple of kGramRows. Strides as in Product. weights: kPanel per
-// panel, or null for ones. With u, panels like those of v, it is weight * u_a conj(v_b) for all b in [0, n_columns).
+// panel, or null for ones. With u, panels of as many rows, u_stride apart, it is weight * u_a conj(v_b) for all b in
+// [0, n_columns).
 constexpr index_t kGramRows = 12;
 // Panels that are added up in one run, whose rows stay in the L2 cache.
 inline index_t gram_run(index_t rows, index_t planes) {
@@ -71,6 +72,7 @@ struct Gram {
   index_t row_stride, col_stride, imag_offset;
   bool accumulate;
   const T* u = nullptr;
+  index_t u_stride = 0;
   index_t n_columns = 0;
 };
 

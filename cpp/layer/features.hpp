@@ -27,6 +27,7 @@ class Features {
   index_t tile_stride() const { return sizes_.F * panel_size_; }
   T* panel(index_t tile, index_t p) { return data_.get() + tile * tile_stride() + p * panel_size_; }
   const T* panel(index_t tile, index_t p) const { return data_.get() + tile * tile_stride() + p * panel_size_; }
+  const std::vector<index_t>& order() const { return order_; }
   index_t sample(index_t position) const { return order_.empty() ? position : at(order_, position); }
 
   // From and to V (m, C, F), interleaved.

@@ -258,17 +258,20 @@ void FusedLayer<T>::assign(const Features<T>& features, const Step<T>& step, Chu
 }
 
 template <class T>
-void FusedLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step,
-                         double* assignments) {
+void FusedLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken) {
   const auto [m, C, F, P] = layout_.sizes;
   const index_t stride = chunk_tiles_ * B<T>;
   merge(ops, step);
   each_chunk(features, work(), [&, m = m, C = C, F = F, P = P](index_t task, Chunk chunk, Scratch& own) {
     assign(features, step, chunk, own);
-    const index_t lanes = chunk.n_tiles * B<T>, first_lane = chunk.tile * B<T>;
-    if (assignments != nullptr)
-      for (index_t i = 0; i < lanes && first_lane + i < m; ++i)
-        for (index_t j = 0; j < k_; ++j) assignments[features.sample(first_lane + i) * k_ + j] = own.pi[j * stride + i];
+    const auto give = [&](index_t rows, const T* lanes, double* numbers) {
+      if (numbers == nullptr) return;
+      for (index_t i = 0; i < chunk.n_tiles * B<T> && chunk.tile * B<T> + i < m; ++i)
+        for (index_t j = 0; j < rows; ++j)
+          numbers[features.sample(chunk.tile * B<T> + i) * rows + j] = lanes[j * stride + i];
+    };
+    give(k_, own.pi.get(), taken.pi);
+    give(k_, own.squares.get(), taken.squares);
     kernels_.tile_move({.C = C,
                         .planes = P,
                         .F = F,
@@ -284,6 +287,7 @@ void FusedLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, co
                         .freq_weights = freq_weights_.data(),
                         .smallest_norm = static_cast<T>(kSmallestNorm),
                         .scale = own.scale.get()});
+    give(1, own.scale.get(), taken.scale);
     finish(features, task, chunk, own);
   });
 }

@@ -22,7 +22,7 @@ class FusedLayer {
              const double* freq_weights, const Features<T>& features, const OperatorBuilder<T>* builder);
 
   // As WideLayer::move, for assignments that add up to one.
-  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken);
   // features <- normalise(z + beta (z - before)), before <- z.
   void extrapolate(Features<T>& features, Features<T>& before, double beta);
   // Of the features after the last move or extrapolation.

@@ -91,13 +91,12 @@ std::vector<T> lanes_of(const double* numbers, index_t k, const Features<T>& fea
   return rows;
 }
 
-std::vector<index_t> class_order(const Problem& problem, index_t m) {
+std::vector<index_t> class_order(const std::int64_t* labels, index_t m) {
   std::vector<index_t> order;
-  if (problem.labels == nullptr) return order;
+  if (labels == nullptr) return order;
   order.resize(as_size(m));
   std::iota(order.begin(), order.end(), index_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](index_t a, index_t b) { return problem.labels[a] < problem.labels[b]; });
+  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return labels[a] < labels[b]; });
   return order;
 }
 

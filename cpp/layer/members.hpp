@@ -29,7 +29,7 @@ std::vector<T> membership_in_lanes(const Problem& problem, const Features<T>& fe
 template <class T>
 std::vector<T> lanes_of(const double* numbers, index_t k, const Features<T>& features);
 
-// Samples sorted by class, as they come within one; empty for soft membership.
-std::vector<index_t> class_order(const Problem& problem, index_t m);
+// Samples sorted by class, as they come within one; empty without labels.
+std::vector<index_t> class_order(const std::int64_t* labels, index_t m);
 
 }  // namespace redunet

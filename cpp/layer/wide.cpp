@@ -430,22 +430,29 @@ void WideLayer<T>::take_step(Features<T>& features, const LayerOperators<T>& ops
 }
 
 template <class T>
-void WideLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments) {
+void WideLayer<T>::give(const Features<T>& features, Slab slab, index_t rows, const T* lanes, double* numbers) const {
+  if (numbers == nullptr) return;
+  for (index_t i = 0; i < slab.n_tiles * B<T> && slab.tile * B<T> + i < sizes_.m; ++i)
+    for (index_t j = 0; j < rows; ++j)
+      numbers[features.sample(slab.tile * B<T> + i) * rows + j] = lanes[j * slab_tiles_ * B<T> + i];
+}
+
+template <class T>
+void WideLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken) {
   const auto [m, C, F, P] = sizes_;
-  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_, stride = slab_tiles_ * B<T>;
+  const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
   if (sketching(step)) sketch_->prepare(features, ops);
-  parallel_.run(n_slabs, work(), [&, m = m, C = C, F = F, P = P](index_t index, int thread) {
+  parallel_.run(n_slabs, work(), [&, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
     const index_t lanes = part.n_tiles * B<T>;
     assign(features, ops, step, part, own);
-    if (assignments != nullptr)
-      for (index_t i = 0; i < lanes && part.tile * B<T> + i < m; ++i)
-        for (index_t j = 0; j < k_; ++j)
-          assignments[features.sample(part.tile * B<T> + i) * k_ + j] = own.pi[j * stride + i];
-    take_step(features, ops, step, part, own);
     T* squares = own.squares.get();
+    give(features, part, k_, own.pi.get(), taken.pi);
+    give(features, part, k_, squares, taken.squares);
+    take_step(features, ops, step, part, own);
     kernels_.reciprocal_norms(squares, lanes, static_cast<T>(kSmallestNorm));
+    give(features, part, 1, squares, taken.scale);
     T* v = features.panel(part.tile, 0);
     kernels_.scale(v, features.tile_stride(), v, features.tile_stride(), part.n_tiles, F * C * P, squares);
   });
@@ -453,31 +460,28 @@ void WideLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, con
 
 template <class T>
 void WideLayer<T>::response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares) {
-  const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_), stride = slab_tiles_ * B<T>;
+  const index_t n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
-    std::fill_n(own.squares.get(), k_ * stride, T(0));
+    std::fill_n(own.squares.get(), k_ * slab_tiles_ * B<T>, T(0));
     own.runs.clear();
     for (index_t j = 0; j < k_; ++j)
       own.runs.push_back({.j = j, .begin = 0, .end = part.n_tiles, .slot = -1, .work = 0});
     respond(features, ops, part, own.runs, false, own);
-    for (index_t i = 0; i < part.n_tiles * B<T> && part.tile * B<T> + i < m; ++i)
-      for (index_t j = 0; j < k_; ++j)
-        squares[features.sample(part.tile * B<T> + i) * k_ + j] = own.squares[j * stride + i];
+    give(features, part, k_, own.squares.get(), squares);
   });
 }
 
 template <class T>
 void WideLayer<T>::step(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* squares) {
-  const index_t m = sizes_.m, n_slabs = divide_up(features.n_tiles(), slab_tiles_);
+  const index_t n_slabs = divide_up(features.n_tiles(), slab_tiles_);
   parallel_.run(n_slabs, work(), [&](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
     assign(features, ops, step, part, own);
     take_step(features, ops, step, part, own);
-    for (index_t i = 0; i < part.n_tiles * B<T> && part.tile * B<T> + i < m; ++i)
-      squares[features.sample(part.tile * B<T> + i)] = own.squares[i];
+    give(features, part, 1, own.squares.get(), squares);
   });
 }
 

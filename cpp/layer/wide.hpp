@@ -14,8 +14,8 @@ class WideLayer {
   WideLayer(const Kernels<T>& kernels, Parallel& parallel, const OperatorLayout& layout, const double* alphas,
             const double* freq_weights, const Features<T>& features, const std::int64_t* labels);
 
-  // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples. assignments: (m, k), or null.
-  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, double* assignments);
+  // z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z)) for all samples.
+  void move(Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, const Taken& taken);
   // The two parts of it: (m, k) of sum_p w_p ||C^j(p) v(p)||^2, and z <- z + eta (E z - sum_j gamma_j pi_j C^j z) with
   // the membership as pi, whatever it adds up to; squares (m): sum_p w_p ||v(p)||^2 after it.
   void response_norms(const Features<T>& features, const LayerOperators<T>& ops, double* squares);
@@ -59,6 +59,8 @@ class WideLayer {
   void set_nearest(Slab slab, Scratch& own);
   void gates(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
   void assign(const Features<T>& features, const LayerOperators<T>& ops, const Step<T>& step, Slab slab, Scratch& own);
+  // Rows of lanes of a slab to numbers of the samples; null: nowhere.
+  void give(const Features<T>& features, Slab slab, index_t rows, const T* lanes, double* numbers) const;
   void add_operator(const Features<T>& features, const LayerOperators<T>& ops, index_t p, Slab slab, const Run& run,
                     Scratch& own);
   void set_base(T base, index_t lanes, Scratch& own);

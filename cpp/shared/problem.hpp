@@ -184,11 +184,18 @@ struct LayerRequest {
   const double* pi;  // (m, k), or null: estimate
 };
 
-// Gradients that State.pullback writes.
+// What a layer did, of samples in their order. (m, k), (m, k), (m); null: not asked for, and of squares: pi was given.
+struct Taken {
+  double *pi = nullptr, *squares = nullptr, *scale = nullptr;
+};
+
+// What State.pullback is given beside a layer and the features before it, and the gradients that it writes.
 template <class T>
-struct PullbackRoom {
-  T *features, *E, *Cs;  // (m, C, F), (F, C, C), (k, F, C, C)
-  double* pi;            // (m, k)
+struct PullbackRequest {
+  Taken taken;                // not written to
+  const T *after, *upstream;  // (m, C, F)
+  T *features, *E, *Cs;       // (m, C, F), (F, C, C), (k, F, C, C)
+  double *to_eta, *to_lam;
 };
 
 // The batches of redunet.linalg.

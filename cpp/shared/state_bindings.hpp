@@ -1,10 +1,10 @@
 // The State of python/redunet/_backends/contract.py as a Python class, for any engine.
 //
 // An Engine has State<T>, made by make_state<T>(problem, sizes, shortcuts) or make_state<T>(layout, alphas,
-// freq_weights, shortcuts), with
+// freq_weights, nearest, shortcuts), with
 //   read(V), write(V), copy(other), grams(out), look(operators, rates), response_norms(ops, squares),
-//   step(request, squares), scale(by), advance(request, assignments), extrapolate(before, beta) (which may change
-//   `before`), pullback(request, upstream, room),
+//   step(request, squares), scale(by), advance(request, taken), extrapolate(before, beta) (which may change
+//   `before`), pullback(layer, request),
 // and operators_of_grams(problem, sizes, grams, dense, rates).
 #pragma once
 
@@ -36,9 +36,9 @@ class AnyState {
   virtual Doubles response_norms(const py::object& operators) = 0;
   virtual Doubles step(const py::object& operators, const Doubles& pi, double eta) = 0;
   virtual void scale(const Doubles& by) = 0;
-  virtual Doubles advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) = 0;
+  virtual py::object advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) = 0;
   virtual void extrapolate(const AnyState& before, double beta) = 0;
-  virtual py::object pullback(const py::object& operators, const Doubles& pi, double eta,
+  virtual py::object pullback(const py::object& operators, double eta, const py::object& taken, const py::object& after,
                               const py::object& upstream) = 0;
 };
 
@@ -48,8 +48,10 @@ class StateOf : public AnyState<Engine> {
   using Made = typename Engine::template State<T>;
 
   // of: a Problem or Operators, kept alive. V: features, or null: none yet.
-  StateOf(const py::object& of, const Numbers& V, const Sizes& sizes, bool on_host, int n_threads)
+  StateOf(const py::object& of, const Numbers& V, const Sizes& sizes, std::vector<std::int64_t> nearest, bool on_host,
+          int n_threads)
       : of_(of),
+        nearest_(std::move(nearest)),
         building_(!py::hasattr(of, "etas")),
         on_host_(on_host),
         n_threads_(n_threads),
@@ -63,7 +65,7 @@ class StateOf : public AnyState<Engine> {
     const WithoutGil without;
     const Engine engine(n_threads);
     state_ = building_ ? engine.template make_state<T>(problem_, sizes, taken)
-                       : engine.template make_state<T>(layout_, alphas_.data(), freq_weights, taken);
+                       : engine.template make_state<T>(layout_, alphas_.data(), freq_weights, nearest_, taken);
     if (V.data != nullptr) state_->read(static_cast<const T*>(V.data));
   }
   ~StateOf() override {
@@ -75,7 +77,8 @@ class StateOf : public AnyState<Engine> {
   index_t n_samples() const override { return layout_.sizes.m; }
 
   std::unique_ptr<AnyState<Engine>> copy() const override {
-    auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.features(), on_host_, n_threads_);
+    auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.features(), nearest_, on_host_,
+                                           n_threads_);
     run([&] { other->state_->copy(*state_); });
     return other;
   }
@@ -130,14 +133,15 @@ class StateOf : public AnyState<Engine> {
     run([&] { state_->scale(numbers); });
   }
 
-  Doubles advance(const py::object& operators, double eta, const std::optional<Doubles>& pi) override {
+  py::object advance(const py::object& operators, double eta, const std::optional<Doubles>& given) override {
     Layer layer(*this, operators);
     layer.request.eta = eta;
-    if (pi) layer.take(*pi, eta);
-    Doubles assignments({n_samples(), layer.n_classes()});
-    double* out = assignments.mutable_data();
-    run([&] { state_->advance(layer.request, out); });
-    return assignments;
+    if (given) layer.take(*given, eta);
+    const std::vector<index_t> shape{n_samples(), layer.n_classes()};
+    Doubles pi(shape), squares(given ? std::vector<index_t>{0, 0} : shape), scale(n_samples());
+    const Taken taken{pi.mutable_data(), given ? nullptr : squares.mutable_data(), scale.mutable_data()};
+    run([&] { state_->advance(layer.request, taken); });
+    return contract("Taken")(pi, given ? py::object(py::none()) : py::object(squares), scale);
   }
 
   void extrapolate(const AnyState<Engine>& before, double beta) override {
@@ -153,23 +157,38 @@ class StateOf : public AnyState<Engine> {
     run([&] { state_->extrapolate(remembered, beta); });
   }
 
-  py::object pullback(const py::object& operators, const Doubles& pi, double eta, const py::object& upstream) override {
+  py::object pullback(const py::object& operators, double eta, const py::object& taken, const py::object& after,
+                      const py::object& upstream) override {
     Layer layer(*this, operators);
-    layer.take(pi, eta);
+    if (layout_.n_columns > 0)
+      throw py::value_error("the operators have ranks " +
+                            py::str(operators.attr("ranks").attr("tolist")()).cast<std::string>() +
+                            "; a pullback is of dense ones");
     const auto [m, C, F, P] = layout_.sizes;
     const index_t k = layer.n_classes();
-    const Numbers g = Engine::features(upstream);
-    if (!g.dtype.equal(dtype_) || g.shape != std::vector<index_t>{m, C, F * layout_.d})
-      throw py::value_error("upstream does not fit the features");
+    const auto pi = taken.attr("pi").cast<Doubles>(), scale = taken.attr("scale").cast<Doubles>();
+    const auto squares = taken.attr("squares").cast<std::optional<Doubles>>();
+    layer.take(pi, eta);
+    const auto numbers = [](const Doubles& array, const char* name, const std::vector<index_t>& shape) {
+      return const_cast<double*>(plain_in<double>(array, name, py::dtype::of<double>(), shape));
+    };
+    const Numbers z = like_features(after, "after"), g = like_features(upstream, "upstream");
     py::object to_features = Engine::like(upstream);
     py::array E(dtype_, std::vector<index_t>{F, C, C}), Cs(dtype_, std::vector<index_t>{k, F, C, C});
-    Doubles to_pi({m, k});
-    const PullbackRoom<T> room{.features = static_cast<T*>(Engine::writable(to_features).data),
-                               .E = mutable_data<T>(E),
-                               .Cs = mutable_data<T>(Cs),
-                               .pi = to_pi.mutable_data()};
-    run([&] { state_->pullback(layer.request, static_cast<const T*>(g.data), room); });
-    return contract("Pullback")(to_features, E, Cs, to_pi);
+    double to_eta = 0, to_lam = 0;
+    const PullbackRequest<T> request{
+        .taken = {.pi = numbers(pi, "taken.pi", {m, k}),
+                  .squares = squares ? numbers(*squares, "taken.squares", {m, k}) : nullptr,
+                  .scale = numbers(scale, "taken.scale", {m})},
+        .after = static_cast<const T*>(z.data),
+        .upstream = static_cast<const T*>(g.data),
+        .features = static_cast<T*>(Engine::writable(to_features).data),
+        .E = mutable_data<T>(E),
+        .Cs = mutable_data<T>(Cs),
+        .to_eta = &to_eta,
+        .to_lam = &to_lam};
+    run([&] { state_->pullback(layer.request, request); });
+    return contract("Pullback")(to_features, E, Cs, to_eta, to_lam);
   }
 
  private:
@@ -216,7 +235,17 @@ class StateOf : public AnyState<Engine> {
     return Engine::room(dtype_, {m, C, F}, on_host_);
   }
 
+  // An array of as many numbers as the features.
+  Numbers like_features(const py::object& array, const char* name) const {
+    const auto [m, C, F, P] = layout_.features();
+    const Numbers numbers = Engine::features(array);
+    if (!numbers.dtype.equal(dtype_) || numbers.shape != std::vector<index_t>{m, C, F})
+      throw py::value_error(std::string(name) + " does not fit the features");
+    return numbers;
+  }
+
   py::object of_;
+  std::vector<std::int64_t> nearest_;  // or empty
   bool building_, on_host_;
   int n_threads_;
   py::dtype dtype_;
@@ -229,11 +258,20 @@ class StateOf : public AnyState<Engine> {
 };
 
 template <class Engine>
-std::unique_ptr<AnyState<Engine>> state_of(const py::object& from, const py::object& of, int n_threads) {
+std::unique_ptr<AnyState<Engine>> state_of(const py::object& from, const py::object& of, const py::object& nearest,
+                                           int n_threads) {
   const Numbers V = Engine::features(from);
   const bool on_host = py::isinstance<py::array>(from);
+  std::vector<std::int64_t> classes;
+  if (!nearest.is_none()) {
+    classes = nearest.cast<std::vector<std::int64_t>>();
+    const auto k = static_cast<std::int64_t>(py::len(of.attr("gammas")));
+    const auto fits = [&](std::int64_t j) { return j >= 0 && j < k; };
+    if (classes.size() != as_size(V.shape[0]) || !std::all_of(classes.begin(), classes.end(), fits))
+      throw py::value_error("nearest is not one class for every sample");
+  }
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> std::unique_ptr<AnyState<Engine>> {
-    return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), on_host, n_threads);
+    return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), classes, on_host, n_threads);
   });
 }
 
@@ -282,8 +320,10 @@ void define_state(py::module_& m) {
       .def("scale", &Any::scale, py::arg("by"))
       .def("advance", &Any::advance, py::arg("operators"), py::arg("eta"), py::arg("pi") = py::none())
       .def("extrapolate", &Any::extrapolate, py::arg("before"), py::arg("beta"))
-      .def("pullback", &Any::pullback, py::arg("operators"), py::arg("pi"), py::arg("eta"), py::arg("upstream"));
-  m.def("state", state_of<Engine>, py::arg("V"), py::arg("of"), py::kw_only(), py::arg("n_threads"));
+      .def("pullback", &Any::pullback, py::arg("operators"), py::arg("eta"), py::arg("taken"), py::arg("after"),
+           py::arg("upstream"));
+  m.def("state", state_of<Engine>, py::arg("V"), py::arg("of"), py::kw_only(), py::arg("nearest") = py::none(),
+        py::arg("n_threads"));
   m.def("operators_of_grams", operators_of_grams<Engine>, py::arg("grams"), py::arg("problem"), py::kw_only(),
         py::arg("n_threads"));
 }

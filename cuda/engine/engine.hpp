@@ -43,9 +43,9 @@ class Verbs {
   virtual void response_norms(const LayerOperators<T>& ops, double* squares) = 0;
   virtual void step(const LayerRequest<T>& request, double* squares) = 0;
   virtual void scale(const double* by) = 0;
-  virtual void advance(const LayerRequest<T>& request, double* assignments) = 0;
+  virtual void advance(const LayerRequest<T>& layer, const Taken& taken) = 0;
   virtual void extrapolate(Verbs& before, double beta) = 0;  // `before` becomes the features as they were
-  virtual void pullback(const LayerRequest<T>& request, const T* upstream, const PullbackRoom<T>& room) = 0;
+  virtual void pullback(const LayerRequest<T>& layer, const PullbackRequest<T>& request) = 0;
 };
 // Of samples that a network is built from; of samples that layers are applied to. The problem is kept, not copied.
 template <class T>

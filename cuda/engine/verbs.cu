@@ -1,5 +1,8 @@
 // The verbs of one State, with what they are given and give back on the host.
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/engine.hpp"
 #include "engine/numbers.hpp"
 #include "engine/state.hpp"
@@ -64,15 +67,18 @@ class VerbsOf : public Verbs<Real<N>> {
     end();
   }
 
-  void advance(const LayerRequest<T>& request, double* assignments) override {
-    const Layer layer(*this, request);
-    const DeviceArray<T> found(request.pi == nullptr ? k_ * m_ : 0);
-    state_.move(there(request.ops), layer.step, found.get());
-    if (request.pi == nullptr)
-      download(found, k_, assignments);
-    else
-      std::copy_n(request.pi, m_ * k_, assignments);
-    end();
+  void advance(const LayerRequest<T>& layer, const Taken& taken) override {
+    LayerRequest<T> given = layer;
+    if (layer.pi == nullptr) {
+      response_norms(layer.ops, taken.squares);
+      softmax(taken.squares, layer.lam, taken.pi);
+      given.pi = taken.pi;
+    } else {
+      std::copy_n(layer.pi, m_ * k_, taken.pi);
+    }
+    step(given, taken.scale);
+    for (index_t i = 0; i < m_; ++i) taken.scale[i] = 1 / std::max(std::sqrt(taken.scale[i]), kSmallestNorm);
+    scale(taken.scale);
   }
 
   void extrapolate(Verbs<T>& before, double beta) override {
@@ -80,23 +86,34 @@ class VerbsOf : public Verbs<Real<N>> {
     end();
   }
 
-  void pullback(const LayerRequest<T>& request, const T* upstream, const PullbackRoom<T>& room) override {
+  void pullback(const LayerRequest<T>& layer, const PullbackRequest<T>& request) override {
     const auto [m, C, F, P] = state_.layout().sizes;
-    const Layer layer(*this, request);
-    std::vector<double> by{request.eta};
-    for (index_t j = 0; j < k_; ++j) by.push_back(-request.eta * request.gammas[j]);
-    Spectrum<N> g(state_.layout(), features().order());
-    g.read(as<N>(upstream));
-    const DeviceArray<N> E(F * C * C), Cs(k_ * F * C * C);
-    const DeviceArray<T> pi(k_ * m);
-    const Gradients<N> to{.E = E.get(), .Cs = Cs.get(), .pi = pi.get()};
-    state_.sweep().pullback(features(), g, there(request.ops), layer.step, by, to);
-    g.write(as<N>(room.features));
-    E.download(as<N>(room.E));
-    Cs.download(as<N>(room.Cs));
-    download(pi, k_, room.pi);
+    Spectrum<N> g(state_.layout(), features().order()), z(state_.layout(), features().order());
+    g.read(as<N>(request.upstream)), z.read(as<N>(request.after));
+    const Operators<N> ops = there(layer.ops);
+    state_.sweep().project(g, z, uploaded(request.taken.scale, 1).get());
+    std::vector<double> a(as_size(m * k_)), b(as_size(m * k_), 0.0);
     for (index_t i = 0; i < m; ++i)
-      for (index_t j = 0; j < k_; ++j) room.pi[i * k_ + j] *= at(by, j + 1);
+      for (index_t j = 0; j < k_; ++j) at(a, i * k_ + j) = -layer.gammas[j] * request.taken.pi[i * k_ + j];
+    double to_lam = 0;
+    if (request.taken.squares != nullptr) {
+      const DeviceArray<T> products(k_ * m);
+      state_.sweep().inner_products(features(), g, ops, products.get());
+      download(products, k_, b.data());
+      to_lam = through_gates(layer, request.taken, a, b);
+    }
+    const DeviceArray<N> E(F * C * C), Cs(k_ * F * C * C);
+    state_.sweep().pullback(features(), g, z, ops, layer.eta, uploaded(a.data(), k_).get(),
+                            uploaded(b.data(), k_).get(), {E.get(), Cs.get()});
+    z.write(as<N>(request.features));
+    E.download(as<N>(request.E));
+    Cs.download(as<N>(request.Cs));
+    // Made without eta; sum_ij b_ij rho_ij^2 is lambda times the gradient to lambda, and no part of that to eta.
+    const index_t size = F * C * C * P;
+    const double along = take_step(layer.ops.dense, size, layer.eta, request.E) +
+                         take_step(layer.ops.dense + size, k_ * size, layer.eta, request.Cs);
+    *request.to_eta = along - layer.lam * to_lam;
+    *request.to_lam = layer.eta * to_lam;
     end();
   }
 
@@ -113,6 +130,44 @@ class VerbsOf : public Verbs<Real<N>> {
     DeviceArray<T> pi;
     Step<N> step;
   };
+
+  // pi (m, k) of the squares rho_j^2, as ascent.py has it.
+  void softmax(const double* squares, double lam, double* pi) const {
+    for (index_t i = 0; i < m_; ++i, squares += k_, pi += k_) {
+      const double least = std::sqrt(*std::min_element(squares, squares + k_));
+      double sum = 0;
+      for (index_t j = 0; j < k_; ++j) sum += pi[j] = std::exp(lam * (least - std::sqrt(squares[j])));
+      for (index_t j = 0; j < k_; ++j) pi[j] /= sum;
+    }
+  }
+
+  // b <- the coefficient of the response, from b = Re <g, C^j v>; returns the gradient to lambda. All without eta.
+  double through_gates(const LayerRequest<T>& layer, const Taken& taken, const std::vector<double>& a,
+                       std::vector<double>& b) const {
+    double to_lam = 0;
+    for (index_t i = 0; i < m_; ++i) {
+      double mean = 0;
+      for (index_t at_ij = i * k_; at_ij < (i + 1) * k_; ++at_ij) mean += at(a, at_ij) * at(b, at_ij);
+      for (index_t j = 0; j < k_; ++j) {
+        const index_t at_ij = i * k_ + j;
+        const double pi = taken.pi[at_ij], rho = pi > 0 ? std::sqrt(taken.squares[at_ij]) : 0.0;
+        const double score = pi * (-layer.gammas[j] * at(b, at_ij) - mean);
+        to_lam -= score * rho;
+        at(b, at_ij) = rho > 0 ? -layer.lam * score / rho : 0.0;
+      }
+    }
+    return to_lam;
+  }
+
+  // G <- eta G; returns <A, G> before.
+  static double take_step(const T* A, index_t size, double eta, T* G) {
+    double sum = 0;
+    for (index_t e = 0; e < size; ++e) {
+      sum += static_cast<double>(A[e]) * static_cast<double>(G[e]);
+      G[e] *= static_cast<T>(eta);
+    }
+    return sum;
+  }
 
   void start() {
     const OperatorLayout& layout = state_.layout();

@@ -13,11 +13,10 @@ struct Step {
   const Real<N>* given;  // pi[k][m], or null: estimated
 };
 
-// Gradients to what a step is made from; arrays of the device.
+// Gradients to operators; arrays of the device.
 template <class N>
 struct Gradients {
-  N *E, *Cs;    // (F, C, C), (k, F, C, C)
-  Real<N>* pi;  // [k][m]
+  N *E, *Cs;  // (F, C, C), (k, F, C, C)
 };
 
 template <class N>
@@ -35,10 +34,15 @@ class Sweep {
   void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
   // features <- v + eta (E v - sum_j gamma_j pi_j C^j v) with the pi of the step; squares[m] <- their ||v||^2.
   void step(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* squares);
-  // upstream <- the adjoint of `step` of it; the rest of `to` receives sum_i g_i v_i*, sum_i pi_ij g_i v_i* and
-  // Re <g_i, C^j v_i>, the first two times `by` of the operator's number. (backward.cu)
-  void pullback(const Spectrum<N>& features, Spectrum<N>& upstream, const Operators<N>& ops, const Step<N>& step,
-                const std::vector<double>& by, const Gradients<N>& to);
+  // The adjoint of a layer (cpp/layer/backward.hpp has its equations), in three passes over the samples (backward.cu):
+  // upstream, after <- g, the gradient before the projection; scale[m] is 1 / ||u||
+  void project(Spectrum<N>& upstream, Spectrum<N>& after, const Real<N>* scale);
+  // products[k][m] <- Re <g, C^j v>
+  void inner_products(const Spectrum<N>& features, const Spectrum<N>& upstream, const Operators<N>& ops,
+                      Real<N>* products);
+  // to_features, g at first, += eta (E* g + sum_j C^j* g_j), and the sums of g v* and g_j v*, of a[k][m] and b[k][m]
+  void pullback(const Spectrum<N>& features, const Spectrum<N>& upstream, Spectrum<N>& to_features,
+                const Operators<N>& ops, double eta, const Real<N>* a, const Real<N>* b, const Gradients<N>& to);
   // features <- normalise(z + beta (z - before)), before <- z
   void extrapolate(Spectrum<N>& features, N* before, double beta);
 

@@ -121,6 +121,7 @@ void test_cross_gram(const Kernels<T>& kernels, index_t n, index_t planes, index
                       .imag_offset = 1,
                       .accumulate = accumulate,
                       .u = u.data(),
+                      .u_stride = stride,
                       .n_columns = n});
       double worst = 0;
       for (index_t a = 0; a < n; ++a)

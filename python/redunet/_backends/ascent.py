@@ -26,6 +26,7 @@ from redunet._backends.contract import (
     Problem,
     RateReduction,
     State,
+    Taken,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -267,17 +268,19 @@ def apply(state: State, operators: Operators) -> tuple[State, Floats]:
     for layer in range(operators.n_layers):
         point = _ahead(state, remembered, float(operators.betas[layer]))
         remembered, state = state, point.copy()
-        pi = state.advance(operators.layers(layer, layer + 1), float(operators.etas[layer]))
+        pi = state.advance(operators.layers(layer, layer + 1), float(operators.etas[layer])).pi
     return state, pi
 
 
-def advance(state: State, operators: Operators, eta: float, pi: Floats | None = None) -> Floats:
+def advance(state: State, operators: Operators, eta: float, pi: Floats | None = None) -> Taken:
     """`State.advance` from the other verbs: z <- normalise(z + eta (E z - sum_j gamma_j pi_j C^j z))."""
+    squares = None
     if pi is None:
-        pi = soft_assignment(state.response_norms(operators), operators.lam)
-    squares = state.step(operators, pi, eta)
-    state.scale(1 / np.maximum(np.sqrt(squares), SMALLEST_NORM))
-    return pi
+        squares = state.response_norms(operators)
+        pi = soft_assignment(squares, operators.lam)
+    scale = 1 / np.maximum(np.sqrt(state.step(operators, pi, eta)), SMALLEST_NORM)
+    state.scale(scale)
+    return Taken(pi, squares, scale)
 
 
 def soft_assignment(squares: Floats, lam: float) -> Floats:

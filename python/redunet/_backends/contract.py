@@ -390,10 +390,8 @@ class State(Protocol):
     def scale(self, by: npt.NDArray[np.float64]) -> None:
         """v <- by v, one number (m,) for every sample."""
 
-    def advance(
-        self, operators: Operators, eta: float, pi: npt.NDArray[np.float64] | None = None
-    ) -> npt.NDArray[np.float64]:
-        """One layer; returns the assignment, (m, k).
+    def advance(self, operators: Operators, eta: float, pi: npt.NDArray[np.float64] | None = None) -> Taken:
+        """One layer; returns what it did, of which ``pi`` is the assignment.
 
         As `response_norms`, the soft assignment (unless ``pi`` is given), `step` and `scale` to the sphere one after
         the other make it (`redunet._backends.ascent.advance`).
@@ -402,29 +400,56 @@ class State(Protocol):
     def extrapolate(self, before: State, beta: float) -> None:
         """v <- normalise(v + beta (v - v_before))."""
 
-    def pullback(self, operators: Operators, pi: npt.NDArray[np.float64], eta: float, upstream: Array) -> Pullback:
-        """The adjoint of `step` at these features: gradients of <upstream, v + eta (...)>, <a, b> = Re sum a* b."""
+    def pullback(self, operators: Operators, eta: float, taken: Taken, after: Array, upstream: Array) -> Pullback:
+        """The adjoint of `advance` at these features, which took them to ``after``, (m, C, F d).
+
+        Gradients of <upstream, after>, <a, b> = Re sum a* b. All operators are dense, and of no symmetry.
+        """
+
+
+class Taken(NamedTuple):
+    """What a layer did, which `State.pullback` needs again.
+
+    Attributes
+    ----------
+    pi : (m, k) float64 array
+        Assignments.
+    squares : (m, k) float64 array, or None
+        rho_j^2, of which pi was estimated; where pi is zero, perhaps less or infinite. None: pi was given.
+    scale : (m,) float64 array
+        1 / max(||u||, SMALLEST_NORM) of the features u after the step.
+    """
+
+    pi: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64] | None
+    scale: npt.NDArray[np.float64]
 
 
 class Pullback(NamedTuple):
-    """Gradients to everything that `State.step` is made from.
+    """Gradients to everything that `State.advance` is made from; through the gates where it estimated them.
+
+    With g what the projection leaves of the gradient, s_ij that to the score -lam rho_ij and P_ij = C^j v_i::
+
+        s_ij = -eta pi_ij (gamma_j Re <g_i, P_ij> - sum_l gamma_l pi_il Re <g_i, P_il>)
+        g_ij = -eta gamma_j pi_ij g_i - lam s_ij w / (d rho_ij) P_ij
 
     Attributes
     ----------
     features : (m, C, F d) array
-        To the features.
+        To the features: g_i + eta E* g_i + sum_j C^j* g_ij.
     E : (F, C, C) array
         To E: eta sum_i g_i v_i*, neither symmetric nor Hermitian.
     Cs : (k, F, C, C) array
-        To the C^j: -eta gamma_j sum_i pi_ij g_i v_i*.
-    pi : (m, k) float64 array
-        To the assignments: -eta gamma_j Re <g_i, C^j v_i>.
+        To the C^j: sum_i g_ij v_i*.
+    eta, lam : float
+        To these.
     """
 
     features: Array
     E: Array
     Cs: Array
-    pi: npt.NDArray[np.float64]
+    eta: float
+    lam: float
 
 
 class RatesAndGradient(NamedTuple):
@@ -459,8 +484,13 @@ class Backend(Protocol):
     def build(self, V: Array, problem: Problem, request: BuildRequest, result: BuildResult, *, n_threads: int) -> None:
         """Construct the layers; ``V`` is overwritten by the features."""
 
-    def state(self, V: Array, of: Problem | Operators, *, n_threads: int) -> State:
-        """The features V as a `State`, which has a copy of them."""
+    def state(
+        self, V: Array, of: Problem | Operators, *, nearest: npt.NDArray[np.int64] | None = None, n_threads: int
+    ) -> State:
+        """The features V as a `State`, which has a copy of them.
+
+        ``nearest``, (m,), is for speed alone: the class of Operators that each sample will probably gate to.
+        """
 
     def operators_of_grams(
         self, grams: Array, problem: Problem, *, n_threads: int

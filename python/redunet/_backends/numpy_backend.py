@@ -26,6 +26,7 @@ from redunet._backends.contract import (
     Pullback,
     RatesAndGradient,
     State,
+    Taken,
 )
 from redunet._backends.numpy_local import local_increments as local_increments
 from redunet._backends.numpy_merging import merge_path as merge_path
@@ -90,45 +91,76 @@ class NumpyState:
         self.columns = self.columns * _per_column(self._real(by), self.of.n_columns)
 
     @interruptible
-    def advance(self, operators: Operators, eta: float, pi: Rates | None = None) -> Rates:
+    def advance(self, operators: Operators, eta: float, pi: Rates | None = None) -> Taken:
         responses = [_product(operators, 0, j + 1, self.columns) for j in range(len(operators.gammas))]
+        squares = None
         if pi is None:
             squares = np.stack([_squared_norms(response, operators) for response in responses], axis=1)
-            pi = soft_assignment(squares, operators.lam)
+            pi, squares = soft_assignment(squares, operators.lam), squares.astype(np.float64)
         moved = self.columns + eta * _ascent(operators, self.columns, responses, self._real(pi))
-        self.columns = _normalised(moved, operators)
-        return pi.astype(np.float64)
+        scale = _reciprocal_norms(moved, operators)
+        self.columns = moved * _per_column(scale, operators.n_columns)
+        return Taken(pi.astype(np.float64), squares, scale.astype(np.float64))
 
     @interruptible
     def extrapolate(self, before: State, beta: float) -> None:
         assert isinstance(before, NumpyState)
         beyond = self.columns + beta * (self.columns - before.columns)
-        self.columns = _normalised(beyond, self.of)
+        self.columns = beyond * _per_column(_reciprocal_norms(beyond, self.of), self.of.n_columns)
 
     @interruptible
-    def pullback(self, operators: Operators, pi: Rates, eta: float, upstream: Array) -> Pullback:
-        d = self.of.n_columns
-        g, v, weights = _to_columns(upstream, d), self.columns, self._real(pi)
-        classes = range(len(operators.gammas))
-        to_features = g + eta * _ascent(operators, g, [_product(operators, 0, j + 1, g) for j in classes], weights)
-        to_pi, to_Cs = [], []
-        for j, gamma in enumerate(operators.gammas.tolist()):
-            response = _product(operators, 0, j + 1, v)
-            to_pi.append(-eta * gamma * _per_sample((g.conj() * response).real.sum((0, 1)), d))
-            to_Cs.append(-eta * gamma * ((_per_column(weights[:, j], d) * g) @ _adjoint(v)))
+    def pullback(self, operators: Operators, eta: float, taken: Taken, after: Array, upstream: Array) -> Pullback:
+        if operators.ranks.any():
+            raise ValueError(f"the operators have ranks {operators.ranks.tolist()}; a pullback is of dense ones")
+        d, v, gammas, pi = self.of.n_columns, self.columns, operators.gammas, taken.pi
+        w = (operators.freq_weights / d).astype(v.real.dtype)[:, None, None]
+        g = self._before_projection(taken, _to_columns(after, d), _to_columns(upstream, d), w)
+        responses = [operators.to_dense(0, j + 1) @ v for j in range(len(gammas))]
+        scores, to_rho = np.zeros_like(pi), np.zeros_like(pi)
+        if taken.squares is not None:
+            dots = [_per_sample((g.conj() * response).real.sum((0, 1)), d) for response in responses]
+            to_pi = -gammas * np.stack(dots, axis=1)
+            scores = pi * (to_pi - (pi * to_pi).sum(axis=1, keepdims=True))
+            rho = np.sqrt(np.where(scores != 0, taken.squares, 1.0))
+            np.divide(-operators.lam * scores, rho, out=to_rho, where=rho > 0)
+            to_lam = -(scores * rho).sum()
+        else:
+            to_lam = 0.0
+        # Everything but g itself is so many times eta.
+        E = operators.to_dense(0, 0)
+        to_features, to_E, to_Cs = _adjoint(E) @ g, g @ _adjoint(v), []
+        along = np.vdot(to_E, E).real
+        for j, response in enumerate(responses):
+            by_pi, by_rho = (_per_column(self._real(x), d) for x in (-gammas[j] * pi[:, j], to_rho[:, j]))
+            to_response = by_pi * g + by_rho * w * response
+            C = operators.to_dense(0, j + 1)
+            to_features += _adjoint(C) @ to_response
+            to_Cs.append(to_response @ _adjoint(v))
+            along += np.vdot(to_Cs[-1], C).real
         return Pullback(
-            features=_from_columns(to_features, d),
-            E=eta * (g @ _adjoint(v)),
-            Cs=np.stack(to_Cs),
-            pi=np.stack(to_pi, axis=1).astype(np.float64),
+            features=_from_columns(g + eta * to_features, d),
+            E=eta * to_E,
+            Cs=eta * np.stack(to_Cs),
+            eta=float(along - operators.lam * to_lam),  # <.., C^j> through the gates is sum_ij (to rho_ij) rho_ij
+            lam=eta * float(to_lam),
         )
+
+    def _before_projection(self, taken: Taken, z: Array, g: Array, w: Array) -> Array:
+        """The gradient to u from that to z = u / ||u||: (g - z <z, g>) / ||u||; below the floor of norms g / floor."""
+        d = self.of.n_columns
+        along = _per_sample((z.conj() * g).real.sum((0, 1)), d) * (taken.scale < (1 - 1e-6) / SMALLEST_NORM)
+        by, along = (_per_column(self._real(x), d) for x in (taken.scale, along))
+        result: Array = by * (g - along * (w * z))
+        return result
 
     def _real(self, numbers: Rates) -> Array:
         """In the precision of the features."""
         return numbers.astype(self.columns.real.dtype)
 
 
-def state(V: Array, of: Problem | Operators, *, n_threads: int) -> NumpyState:
+def state(
+    V: Array, of: Problem | Operators, *, nearest: npt.NDArray[np.int64] | None = None, n_threads: int
+) -> NumpyState:
     return NumpyState(_to_columns(V, of.n_columns), of)
 
 
@@ -437,8 +469,7 @@ def _squared_norms(columns: Array, of: Problem | Operators) -> Array:
     return _per_sample(np.einsum("p,pcm->m", weights, squares), of.n_columns)
 
 
-def _normalised(columns: Array, of: Problem | Operators) -> Array:
-    """Samples of unit norm; those near zero as they are."""
-    norms = np.maximum(np.sqrt(_squared_norms(columns, of)), SMALLEST_NORM)
-    result: Array = columns / _per_column(norms, of.n_columns)
+def _reciprocal_norms(columns: Array, of: Problem | Operators) -> Array:
+    """What makes unit norms of samples; those near zero it leaves near zero."""
+    result: Array = 1 / np.maximum(np.sqrt(_squared_norms(columns, of)), SMALLEST_NORM)
     return result

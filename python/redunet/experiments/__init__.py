@@ -75,6 +75,7 @@ EXPERIMENTS = {
         "images by coding length against felzenszwalb and mean colour",
         False,
     ),
+    "finetune": Experiment("finetune", "finetune", "a constructed network trained by backpropagation", True, True),
     "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
     "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
 }

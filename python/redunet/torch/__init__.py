@@ -1,4 +1,4 @@
-"""What of the lecture is trained: rates as losses, and networks that unroll sparse coding and rate reduction.
+"""What of the lecture is trained: rates as losses, constructed networks, and those that unroll sparse coding.
 
 It needs PyTorch (``pip install 'redunet[torch]'``), which no other part of the package imports.
 """
@@ -10,10 +10,15 @@ except ImportError as error:
 
 # Unrolled networks: sparse coding, white-box transformers.
 from redunet.torch.crate import CRATE, ToST, coding_rate_probe, load_published
+
+# Constructed networks that are trained further.
+from redunet.torch.heads import LinearHead, NearestSubspaceHead
+from redunet.torch.layer import redu_layer
 from redunet.torch.lista import LISTA
 
 # Differentiable rates, and losses made of them.
 from redunet.torch.losses import EMPSSLLoss, MCR2CTRLLoss, MCR2Loss, SimDINOLoss, TotalCodingRateLoss
+from redunet.torch.network import ReduNet
 from redunet.torch.pairs import pairwise_rate_reduction
 from redunet.torch.rates import RateReduction, coding_rate, rate_reduction
 
@@ -21,9 +26,12 @@ __all__ = [
     "CRATE",
     "LISTA",
     "EMPSSLLoss",
+    "LinearHead",
     "MCR2CTRLLoss",
     "MCR2Loss",
+    "NearestSubspaceHead",
     "RateReduction",
+    "ReduNet",
     "SimDINOLoss",
     "ToST",
     "TotalCodingRateLoss",
@@ -32,4 +40,5 @@ __all__ = [
     "load_published",
     "pairwise_rate_reduction",
     "rate_reduction",
+    "redu_layer",
 ]

@@ -71,8 +71,8 @@ class Dihedral(Fourier):
     def _spectra(self, Z: Array) -> Array:
         """V of samples (n, C, *signal_shape), with any axes after the first two."""
         spectrum = self._dft(Z)
-        columns = np.empty((*Z.shape[:2], *self.freq_shape, len(self._images)), spectrum.dtype)
-        for c, image in enumerate(self._images):
+        columns = np.empty((*Z.shape[:2], *self.freq_shape, len(self.images)), spectrum.dtype)
+        for c, image in enumerate(self.images):
             columns[..., c] = spectrum[image]
         return math.sqrt(2) * columns.view(Z.dtype) if self.real else columns
 
@@ -82,12 +82,12 @@ class Dihedral(Fourier):
             V = (math.sqrt(0.5) * V).view(np.result_type(V.dtype, np.complex64))
         columns = V.reshape(*V.shape[:2], *self.freq_shape, -1)
         spectrum = np.empty((*V.shape[:2], *self._dft_shape), V.dtype)
-        for c, image in enumerate(self._images):
+        for c, image in enumerate(self.images):
             spectrum[image] = columns[..., c]
         return self._idft(spectrum)
 
     @cached_property
-    def _images(self) -> list[Index]:
+    def images(self) -> list[Index]:
         """Where the spectrum of the DFT has the kept frequencies of mirror images; of real samples one of each pair."""
         both = [[np.arange(n // 2 + 1), -np.arange(n // 2 + 1) % n] for n in self.signal_shape]
         if self.real:
