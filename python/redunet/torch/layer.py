@@ -101,7 +101,7 @@ def redu_layer(
     elif freq_weights.shape != operators.shape[1:2]:
         raise ValueError(f"freq_weights has shape {tuple(freq_weights.shape)}; expected {tuple(operators.shape[1:2])}")
     numbers = [_number(value, name, V.device) for value, name in ((eta, "eta"), (lam, "lam"))]
-    made = _Layer.apply(V, operators, freq_weights, *numbers, nearest, list(gammas), n_columns)  # type: ignore[no-untyped-call]
+    made = _Layer.apply(V, operators, freq_weights, *numbers, nearest, list(gammas), n_columns)
     Z, pi, _, _ = made
     return Z, pi
 
@@ -273,7 +273,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        to = _LayerBackward.apply(upstream, *ctx.saved_tensors, ctx.gammas, ctx.n_columns)  # type: ignore[no-untyped-call]
+        to = _LayerBackward.apply(upstream, *ctx.saved_tensors, ctx.gammas, ctx.n_columns)
         to_V, to_operators, to_eta, to_lam = to
         return to_V, to_operators, None, to_eta, to_lam, None, None, None
 
