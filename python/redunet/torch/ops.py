@@ -9,6 +9,8 @@ None: then R_c is zero. Tensors of the CPU: they are read where they are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -62,19 +64,42 @@ def _nonnegative(tensor: Tensor, what: str) -> np.ndarray[tuple[int, ...], np.dt
     return numbers
 
 
-@torch.library.custom_op("redunet::rates", mutates_args=(), device_types="cpu", schema=f"({_ARGUMENTS}) -> Tensor")
-def rates(
-    Z: Tensor,
-    y: Tensor | None,
-    sample_weight: Tensor | None,
-    epsilon_sq: float,
-    gamma1: float,
-    gamma2: float,
-    dft_norm: str,
-) -> Tensor:
-    """Delta R, R' and R_c, (3,)."""
-    result = _run(Z, y, sample_weight, epsilon_sq, gamma1, gamma2, dft_norm, gradient=False)
-    return torch.from_numpy(result.values).to(Z.dtype)
+def compute_rates(Z: Tensor, y: Tensor | None, sample_weight: Tensor | None, *setting: Any) -> Tensor:
+    """What the operator `rates` does."""
+    return torch.from_numpy(_run(Z, y, sample_weight, *setting, gradient=False).values).to(Z.dtype)
+
+
+def compute_rates_and_gradient(
+    Z: Tensor, y: Tensor | None, sample_weight: Tensor | None, *setting: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the operator `rates_and_gradient` does."""
+    *constants, membership_gradient = setting
+    result = _run(Z, y, sample_weight, *constants, gradient=True, membership_gradient=membership_gradient)
+    values = torch.from_numpy(result.values).to(Z.dtype)
+    gradient = torch.from_numpy(result.features)
+    if result.membership is None or y is None:
+        return values, gradient, Z.new_empty(len(Z), 0)
+    return values, gradient, torch.from_numpy(result.membership).to(y.dtype)
+
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Whether tensors hold numbers, here and now, so that what an operator costs beside its work can be saved."""
+    return not torch.compiler.is_compiling() and all(
+        tensor is None or (type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu")
+        for tensor in tensors
+    )
+
+
+rates = torch.library.custom_op(
+    "redunet::rates", compute_rates, mutates_args=(), device_types="cpu", schema=f"({_ARGUMENTS}) -> Tensor"
+)
+rates_and_gradient = torch.library.custom_op(
+    "redunet::rates_and_gradient",
+    compute_rates_and_gradient,
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_ARGUMENTS}, bool membership_gradient) -> (Tensor, Tensor, Tensor)",
+)
 
 
 @rates.register_fake
@@ -88,42 +113,6 @@ def _(
     dft_norm: str,
 ) -> Tensor:
     return Z.new_empty(3)
-
-
-@torch.library.custom_op(
-    "redunet::rates_and_gradient",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_ARGUMENTS}, bool membership_gradient) -> (Tensor, Tensor, Tensor)",
-)
-def rates_and_gradient(
-    Z: Tensor,
-    y: Tensor | None,
-    sample_weight: Tensor | None,
-    epsilon_sq: float,
-    gamma1: float,
-    gamma2: float,
-    dft_norm: str,
-    membership_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Those, and the gradient of Delta R to Z and, if asked, to the membership."""
-    result = _run(
-        Z,
-        y,
-        sample_weight,
-        epsilon_sq,
-        gamma1,
-        gamma2,
-        dft_norm,
-        gradient=True,
-        membership_gradient=membership_gradient,
-    )
-    values = torch.from_numpy(result.values).to(Z.dtype)
-    assert result.features is not None
-    gradient = torch.from_numpy(result.features)
-    if result.membership is None or y is None:
-        return values, gradient, Z.new_empty(len(Z), 0)
-    return values, gradient, torch.from_numpy(result.membership).to(y.dtype)
 
 
 @rates_and_gradient.register_fake

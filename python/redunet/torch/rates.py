@@ -14,8 +14,7 @@ from torch import Tensor
 
 from redunet._inputs import checks
 from redunet._inputs.problem import DFT_NORMS
-from redunet.torch import formula
-from redunet.torch import ops as _ops  # noqa: F401  # registers torch.ops.redunet
+from redunet.torch import formula, ops
 from redunet.torch.gathered import Gathered, Group
 
 SHAPES = {2: "(m, d)", 3: "(m, C, T)", 4: "(m, C, H, W)"}
@@ -224,7 +223,9 @@ class _Reduction(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
-        values, of_features, of_membership = torch.ops.redunet.rates_and_gradient(*inputs)
+        plain = ops.is_plain(*inputs[:3])
+        compute = ops.compute_rates_and_gradient if plain else torch.ops.redunet.rates_and_gradient
+        values, of_features, of_membership = compute(*inputs)
         return (*values.unbind(), of_features, of_membership)
 
     @staticmethod
