@@ -106,7 +106,7 @@ WRONG = {
     "path": [None, 3, "path", OBJECT, {}, X], "transition": [None, 3, "path", OBJECT, {}, X], "n_merges": INTEGERS,
     "Y": ["text", {}, OBJECT, [1, 2, 3], [[1, 2], [3]], np.ones((2, 2, 4)), np.full(4, np.nan), [None] * 4, print],
     "x0": ["text", {}, OBJECT, 3, [1, 2], np.full(4, np.inf), ["a"] * 4, np.ones((3, 4)), print],
-    "n_iter": INTEGERS, "source": WORDS, "L": [*NUMBERS, 0], "return_path": FLAGS,
+    "n_iter": INTEGERS, "source": WORDS, "with_respect_to": WORDS, "L": [*NUMBERS, 0], "return_path": FLAGS,
     "x": ["text", None, {}, OBJECT, ["a"], print],
     "t": ["text", None, {}, OBJECT, 1j, -1, [-0.5], np.nan, np.inf, np.ones(7), print],
     "kernels": ["text", None, {}, OBJECT, 3, np.ones((2, 2)), np.full((1, 1, 2), np.nan), [[["a"]]], print],

@@ -227,8 +227,8 @@ PROGRAM = textwrap.dedent(
     assert abs(found[0] - expected[0]) < 1e-12 * abs(expected[0]), (found[0], expected[0])
     difference = ((found[1] - expected[1]).norm() / expected[1].norm()).item()
     assert difference < 1e-12, difference
-    dist.barrier()  # a process that leaves while another still talks to it takes that one down
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # what is shown is shown; on a busy machine PyTorch's own threads may abort a process that takes its leave
     """
 )
 
