@@ -228,7 +228,7 @@ PROGRAM = textwrap.dedent(
     difference = ((found[1] - expected[1]).norm() / expected[1].norm()).item()
     assert difference < 1e-12, difference
     dist.barrier()
-    os._exit(0)  # what is shown is shown; on a busy machine PyTorch's own threads may abort a process that takes its leave
+    os._exit(0)  # on a busy machine PyTorch's own threads may abort a process that ends in good order
     """
 )
 
