@@ -6,6 +6,7 @@ What is checked here is what values alone tell; shapes and dtypes have been.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def compute(
     membership_gradient: bool = False,
 ) -> Result:
     """Of real features Z (m, C, *signal_shape); without labels and membership R_c is none."""
-    fourier = Fourier(Z.shape[2:], True)
+    fourier = _fourier(Z.shape[2:])
     module = select("auto", on_host=True)[1]
     problem, kept = _problem(Z, labels, membership, weights, setting, fourier)
     of_total = replace(problem, gammas=problem.gammas / setting.gamma2)  # the gradient of R' - R_c / gamma2
@@ -80,6 +81,12 @@ def compute(
     if of_membership is not None:
         of_membership = _of_all_classes(of_membership * setting.gamma2, kept, V, weights, setting, fourier)
     return Result(values, of_features, of_membership)
+
+
+@lru_cache(maxsize=8)
+def _fourier(signal_shape: tuple[int, ...]) -> Fourier:
+    """The transform, with its weights, of batches that are alike."""
+    return Fourier(signal_shape, True)
 
 
 def _problem(
