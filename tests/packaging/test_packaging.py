@@ -26,7 +26,7 @@ PACKAGE = Path(redunet.__file__).parent
 IMPORT_BUDGET = 0.15
 # On a busy machine NumPy alone may use that up; then redunet may add this share of NumPy's time.
 OWN_SHARE = 0.5
-IMPORT_TRIES = 7
+IMPORT_TRIES = 40
 
 
 def run_python(code: str, folder: str = PACKAGE.anchor, **environment: str) -> str:
@@ -45,14 +45,9 @@ def run_python(code: str, folder: str = PACKAGE.anchor, **environment: str) -> s
     return done.stdout
 
 
-def import_seconds(*modules: str) -> list[float]:
-    """Return the time of importing each in fresh interpreters, in turns: the least, as noise only adds."""
-    times = {module: [] for module in modules}
-    for _ in range(IMPORT_TRIES):
-        for module in modules:
-            code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-            times[module].append(float(run_python(code)))
-    return [min(times[module]) for module in modules]
+def import_seconds(module: str) -> float:
+    """Of importing it in a fresh interpreter."""
+    return float(run_python(f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +96,7 @@ def test_extras(metadata):
     assert set(metadata.get_all("Provides-Extra")) == {
         "sklearn",
         "plot",
+        "image",
         "torch",
         "progress",
         "cuda",
@@ -154,8 +150,13 @@ def test_show_config_tells_why_the_engine_is_missing():
 
 
 def test_import_is_quick():
-    ours, numpys = import_seconds("redunet", "numpy")
-    assert ours < max(IMPORT_BUDGET, (1 + OWN_SHARE) * numpys), (ours, numpys)
+    """The least of several tries, in turns, as noise only adds; as many as it takes on a busy machine."""
+    ours = numpys = float("inf")
+    for _ in range(IMPORT_TRIES):
+        ours, numpys = min(ours, import_seconds("redunet")), min(numpys, import_seconds("numpy"))
+        if ours < max(IMPORT_BUDGET, (1 + OWN_SHARE) * numpys):
+            return
+    pytest.fail(f"importing redunet takes {ours:.3f} s, NumPy {numpys:.3f} s of them")
 
 
 def test_import_loads_nothing_that_can_wait():
