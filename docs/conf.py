@@ -36,7 +36,7 @@ suppress_warnings = ["myst.xref_missing"]  # links to files of the repository ou
 # *Emphasis* and **strong** words are kept; a bar or another star is meant as it stands.
 _MARKUP = re.compile(r"(\*{1,2}[A-Za-z][^*|]*[a-z]\*{1,2})|[*|]")
 GALLERY = Path(__file__).parent / "gallery"
-REDUCED: dict[str, Any] = {"n_layers": 40, "n_train": 50, "n_test": 10, "plain": False}
+REDUCED: dict[str, Any] = {"n_layers": 40, "n_train": 50, "n_test": 10, "plain": False, "seeds": 1, "epochs": 1}
 
 
 def make_gallery(*_: Any) -> None:
