@@ -31,7 +31,7 @@ napoleon_numpy_docstring = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "code"
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository outside of docs/
+suppress_warnings = ["myst.xref_missing", "ref.python"]  # links to files of the repository outside of docs/
 
 # *Emphasis* and **strong** words are kept; a bar or another star is meant as it stands.
 _MARKUP = re.compile(r"(\*{1,2}[A-Za-z][^*|]*[a-z]\*{1,2})|[*|]")

@@ -249,14 +249,14 @@ def merge_regions(
     -----
     Segments of n_j pixels, m_j = n_j/overlap, take sum_j L(W_j) - m_j log(m_j/M) nats, L as in
     `redunet.clustering.merge_path` with m_j in place of the number of samples, and boundary_bits log 2 for each unit of
-    boundary [1]_ [2]_. Gains are exact, from the regions' sizes, means and scatter, which one pass over the features
+    boundary [1] [2]. Gains are exact, from the regions' sizes, means and scatter, which one pass over the features
     gives.
 
     References
     ----------
-    .. [1] Yang, Wright, Ma and Sastry, "Unsupervised segmentation of natural images via lossy data compression", CVIU
+    [1] Yang, Wright, Ma and Sastry, "Unsupervised segmentation of natural images via lossy data compression", CVIU
        110 (2008).
-    .. [2] Rao, Mobahi, Yang, Sastry and Ma, "Natural image segmentation with adaptive texture and boundary encoding",
+    [2] Rao, Mobahi, Yang, Sastry and Ma, "Natural image segmentation with adaptive texture and boundary encoding",
        ACCV (2009).
 
     Examples

@@ -64,7 +64,7 @@ def segment(
     n_segments : int, optional
         How many segments to find. Default: as ``stop`` says.
     stop : {"best", "first"}, default "best"
-        "best": the shortest code on the path; "first": before the first merge that makes it longer, as in [1]_.
+        "best": the shortest code on the path; "first": before the first merge that makes it longer, as in [1].
     mask : (H, W) bool array, optional
         Pixels to segment; default: all. Windows see the others too, where they are finite.
     color : {"auto", "none"}, default "auto"
@@ -89,7 +89,7 @@ def segment(
     -----
     Windows are weighted by a Gaussian of norm one. Regions W_j of n_j pixels, m_j = n_j/overlap, are coded in
     sum_j L(W_j) - m_j log(m_j/M) nats, L as in `redunet.clustering.merge_path`, and boundary_bits log 2 for each unit
-    of boundary [1]_ [2]_. Windows across an edge belong to neither side: mean and covariance of a superpixel are of
+    of boundary [1] [2]. Windows across an edge belong to neither side: mean and covariance of a superpixel are of
     windows about pixels as deep in it as the Gaussian's standard deviation, a quarter of the window, or as deep as at
     least twice as many pixels as features are.
 
@@ -98,9 +98,9 @@ def segment(
 
     References
     ----------
-    .. [1] Yang, Wright, Ma and Sastry, "Unsupervised segmentation of natural images via lossy data compression", CVIU
+    [1] Yang, Wright, Ma and Sastry, "Unsupervised segmentation of natural images via lossy data compression", CVIU
        110 (2008).
-    .. [2] Rao, Mobahi, Yang, Sastry and Ma, "Natural image segmentation with adaptive texture and boundary encoding",
+    [2] Rao, Mobahi, Yang, Sastry and Ma, "Natural image segmentation with adaptive texture and boundary encoding",
        ACCV (2009).
 
     Examples

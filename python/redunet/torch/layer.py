@@ -68,7 +68,7 @@ def redu_layer(
 
     Notes
     -----
-    Gradients go to V, operators, eta and lam. With g = (dz - w z <z, dz>) / ||u|| and P_j = C^j v [1]_::
+    Gradients go to V, operators, eta and lam. With g = (dz - w z <z, dz>) / ||u|| and P_j = C^j v [1]::
 
         s_j = -eta pi_j (gamma_j <g, P_j> - sum_l pi_l gamma_l <g, P_l>),   to the score -lam rho_j
         g_j = -eta gamma_j pi_j g - lam s_j w P_j / rho_j
@@ -79,7 +79,7 @@ def redu_layer(
 
     References
     ----------
-    .. [1] Chan, Yu, You, Qi, Wright and Ma, "ReduNet: A White-box Deep Network from the Principle of
+    [1] Chan, Yu, You, Qi, Wright and Ma, "ReduNet: A White-box Deep Network from the Principle of
        Maximizing Rate Reduction", JMLR 23 (2022): the layer; the adjoint is the chain rule.
 
     Examples
