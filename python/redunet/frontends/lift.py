@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from redunet._backends.tasks import interruptible
 from redunet._inputs import checks
-from redunet._inputs.randomness import Seed, generator
+from redunet._inputs.randomness import Seed
+from redunet.frontends.kernel_lift import KernelLift, check_finite, gaussian_kernels
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +36,7 @@ BLOCK_BYTES = 1 << 22
 MOST_TAPS = 256
 
 
-class RandomLift:
+class RandomLift(KernelLift):
     """Lift signals or images to more channels by random cyclic filters and a nonlinearity.
 
     The lift is z = tau(K_1 * x, ..., K_C * x): cyclic correlation with C random Gaussian kernels over all
@@ -83,8 +84,6 @@ class RandomLift:
     True
     """
 
-    kernels_: npt.NDArray[np.float64]
-
     def __init__(
         self,
         n_channels: int,
@@ -94,96 +93,26 @@ class RandomLift:
         threshold: float = 0.0,
         random_state: Seed = None,
     ) -> None:
-        self.n_channels = checks.integer(n_channels, "n_channels", 1)
-        self.kernel_size = kernel_sizes(kernel_size)
+        super().__init__(n_channels, kernel_size, random_state)
         self.activation = checks.choice(activation, "activation", ACTIVATIONS)
         self.threshold = checks.non_negative(threshold, "threshold")
         if self.activation == "identity" and self.threshold != 0:
             raise ValueError(f"threshold is {threshold!r}; expected 0 with activation='identity'")
         if self.activation == "soft" and self.threshold == 0:
             raise ValueError(f"threshold is {threshold!r}; expected a number > 0 with activation='soft'")
-        self.random_state = random_state
-        generator(random_state)  # an error now rather than at the first samples
 
-    def fit(self, X: npt.ArrayLike, y: object = None) -> RandomLift:
-        """Draw the kernels for the channels of X; its values do not matter.
+    def _kernels(self, samples: Array, size: tuple[int, ...], random: Any) -> npt.NDArray[np.float64]:
+        return gaussian_kernels(self.n_channels, samples.shape[1], size, random)
 
-        Parameters
-        ----------
-        X : array_like, (m, C', T) or (m, C', H, W)
-            Samples, real.
-        y : object
-            Ignored.
-
-        Returns
-        -------
-        RandomLift
-            This lift.
-        """
-        self._draw(signals(X))
-        return self
-
-    def transform(self, X: npt.ArrayLike) -> Array:
-        """Lift X; the same as calling the lift.
-
-        Parameters
-        ----------
-        X : array_like, (m, C', T) or (m, C', H, W)
-            Samples, real.
-
-        Returns
-        -------
-        ndarray, (m, C, T) or (m, C, H, W)
-            float32 for float32 and float16 samples, else float64.
-
-        Raises
-        ------
-        ValueError
-            If X has other axes or channels than the kernels, or holds a NaN or infinite value.
-        TypeError
-            If X is not of real numbers.
-        """
-        return self(X)
-
-    def fit_transform(self, X: npt.ArrayLike, y: object = None) -> Array:
-        """`fit`, then `transform`, of the same samples."""
-        return self.fit(X).transform(X)
-
-    def __call__(self, X: npt.ArrayLike) -> Array:
-        """Lift X, (m, C', T) or (m, C', H, W), to C channels; draws the kernels if there are none yet."""
-        samples = signals(X)
-        if not hasattr(self, "kernels_"):
-            self._draw(samples)
-        channels, n_axes = self.kernels_.shape[1], self.kernels_.ndim - 2
-        if samples.shape[1] != channels or samples.ndim - 2 != n_axes:
-            axes = "T" if n_axes == 1 else "H, W"
-            raise ValueError(
-                f"X has shape {samples.shape}; expected (m, {channels}, {axes}), as the kernels were drawn for"
-            )
-        dtype = checks.floating(None, samples)
-        shape = (len(samples), self.n_channels, *samples.shape[2:])
-        checks.memory(math.prod(shape) * dtype.itemsize, "the lifted samples")
-        out = np.empty(shape, dtype)
-        kernels = _wrap(self.kernels_, samples.shape[2:]).astype(dtype)
+    def _apply(self, samples: Array, out: Array) -> Array:
+        kernels = _wrap(self.kernels_, samples.shape[2:]).astype(out.dtype)
         if math.prod(kernels.shape[1:]) > MOST_TAPS:
             _correlate_spectra(samples, kernels, out)
-        elif n_axes == 1:  # a signal is an image one pixel wide: blocks then may end anywhere along it
+        elif samples.ndim == 3:  # a signal is an image one pixel wide: blocks then may end anywhere along it
             _correlate(samples[..., None], kernels[..., None], out[..., None])
         else:
             _correlate(samples, kernels, out)
         return self._activate(out)
-
-    def _draw(self, samples: Array) -> None:
-        n_axes = samples.ndim - 2
-        size = self.kernel_size
-        if isinstance(size, int):
-            size = (size,) * n_axes
-        elif len(size) != n_axes:
-            raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
-        random = generator(self.random_state, np.random.RandomState)  # with a seed, the same kernels each time
-        self.kernels_ = np.empty((self.n_channels, samples.shape[1], *size))
-        for kernel in self.kernels_:  # one by one, so that Ctrl-C is heard; the numbers are the same
-            kernel[...] = random.normal(0.0, 1.0, kernel.shape)
 
     def _activate(self, out: Array) -> Array:
         """The nonlinearity, in place, in blocks: Ctrl-C is heard, and there is no second array of the output's size."""
@@ -204,25 +133,6 @@ class RandomLift:
             f"RandomLift({self.n_channels}, {self.kernel_size}, activation={self.activation!r}{options}, "
             f"random_state={self.random_state!r})"
         )
-
-
-def kernel_sizes(size: Any) -> int | tuple[int, ...]:
-    """One number, or one for each axis of the signal."""
-    if not isinstance(size, (tuple, list)):
-        return checks.integer(size, "kernel_size", 1)
-    if len(size) not in (1, 2):
-        raise ValueError(f"kernel_size is {size!r}; expected one number, or one for each axis of the signal")
-    return tuple(checks.integer(n, "kernel_size", 1) for n in size)
-
-
-def signals(X: npt.ArrayLike) -> Array:
-    """Real samples (m, C, T) or (m, C, H, W)."""
-    array = checks.samples(X)
-    if array.ndim == 2:
-        raise ValueError(f"X has shape {array.shape}; expected (m, C, T) or (m, C, H, W)")
-    if array.dtype.kind == "c":
-        raise TypeError(f"X has dtype {array.dtype}; expected real numbers")
-    return array
 
 
 def _wrap(kernels: Array, signal_shape: tuple[int, ...]) -> Array:
@@ -296,11 +206,3 @@ def _filtered(block: Array, matrices: Array) -> Array:
     columns = np.ascontiguousarray(V.reshape(m, C, -1).transpose(2, 1, 0))  # (F, C, samples): contiguous, for BLAS
     product = np.matmul(matrices, columns).transpose(2, 1, 0).reshape(m, -1, *V.shape[2:])
     return np.fft.irfftn(product, s=signal_shape, axes=axes)
-
-
-def check_finite(block: Array, start: int) -> None:
-    """An error that says which sample of X, the first of the block being number ``start``, isn't finite."""
-    finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
-    if not finite.all():
-        bad = start + int(np.argmin(finite))
-        raise ValueError(f"X holds a NaN or infinite value in sample {bad}; expected finite values")

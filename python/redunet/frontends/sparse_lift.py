@@ -1,21 +1,20 @@
 """Sparse lift: more channels, by codes of signals in a dictionary of cyclic convolutions.
 
 The code of y minimises 1/2 ||y - sum_k K_k * z_k||^2 + lam ||z||_1 and has a channel for each kernel, of real x
-(m, C', T) or (m, C', H, W); kernels are random, pieces of the samples, or given. `RandomLift` with "soft" is the first
+(m, C', T) or (m, C', H, W); kernels are random, or pieces of the samples. `RandomLift` with "soft" is the first
 step to it. Shifting x cyclically shifts the code.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet._inputs import checks
-from redunet._inputs.randomness import Seed, generator
-from redunet.frontends.lift import check_finite, kernel_sizes, signals
+from redunet._inputs.randomness import Seed
+from redunet.frontends.kernel_lift import KernelLift, check_finite, gaussian_kernels
 from redunet.sparse import ConvolutionalDictionary, fista
 
 Array = npt.NDArray[Any]
@@ -27,7 +26,7 @@ BLOCK_BYTES = 1 << 24
 FLAT = 1e-3
 
 
-class SparseLift:
+class SparseLift(KernelLift):
     """Lift signals or images to more channels: their sparse codes in a convolutional dictionary.
 
     The price of a magnitude is a part of the smallest price at which the code is zero, sample by sample, so that
@@ -76,8 +75,6 @@ class SparseLift:
     True
     """
 
-    kernels_: npt.NDArray[np.float64]
-
     def __init__(
         self,
         n_channels: int,
@@ -88,104 +85,34 @@ class SparseLift:
         source: str = "random",
         random_state: Seed = None,
     ) -> None:
-        self.n_channels = checks.integer(n_channels, "n_channels", 1)
-        self.kernel_size = kernel_sizes(kernel_size)
+        super().__init__(n_channels, kernel_size, random_state)
         self.lam = checks.non_negative(lam, "lam")
         if self.lam >= 1:
             raise ValueError(f"lam is {lam!r}; expected a number in [0, 1)")
         self.n_iter = checks.integer(n_iter, "n_iter", 1)
         self.source = checks.choice(source, "source", SOURCES)
-        self.random_state = random_state
-        generator(random_state)  # an error now rather than at the first samples
 
-    def fit(self, X: npt.ArrayLike, y: object = None) -> SparseLift:
-        """Draw the kernels: for the channels of X, or from its samples.
+    def _kernels(self, samples: Array, size: tuple[int, ...], random: Any) -> npt.NDArray[np.float64]:
+        _check_taps(size, samples.shape)
+        if self.source == "random":
+            kernels = gaussian_kernels(self.n_channels, samples.shape[1], size, random)
+        else:
+            kernels = _patches(samples, self.n_channels, size, random)
+        kernels /= np.sqrt((kernels**2).sum(axis=tuple(range(1, kernels.ndim)), keepdims=True))
+        return kernels
 
-        Parameters
-        ----------
-        X : array_like, (m, C', T) or (m, C', H, W)
-            Samples, real.
-        y : object
-            Ignored.
-
-        Returns
-        -------
-        SparseLift
-            This lift.
-        """
-        self._draw(signals(X))
-        return self
-
-    def transform(self, X: npt.ArrayLike) -> Array:
-        """Lift X; the same as calling the lift.
-
-        Parameters
-        ----------
-        X : array_like, (m, C', T) or (m, C', H, W)
-            Samples, real.
-
-        Returns
-        -------
-        ndarray, (m, K, T) or (m, K, H, W)
-            float32 for float32 and float16 samples, else float64.
-
-        Raises
-        ------
-        ValueError
-            If X has other axes or channels than the kernels, is shorter than they are, or holds a NaN or infinite
-            value.
-        TypeError
-            If X is not of real numbers.
-        """
-        return self(X)
-
-    def fit_transform(self, X: npt.ArrayLike, y: object = None) -> Array:
-        """`fit`, then `transform`, of the same samples."""
-        return self.fit(X).transform(X)
-
-    def __call__(self, X: npt.ArrayLike) -> Array:
-        """Lift X, (m, C', T) or (m, C', H, W), to K channels; draws the kernels if there are none yet."""
-        samples = signals(X)
-        if not hasattr(self, "kernels_"):
-            self._draw(samples)
-        taps = self.kernels_.shape[2:]
-        if samples.shape[1] != self.kernels_.shape[1] or samples.ndim - 2 != len(taps):
-            axes = "T" if len(taps) == 1 else "H, W"
-            raise ValueError(
-                f"X has shape {samples.shape}; expected (m, {self.kernels_.shape[1]}, {axes}), as the kernels were "
-                "drawn for"
-            )
-        _check_taps(taps, samples.shape)
-        dtype = checks.floating(None, samples)
-        dictionary = ConvolutionalDictionary(self.kernels_.astype(dtype), samples.shape[2:])
+    def _apply(self, samples: Array, out: Array) -> Array:
+        _check_taps(self.kernels_.shape[2:], samples.shape)
+        dictionary = ConvolutionalDictionary(self.kernels_.astype(out.dtype), samples.shape[2:])
         L = dictionary.largest_eigenvalue()
-        shape = (len(samples), *dictionary.code_shape)
-        checks.memory(math.prod(shape) * dtype.itemsize, "the lifted samples")
-        out = np.empty(shape, dtype)
-        n = max(1, BLOCK_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
+        n = max(1, BLOCK_BYTES // out[0].nbytes)
         for i in range(0, len(samples), n):
-            block = samples[i : i + n].astype(dtype)
+            block = samples[i : i + n].astype(out.dtype)
             check_finite(block, i)
             scales = _peaks(dictionary.adjoint(block))
             codes = fista(dictionary, block / scales, self.lam, n_iter=self.n_iter, L=L)
             np.multiply(codes, scales, out=out[i : i + n])
         return out
-
-    def _draw(self, samples: Array) -> None:
-        n_axes = samples.ndim - 2
-        size = self.kernel_size
-        if isinstance(size, int):
-            size = (size,) * n_axes
-        elif len(size) != n_axes:
-            raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
-        _check_taps(size, samples.shape)
-        random = generator(self.random_state, np.random.RandomState)  # with a seed, the same kernels each time
-        if self.source == "random":
-            kernels = random.normal(0.0, 1.0, (self.n_channels, samples.shape[1], *size))
-        else:
-            kernels = _patches(samples, self.n_channels, size, random)
-        kernels /= np.sqrt((kernels**2).sum(axis=tuple(range(1, kernels.ndim)), keepdims=True))
-        self.kernels_ = kernels
 
     def __repr__(self) -> str:
         return (
