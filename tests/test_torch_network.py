@@ -114,6 +114,7 @@ class TestNetwork:
         assert not coordinates.is_complex()
         close(coordinates @ coordinates.T, (Z @ Z.mH).real.detach().numpy(), net)
 
+    @pytest.mark.filterwarnings("ignore:.*autocast.* is deprecated:FutureWarning")  # PyTorch 2.4, its own
     def test_checkpoints_give_the_same_gradient(self):
         for kind in ("signals", "momentum"):
             X, net, _ = built(kind)

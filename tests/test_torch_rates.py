@@ -239,6 +239,7 @@ def test_compiles_whole(soft):
     torch.testing.assert_close(compiled, eager, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:At pre-dispatch tracing:UserWarning")  # PyTorch 2.4, of every operator
 def test_exports():
     class Loss(torch.nn.Module):
         def forward(self, Z, y):

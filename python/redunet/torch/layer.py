@@ -20,6 +20,7 @@ from torch import Tensor
 from redunet import _backends
 from redunet._backends.contract import Operators, Taken
 from redunet.torch import layer_formula
+from redunet.torch.batches import one_by_one
 
 Array = npt.NDArray[Any]
 
@@ -135,7 +136,13 @@ def _number(value: float | Tensor, name: str, device: torch.device) -> Tensor:
     return tensor.reshape(()).to(device)
 
 
-@torch.library.custom_op("redunet::layer", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "redunet::layer",
+    mutates_args=(),
+    device_types="cpu",  # a schema: PyTorch 2.4 makes none from annotations that are text
+    schema="(Tensor V, Tensor operators, Tensor freq_weights, Tensor eta, Tensor lam, Tensor? nearest, float[] gammas, "
+    "int n_columns) -> (Tensor, Tensor, Tensor, Tensor)",
+)
 def _layer(
     V: Tensor, operators: Tensor, freq_weights: Tensor, eta: Tensor, lam: Tensor, nearest: Tensor | None,
     gammas: Sequence[float], n_columns: int,
@@ -158,7 +165,13 @@ def _layer(
     return _tensor(Z, V), pi, squares, scale
 
 
-@torch.library.custom_op("redunet::layer_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "redunet::layer_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor upstream, Tensor V, Tensor Z, Tensor operators, Tensor freq_weights, Tensor eta, Tensor lam, "
+    "Tensor pi, Tensor squares, Tensor scale, float[] gammas, int n_columns) -> (Tensor, Tensor, Tensor, Tensor)",
+)
 def _layer_backward(
     upstream: Tensor, V: Tensor, Z: Tensor, operators: Tensor, freq_weights: Tensor, eta: Tensor, lam: Tensor,
     pi: Tensor, squares: Tensor, scale: Tensor, gammas: Sequence[float], n_columns: int,
@@ -273,13 +286,15 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        to = _LayerBackward.apply(upstream, *ctx.saved_tensors, ctx.gammas, ctx.n_columns)
+        # A function in the backward pass of another says that there is no second derivative; older PyTorch traces none.
+        apply = _layer_backward if torch.compiler.is_compiling() else _LayerBackward.apply
+        to = apply(upstream, *ctx.saved_tensors, ctx.gammas, ctx.n_columns)
         to_V, to_operators, to_eta, to_lam = to
         return to_V, to_operators, None, to_eta, to_lam, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
-        return _one_by_one(_Layer, info, in_dims, inputs)
+        return one_by_one(_Layer, info, in_dims, inputs)
 
 
 class _LayerBackward(torch.autograd.Function):
@@ -305,14 +320,4 @@ class _LayerBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
-        return _one_by_one(_LayerBackward, info, in_dims, inputs)
-
-
-def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
-    """A rule of `vmap`: each of a batch may have operators of its own."""
-
-    def of(index: int) -> list[Any]:
-        return [x.select(dim, index) if isinstance(dim, int) else x for x, dim in zip(inputs, in_dims, strict=True)]
-
-    made = [function.apply(*of(index)) for index in range(info.batch_size)]
-    return tuple(torch.stack(parts) for parts in zip(*made, strict=True)), (0, 0, 0, 0)
+        return one_by_one(_LayerBackward, info, in_dims, inputs)

@@ -15,6 +15,7 @@ from torch import Tensor
 from redunet._inputs import checks
 from redunet._inputs.problem import DFT_NORMS
 from redunet.torch import formula, ops
+from redunet.torch.batches import one_by_one
 from redunet.torch.gathered import Gathered, Group
 
 SHAPES = {2: "(m, d)", 3: "(m, C, T)", 4: "(m, C, H, W)"}
@@ -262,7 +263,7 @@ class _Reduction(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _one_by_one(_Reduction, info, in_dims, inputs)
+        return one_by_one(_Reduction, info, in_dims, inputs)
 
 
 def _as_functions(inputs: tuple[Any, ...], of_features: Tensor, of_membership: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,14 +307,4 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _one_by_one(_Gradient, info, in_dims, inputs)
-
-
-def _one_by_one(function: Any, info: Any, in_dims: Any, inputs: Any) -> Any:
-    """The rule for `torch.vmap`: problems of a batch one after the other."""
-    batch = [
-        function.apply(*(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True)))
-        for i in range(info.batch_size)
-    ]
-    stacked = tuple(map(torch.stack, zip(*batch, strict=True)))
-    return stacked, (0,) * len(stacked)
+        return one_by_one(_Gradient, info, in_dims, inputs)
