@@ -196,7 +196,8 @@ PROGRAM = textwrap.dedent(
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     X = torch.randn(20, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.arange(20) % 3
-    shares = [slice(0, 13), slice(13, 20)]  # uneven, with other counts of the classes
+    # Uneven, with other counts of the classes; or all on one.
+    shares = [slice(0, 20), slice(20, 20)] if loss == "empty" else [slice(0, 13), slice(13, 20)]
 
     def network():
         torch.manual_seed(1)
@@ -204,7 +205,7 @@ PROGRAM = textwrap.dedent(
 
     def value(network, share, group):
         Z, labels = network(X[share]), y[share]
-        if loss == "mcr2":
+        if loss in ("mcr2", "empty"):
             return rt.MCR2Loss(group=group)(Z, labels)
         if loss == "soft":
             weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)[share]
@@ -258,7 +259,7 @@ def run_processes(program, world, *arguments, cwd, deadline=120):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
-@pytest.mark.parametrize("loss", ["mcr2", "soft", "simdino", "total"])
+@pytest.mark.parametrize("loss", ["mcr2", "empty", "soft", "simdino", "total"])
 def test_two_processes_are_one(loss, tmp_path):
     run_processes(PROGRAM, 2, str(tmp_path / "store"), loss, cwd=Path(__file__).parent)
 

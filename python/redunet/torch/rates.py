@@ -60,7 +60,7 @@ def coding_rate(
     dft_norm : {"ortho", "backward"}, default "ortho"
         As in `redunet.build`.
     group : torch.distributed.ProcessGroup, optional
-        Processes that each hold some of the samples. The rate is that of all samples on every process; gradients are
+        Processes that each hold some of the samples, or none. The rate is that of all samples on every process; gradients are
         multiplied by the number of processes, for DistributedDataParallel, which averages them.
 
     Returns
@@ -86,7 +86,9 @@ def coding_rate(
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    return _rates(features(Z, "Z"), None, sample_weight, epsilon_sq, 1.0, 1.0, dft_norm, group).delta
+    return _rates(
+        features(Z, "Z", empty=group is not None), None, sample_weight, epsilon_sq, 1.0, 1.0, dft_norm, group
+    ).delta
 
 
 def rate_reduction(
@@ -111,7 +113,7 @@ def rate_reduction(
         Labels >= 0, or a membership pi >= 0, to which gradients go: the same with m held, whatever its rows add up to.
         A class without samples, which a batch often has, counts zero.
     n_classes : int, optional
-        More than every label: an error otherwise.
+        More than every label: an error otherwise, but in compiled functions, which look at no label.
     gamma1 : float, default 1.0
         R' = 1/2 log det(I + gamma1 d/(m eps^2) Z* Z).
     gamma2 : float, default 1.0
@@ -143,7 +145,7 @@ def rate_reduction(
     tensor([[-0.1667, -0.0000],
             [-0.0000, -0.1667]])
     """
-    Z = features(Z, "Z")
+    Z = features(Z, "Z", empty=group is not None)
     y = _labels(y, len(Z), n_classes)
     checks.positive(gamma1, "gamma1")
     checks.positive(gamma2, "gamma2")
@@ -174,13 +176,13 @@ def _rates(
     return RateReduction(*torch.ops.redunet.rates(Z, y, sample_weight, *arguments).unbind())
 
 
-def features(Z: Any, name: str, shapes: dict[int, str] = SHAPES) -> Tensor:
-    """A real tensor in at least single precision, whatever autocast is about; samples first."""
+def features(Z: Any, name: str, shapes: dict[int, str] = SHAPES, *, empty: bool = False) -> Tensor:
+    """A real tensor in at least single precision, whatever autocast is about; samples first, none only if allowed."""
     if not isinstance(Z, Tensor):
         raise TypeError(f"{name} is a {type(Z).__name__}; expected a tensor")
     if not Z.dtype.is_floating_point:
         raise TypeError(f"{name} has dtype {Z.dtype}; expected real floating numbers")
-    if Z.ndim not in shapes or 0 in Z.shape:
+    if Z.ndim not in shapes or 0 in Z.shape[1 if empty else 0 :]:
         expected = " or ".join(shapes.values())
         raise ValueError(f"{name} has shape {tuple(Z.shape)}; expected {expected}, at least one of each")
     return Z.to(torch.promote_types(Z.dtype, torch.float32))
@@ -212,7 +214,7 @@ def _labels(y: Any, m: int, n_classes: int | None) -> Tensor:
         raise TypeError(f"y has dtype {y.dtype}; expected integer labels")
     if n_classes is not None:
         checks.integer(n_classes, "n_classes", 1)
-        if not torch.compiler.is_compiling() and int(y.max()) >= n_classes:
+        if not torch.compiler.is_compiling() and m > 0 and int(y.max()) >= n_classes:
             raise ValueError(f"y is {int(y.max())} for sample {int(y.argmax())}; expected labels < {n_classes}")
     return y.to(torch.int64)
 
