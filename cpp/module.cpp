@@ -100,7 +100,7 @@ void read_neighbours(const py::object& asked, MergeRequest& request) {
   }
 }
 
-// MergingBackend.merge_path of the contract.
+// HostBackend.merge_path of the contract.
 py::tuple merge_path_of(const py::array& X, const py::object& asked, int n_threads) {
   if (X.ndim() != 2 || X.size() == 0 || !bindings::is_plain(X)) throw py::value_error("X is not a plain (N, D) array");
   const auto number = [&](const char* name) { return asked.attr(name).cast<double>(); };
@@ -221,7 +221,7 @@ py::array_t<double> local_increments_of(const py::array& X, const py::array& Z, 
   return lengths;
 }
 
-// MergingBackend.region_moments of the contract.
+// HostBackend.region_moments of the contract.
 py::tuple region_moments_of(const py::array& image, const py::object& filters, const py::array& labels,
                             index_t n_regions, int n_threads) {
   if (image.ndim() != 3 || labels.ndim() != 2 || !bindings::is_plain(image))

@@ -15,7 +15,7 @@ from micl_oracle import rounding, scores
 
 from redunet import _backends
 from redunet._backends import numpy_backend, numpy_local
-from redunet._backends.contract import LocalRequest
+from redunet._backends.host_contract import LocalRequest
 from redunet.classifiers import MICL
 
 DTYPES = [np.float32, np.float64]

@@ -27,7 +27,7 @@ from merge_oracle import Oracle, check_greedy
 import redunet as rn
 from redunet import _backends, clustering
 from redunet._backends import numpy_backend
-from redunet._backends.contract import MergeRequest
+from redunet._backends.host_contract import MergeRequest
 
 FOLDER = Path(__file__).parent / "fixtures" / "clustering"
 OURS = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -584,14 +584,14 @@ def test_a_module_that_cannot_merge_leaves_it_to_the_next(monkeypatch):
     cpu, cuda = types.ModuleType("cpu"), types.ModuleType("cuda")
     modules = {"cuda": cuda, "cpu": cpu, "numpy": numpy_backend}
     monkeypatch.setattr(_backends, "_load", lambda name: (modules[name], ""))
-    assert _backends.select_merging("cpu") is numpy_backend
-    assert _backends.select_merging("cuda") is numpy_backend
+    assert _backends.select_with("merge_path", "cpu") is numpy_backend
+    assert _backends.select_with("merge_path", "cuda") is numpy_backend
     cpu.merge_path = lambda *_, **__: None
     for name in ("auto", "cpu", "cuda"):
-        assert _backends.select_merging(name) is cpu
+        assert _backends.select_with("merge_path", name) is cpu
     cuda.merge_path = cpu.merge_path
-    assert _backends.select_merging("cuda") is cuda
-    assert _backends.select_merging("auto") is cpu  # and not a device's
+    assert _backends.select_with("merge_path", "cuda") is cuda
+    assert _backends.select_with("merge_path", "auto") is cpu  # and not a device's
 
 
 def test_on_merge_watches_and_its_exceptions_end_the_path(backend):
@@ -608,12 +608,12 @@ def test_on_merge_watches_and_its_exceptions_end_the_path(backend):
     request = MergeRequest(epsilon_sq=0.1, centred=True, full=True, on_merge=watch)
     for neighbours in (None, tuple(np.flatnonzero((apart == a) & (np.arange(9) != i)) for i, a in enumerate(apart))):
         request = dataclasses.replace(request, neighbours=neighbours)
-        children, gains = _backends.select_merging().merge_path(X, request, n_threads=1)
+        children, gains = _backends.select_with("merge_path").merge_path(X, request, n_threads=1)
         assert len(children) == len(gains) == (8 if neighbours is None else 7)
         assert seen[-1] == (len(gains), gains[-1])
     request = dataclasses.replace(request, on_merge=functools.partial(watch, error=ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
-        _backends.select_merging().merge_path(X, request, n_threads=1)
+        _backends.select_with("merge_path").merge_path(X, request, n_threads=1)
 
 
 def test_progress(backend, capsys):

@@ -17,7 +17,7 @@ from merge_oracle import Oracle, check_greedy
 
 import redunet as rn
 from redunet import segmentation as seg
-from redunet._backends import select_merging
+from redunet._backends import select_with
 
 EPS = np.finfo(np.float64).eps
 
@@ -157,7 +157,7 @@ def test_regions_are_clusters_with_connectivity(backend):
 
 
 def moments(image, filters, labels, n_regions, n_threads=2):
-    return select_merging().region_moments(image, filters, labels, n_regions, n_threads=n_threads)
+    return select_with("region_moments").region_moments(image, filters, labels, n_regions, n_threads=n_threads)
 
 
 def by_definition(image, filters, labels, n_regions):

@@ -7,7 +7,7 @@
 
 namespace redunet {
 
-// The names of LocalRequest in contract.py.
+// The names of LocalRequest in host_contract.py.
 struct LocalRequest {
   index_t m, D;
   const std::int64_t* offsets;  // (k + 1): training samples of class j are offsets[j] ... offsets[j + 1] - 1

@@ -16,7 +16,7 @@ struct Neighbour {
   double saved = 0;
 };
 
-// What MergeRequest of python/redunet/_backends/contract.py is, for samples X (n_samples, D).
+// What MergeRequest of python/redunet/_backends/host_contract.py is, for samples X (n_samples, D).
 struct MergeRequest {
   index_t n_samples, D;
   double epsilon_sq;

@@ -8,14 +8,13 @@ import numpy.typing as npt
 from redunet._backends.contract import (
     BuildRequest,
     BuildResult,
-    LocalRequest,
-    MergeRequest,
     Operators,
     Problem,
     Pullback,
     RatesAndGradient,
     Taken,
 )
+from redunet._backends.host_contract import LocalRequest, MergeRequest
 
 constants: dict[str, float]
 

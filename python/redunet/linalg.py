@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends import arrays, select_with
-from redunet._backends.contract import HostBackend
+from redunet._backends.host_contract import HostBackend
 from redunet._inputs import checks
 
 Array = npt.NDArray[Any]

@@ -17,7 +17,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from redunet._backends.contract import Backend, HostBackend, MergingBackend
+from redunet._backends.contract import Backend
+from redunet._backends.host_contract import HostBackend
 
 #: In order of preference, with the module that holds each.
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
@@ -133,11 +134,6 @@ def select_with(function: str, name: str = "auto") -> HostBackend:
         candidates = (_load(other)[0] for other in list(MODULES)[1:])
         module = next(candidate for candidate in candidates if hasattr(candidate, function))
     return cast(HostBackend, module)
-
-
-def select_merging(name: str = "auto") -> MergingBackend:
-    """The module that clusters for a backend."""
-    return select_with("merge_path", name)
 
 
 def require(name: str, why: str = "") -> Any:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import Array, LocalRequest
+from redunet._backends.contract import Array
+from redunet._backends.host_contract import LocalRequest
 from redunet._backends.tasks import interruptible
 
 #: Samples are taken in pieces whose temporary arrays together have about this size.

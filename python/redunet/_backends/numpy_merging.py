@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import Array, MergeRequest
+from redunet._backends.contract import Array
+from redunet._backends.host_contract import MergeRequest
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

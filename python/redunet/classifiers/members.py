@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends import arrays, select_with
-from redunet._backends.contract import LocalRequest
+from redunet._backends.host_contract import LocalRequest
 from redunet._inputs import checks
 from redunet.classifiers.base import chunks
 from redunet.classifiers.increments import Code, Members, Seen, increments, sweep

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends import select_merging
-from redunet._backends.contract import MergeRequest
+from redunet._backends import select_with
+from redunet._backends.host_contract import MergeRequest
 from redunet._inputs import checks
 from redunet.clustering.codes import Coding, length_of_partition, vectors
 from redunet.clustering.path import MergePath
@@ -91,7 +91,7 @@ def merge_path(
     clusters = None if init is None else checks.labels(init, N, "init")[1]
     start = np.arange(N) if clusters is None else clusters
     neighbours = None if connectivity is None else _neighbours(connectivity, start)
-    module, cores = select_merging(backend), checks.threads(n_threads)
+    module, cores = select_with("merge_path", backend), checks.threads(n_threads)
     show = checks.flag(progress, "progress")
     scaled, unitless = coding.scaled(samples)
     first = length_of_partition(scaled, start, unitless)

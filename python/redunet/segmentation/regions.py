@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends import select_merging
-from redunet._backends.contract import MergeRequest
+from redunet._backends import select_with
+from redunet._backends.host_contract import MergeRequest
 from redunet._inputs import checks
 from redunet.clustering.codes import Coding, magnitude
 from redunet.clustering.path import MergePath, first_places
@@ -69,7 +69,7 @@ class Regions:
         backend: str,
         n_threads: int,
     ) -> Regions:
-        """Of labels (H, W), 0..K-1 or -1 for none, and features as `MergingBackend.region_moments` has them.
+        """Of labels (H, W), 0..K-1 or -1 for none, and features as `HostBackend.region_moments` has them.
 
         Means and scatters are of the pixels at least so deep in their region, where there are enough of them.
         """
@@ -79,7 +79,7 @@ class Regions:
         seen = labels
         for _ in range(depth):
             seen = inner_pixels(seen, len(sizes), 2 * D)
-        counts, means, scatters = select_merging(backend).region_moments(
+        counts, means, scatters = select_with("region_moments", backend).region_moments(
             image, filters, seen, len(sizes), n_threads=n_threads
         )
         scatters *= (sizes / counts)[:, None, None]
@@ -129,7 +129,7 @@ class Regions:
                 moments=(sizes, scatters),
                 on_merge=(lambda t, gain: bar.update(t, {"gain": gain})) if progress else None,
             )
-            children, gains = select_merging(backend).merge_path(means, request, n_threads=n_threads)
+            children, gains = select_with("merge_path", backend).merge_path(means, request, n_threads=n_threads)
         first = _length(sizes, means, scatters, unitless) + nats * float(self.lengths.sum())
         settings = {"epsilon_sq": coding.epsilon_sq, "mean": coding.mean, "length": coding.length}
         return MergePath.of(children, gains, self.of_pixel, first, **settings)

@@ -60,8 +60,8 @@ def coding_rate(
     dft_norm : {"ortho", "backward"}, default "ortho"
         As in `redunet.build`.
     group : torch.distributed.ProcessGroup, optional
-        Processes that each hold some of the samples, or none. The rate is that of all samples on every process; gradients are
-        multiplied by the number of processes, for DistributedDataParallel, which averages them.
+        Processes that each hold some of the samples, or none. The rate is that of all samples on every process;
+        gradients are multiplied by the number of processes, for DistributedDataParallel, which averages them.
 
     Returns
     -------
