@@ -54,7 +54,7 @@ void rates_and_gradient(const KernelSet& set, Parallel& parallel, const Problem&
   builder.run(features, ops, out.rates);
   const Kernels<T>& kernels = kernels_of<T>(set);
   if (out.membership != nullptr) {
-    inner_products(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, ops, features, features,
+    inner_products(kernels, parallel, layout, problem.alphas.data(), problem.freq_weights, ops, features,
                    out.membership);
     finish_membership_gradient(problem, layout, ops, out.rates, out.membership);
   }

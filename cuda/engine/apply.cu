@@ -68,7 +68,8 @@ void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, const R
   const DeviceArray<double> gammas(problem.gammas);
   const index_t m = sizes.m, k = problem.n_classes();
   const DeviceArray<Real<N>> products(out.membership == nullptr ? 0 : k * m);
-  state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get(), products.get());
+  if (out.membership != nullptr) state.sweep().inner_products(features, features, kept.of(0), products.get(), true);
+  state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get());
   features.write(as<N>(out.features));
   if (out.membership == nullptr) return;
   std::vector<Real<N>> found(as_size(k * m));

@@ -38,14 +38,14 @@ void Sweep<N>::project(Spectrum<N>& upstream, Spectrum<N>& after, const Real<N>*
 
 template <class N>
 void Sweep<N>::inner_products(const Spectrum<N>& features, const Spectrum<N>& upstream, const Operators<N>& ops,
-                              Real<N>* products) {
+                              Real<N>* products, bool weighted) {
   plan();
   for (index_t begin = 0; begin < layout_.sizes.m; begin += tile_) {
     const Tile tile = tile_at(begin);
     const Responses<N> q = respond(features.get(), ops, tile);
     launch(inner_products_kernel<N>, grid(tile.columns, k_), dim3(kWarp, kSampleRows),
            shared_bytes<Real<N>>(kWarp * kSampleRows), Device::get().stream(), q, upstream.get() + tile.first_column,
-           static_cast<const Real<N>*>(nullptr), partial(partial_, tile.columns, k_));
+           weighted ? freq_weights_.get() : static_cast<const Real<N>*>(nullptr), partial(partial_, tile.columns, k_));
     REDUNET_CHECK(cudaGetLastError());
     sum_chunks(tile, k_, products);
   }
@@ -86,10 +86,10 @@ void Sweep<N>::pullback(const Spectrum<N>& features, const Spectrum<N>& upstream
   }
 }
 
-#define REDUNET_INSTANTIATE(N)                                                                                        \
-  template void Sweep<N>::project(Spectrum<N>&, Spectrum<N>&, const Real<N>*);                                        \
-  template void Sweep<N>::inner_products(const Spectrum<N>&, const Spectrum<N>&, const Operators<N>&, Real<N>*);      \
-  template void Sweep<N>::pullback(const Spectrum<N>&, const Spectrum<N>&, Spectrum<N>&, const Operators<N>&, double, \
+#define REDUNET_INSTANTIATE(N)                                                                                         \
+  template void Sweep<N>::project(Spectrum<N>&, Spectrum<N>&, const Real<N>*);                                         \
+  template void Sweep<N>::inner_products(const Spectrum<N>&, const Spectrum<N>&, const Operators<N>&, Real<N>*, bool); \
+  template void Sweep<N>::pullback(const Spectrum<N>&, const Spectrum<N>&, Spectrum<N>&, const Operators<N>&, double,  \
                                    const Real<N>*, const Real<N>*, const Gradients<N>&);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)

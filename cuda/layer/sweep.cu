@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "kernels/backward.hpp"
 #include "layer/sweep.hpp"
 
 namespace redunet::cuda {
@@ -186,7 +185,7 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
 
 template <class N>
 void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
-                        const Real<N>* by, Real<N>* products) {
+                        const Real<N>* by) {
   using T = Real<N>;
   plan();
   const index_t m = layout_.sizes.m;
@@ -194,13 +193,6 @@ void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const do
     const Tile tile = tile_at(begin);
     const Responses<N> q = respond(features.get(), ops, tile);
     N* V = features.get() + tile.first_column;
-    if (products != nullptr) {
-      launch(inner_products_kernel<N>, grid(tile.columns, k_), dim3(kWarp, kSampleRows),
-             shared_bytes<T>(kWarp * kSampleRows), Device::get().stream(), q, V, freq_weights_.get(),
-             partial(partial_, tile.columns, k_));
-      REDUNET_CHECK(cudaGetLastError());
-      sum_chunks(tile, k_, products);
-    }
     launch(move_kernel<N>, grid(tile.columns), dim3(kWarp, kSampleRows), shared_bytes<T>(kWarp * kSampleRows),
            Device::get().stream(), q,
            Move<N>{V, columns_, pi + begin, m, static_cast<int>(k_), gammas, one_.get(), 0, by + begin, {}});

@@ -26,10 +26,9 @@ class Sweep {
 
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
   void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
-  // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i; products[k][m], unless null,
-  // <- sum_p w_p / d Re <v_i, C^j v_i>
+  // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i
   void gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
-                const Real<N>* by, Real<N>* products);
+                const Real<N>* by);
   // squares[k][m] <- ||C^j v||^2
   void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
   // features <- v + eta (E v - sum_j gamma_j pi_j C^j v) with the pi of the step; squares[m] <- their ||v||^2.
@@ -37,9 +36,9 @@ class Sweep {
   // The adjoint of a layer (cpp/layer/backward.hpp has its equations), in three passes over the samples (backward.cu):
   // upstream, after <- g, the gradient before the projection; scale[m] is 1 / ||u||
   void project(Spectrum<N>& upstream, Spectrum<N>& after, const Real<N>* scale);
-  // products[k][m] <- Re <g, C^j v>
+  // products[k][m] <- Re <g, C^j v>, or if weighted sum_p w_p / d Re <g(p), C^j(p) v(p)>
   void inner_products(const Spectrum<N>& features, const Spectrum<N>& upstream, const Operators<N>& ops,
-                      Real<N>* products);
+                      Real<N>* products, bool weighted = false);
   // to_features, g at first, += eta (E* g + sum_j C^j* g_j), and the sums of g v* and g_j v*, of a[k][m] and b[k][m]
   void pullback(const Spectrum<N>& features, const Spectrum<N>& upstream, Spectrum<N>& to_features,
                 const Operators<N>& ops, double eta, const Real<N>* a, const Real<N>* b, const Gradients<N>& to);
