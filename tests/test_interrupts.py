@@ -50,6 +50,11 @@ CALLS = {
         "np.float32); labels = np.arange(1500) // 9 + np.zeros((900, 1), int)",
         "rn.segmentation.segment(X, color='none', superpixels=labels, window=15)",
     ),
+    "local codes": (
+        "X = rng.standard_normal((60000, 500), dtype=np.float32); model = rn.classifiers.MICL(0.5, n_neighbors=20);"
+        "model.fit(X, np.arange(60000) % 10)",
+        "model.predict(X)",
+    ),
     "transform": (
         "net, _ = rn.build(np.eye(1200, dtype='f'), np.arange(1200) % 3, n_layers=1);"
         "X = rng.standard_normal((40000, 1200), dtype=np.float32)",
