@@ -51,8 +51,8 @@ CALLS = {
         "rn.segmentation.segment(X, color='none', superpixels=labels, window=15)",
     ),
     "local codes": (
-        "X = rng.standard_normal((60000, 500), dtype=np.float32); model = rn.classifiers.MICL(0.5, n_neighbors=20);"
-        "model.fit(X, np.arange(60000) % 10)",
+        "from redunet.classifiers import MICL; X = rng.standard_normal((60000, 500), dtype=np.float32);"
+        "model = MICL(0.5, n_neighbors=20).fit(X, np.arange(60000) % 10)",
         "model.predict(X)",
     ),
     "transform": (

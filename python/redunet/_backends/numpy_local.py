@@ -24,7 +24,6 @@ from redunet._backends.tasks import interruptible
 PIECE_BYTES = 1 << 26
 
 
-@interruptible
 def local_increments(X: Array, Z: Array, request: LocalRequest, *, n_threads: int) -> npt.NDArray[np.float64]:
     classes = np.split(Z, request.offsets[1:-1])
     lengths = np.empty((len(request.epsilons), len(X), len(classes)))
@@ -34,10 +33,17 @@ def local_increments(X: Array, Z: Array, request: LocalRequest, *, n_threads: in
         squares = np.vecdot(centred, centred)
         numbers = 2 * len(samples) + 2 * n * X.shape[1] + 6 * (n + 1) ** 2
         for rows in _pieces(len(X), numbers * np.dtype(np.float64).itemsize):
-            distances = (-2 * (X[rows] - request.origin)) @ centred.T + squares
-            windows = samples[_nearest(distances, n)]
-            lengths[:, rows, j] = _increments(X[rows], windows, request)
+            lengths[:, rows, j] = _of_class(samples, centred, squares, X[rows], n, request)
     return lengths
+
+
+@interruptible
+def _of_class(
+    samples: Array, centred: Array, squares: Array, X: Array, n: int, request: LocalRequest
+) -> npt.NDArray[np.float64]:
+    """Of samples X (m, D), by the n nearest of one class, (E, m)."""
+    distances = (-2 * (X - request.origin)) @ centred.T + squares
+    return _increments(X, samples[_nearest(distances, n)], request)
 
 
 def _pieces(m: int, bytes_per_sample: int) -> Iterator[slice]:
