@@ -13,7 +13,15 @@ from torch_support import import_torch
 torch = import_torch()
 pytest.importorskip("matplotlib")
 from redunet import experiments, sparse  # noqa: E402
-from redunet.experiments import digits, relu_membership, training, unrolled  # noqa: E402
+from redunet.experiments import (  # noqa: E402
+    digits,
+    encoders,
+    label_noise,
+    relu_membership,
+    representations,
+    training,
+    unrolled,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +148,84 @@ def test_equation_17_on_the_files_of_cifar(tmp_path):
     made = experiments.run("relu", experiments.Options(n_layers=1, n_train=2, n_test=1, epochs=1, data=tmp_path))
     assert made.settings["data"] == tmp_path.name
     assert [row["network"] for row in made.tables["Accuracy"]] == list(relu_membership.VARIANTS)
+
+
+def test_wrong_labels_are_as_many_as_asked_for():
+    y = np.arange(5000) % 10
+    for ratio in (0.0, 0.3, 0.5):
+        wrong = label_noise.corrupted(y, ratio, np.random.default_rng(0)) != y
+        drawn = int(ratio * len(y))
+        assert wrong.sum() <= drawn
+        # Binomial, of probability 0.9: five deviations.
+        assert abs(wrong.sum() - 0.9 * drawn) <= 5 * np.sqrt(0.09 * drawn)
+    assert (y == np.arange(5000) % 10).all()
+    same, other = (label_noise.corrupted(y, 0.5, np.random.default_rng(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(same, label_noise.corrupted(y, 0.5, np.random.default_rng(0)))
+    assert (same != other).any()
+
+
+def test_encoders_give_features_of_every_size():
+    for shape in ((1, 28, 28), (3, 32, 32), (2, 17, 9)):
+        X = torch.randn(4, *shape)
+        assert encoders.convolutional(shape, 6)(X).shape == (4, 6)
+        assert encoders.resnet18(shape[0], 6)(X).shape == (4, 6)
+    # ResNet-18 of CIFAR-10 without its last layer has 11 168 832 parameters; the head adds 512^2 + 2 * 512 + 513 * 128.
+    parameters = sum(p.numel() for p in encoders.resnet18(3, 128).parameters())
+    assert parameters == 11_168_832 + 512**2 + 2 * 512 + 513 * 128
+
+
+def test_augmented_images_are_shifted_and_mirrored():
+    """Each is a window of the image with zeros around it, or of its mirror image, and all windows come."""
+    X = 1 + torch.arange(40.0).reshape(1, 2, 4, 5)
+    padded = torch.nn.functional.pad(X, (8, 8, 8, 8))
+    windows = {}
+    for row in range(17):
+        for column in range(17):
+            window = padded[:, :, row : row + 4, column : column + 5]
+            windows[window.numpy().tobytes()] = False
+            windows[window.flip(3).numpy().tobytes()] = True
+    torch.manual_seed(0)
+    seen = encoders.augmented(X.expand(2000, -1, -1, -1))
+    assert seen.shape == (2000, 2, 4, 5)
+    kinds = [windows[image.contiguous().numpy().tobytes()] for image in seen[:, None]]
+    with_pixels = seen.flatten(1).any(1).numpy()
+    assert 0.4 < np.mean(np.array(kinds)[with_pixels]) < 0.6
+    assert len({image.contiguous().numpy().tobytes() for image in seen}) > 100
+
+
+def test_effective_ranks():
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0]
+    assert encoders.effective_rank(Q) == pytest.approx(9)
+    assert encoders.effective_rank(np.outer(np.arange(1, 5), Q[0])) == pytest.approx(1)
+    assert representations._components(np.diag([3.0, 4.0]), 0.63) == 1
+    assert representations._components(np.diag([3.0, 4.0]), 0.65) == 2
+
+
+def test_features_are_those_of_the_encoder_as_it_is_evaluated():
+    X, y = torch.randn(60, 1, 8, 8), torch.arange(60) % 10
+    seen = []
+    with training.reproducible(0):
+        for loss in ("MCR2", "CE"):
+            made = encoders.trained_by(
+                loss, encoders.SMALL, X, y, epochs=3, watch=lambda made: {"first": float(made.features(X)[0, 0])}
+            )
+            made.encoder.eval()
+            with torch.no_grad():
+                Z = made.encoder(X)
+                np.testing.assert_allclose(made.features(X), torch.nn.functional.normalize(Z), rtol=0, atol=1e-6)
+                if made.head is not None:
+                    np.testing.assert_allclose(made.logits(X), made.head(Z), rtol=0, atol=1e-5)
+            assert (made.head is None) == (loss == "MCR2")
+            assert len(made.along["first"]) == 3
+            assert made.along["first"][-1] == float(made.features(X)[0, 0])
+            seen.append(made.seconds)
+    assert min(seen) > 0
+
+
+@pytest.mark.parametrize("name", ["mcr2", "labelnoise"])
+def test_the_protocol_of_the_authors(name, strokes, tmp_path, monkeypatch):
+    monkeypatch.setattr(label_noise, "RATIOS", (0.0, 0.3, 0.5))
+    options = experiments.Options(n_train=2, n_test=1, epochs=1, data=strokes, full=True)
+    made = experiments.run(name, options)
+    check_report(made, tmp_path)
+    assert made.settings["encoder"] == "ResNet-18"

@@ -121,6 +121,7 @@ def _experiment(options: argparse.Namespace, n_threads: int) -> int:
         epochs=options.epochs,
         seeds=options.seeds,
         bsds=None if options.bsds is None else Path(options.bsds),
+        full=options.full,
         plain=not options.skip_plain,
         progress=not options.quiet,
     )
@@ -199,7 +200,9 @@ def _parser() -> argparse.ArgumentParser:
         "matplotlib and scikit-learn; those on digits need MNIST's four IDX files.",
     )
     one.add_argument("name", choices=EXPERIMENTS, metavar="NAME", help="one of those that `redunet experiments` lists")
-    one.add_argument("--data", metavar="DIR", help="folder of MNIST's files (default: $REDUNET_MNIST)")
+    one.add_argument(
+        "--data", metavar="DIR", help="folder of MNIST's files, or others of a kind (default: $REDUNET_MNIST)"
+    )
     one.add_argument(
         "--out", metavar="DIR", default="experiments", help="a folder NAME is made here (default: %(default)s)"
     )
@@ -213,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", metavar="N", type=_at_least_one, default=1, help="choices of samples and kernels (default: 1)"
     )
     one.add_argument("--bsds", metavar="DIR", help="folder of BSDS500, for segmentation: its benchmark too")
+    one.add_argument("--full", action="store_true", help="train what the authors trained, and as long: hours")
     one.add_argument("--skip-plain", action="store_true", help="no plain networks beside the equivariant ones")
     one.add_argument("--backend", choices=NAMES, default="auto", help="what computes (default: auto, the fastest)")
     one.add_argument("--threads", metavar="N", type=_at_least_one, help="default: the cores this process may use")

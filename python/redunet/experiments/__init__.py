@@ -69,6 +69,12 @@ EXPERIMENTS = {
     "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
     "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
     "relu": Experiment("relu_membership", "relu_membership", "equation 17 trained, with ReLU and without", True, True),
+    "mcr2": Experiment(
+        "representations", "representations", "features by rate reduction and by cross-entropy", True, True
+    ),
+    "labelnoise": Experiment(
+        "label_noise", "label_noise", "wrong labels: rate reduction against cross-entropy", True, True
+    ),
     "segmentation": Experiment(
         "segments",
         "segmentation",

@@ -43,6 +43,21 @@ def mnist(options: Options) -> datasets.Split:
     return datasets.mnist(folder(options))
 
 
+def images_of(options: Options) -> datasets.Split:
+    """MNIST, or another set in the format of its files or of CIFAR-10's, from the folder of the options.
+
+    Raises
+    ------
+    DataMissing
+        If no folder was given.
+    FileNotFoundError
+        If it holds neither.
+    """
+    where = folder(options)
+    is_cifar = any((where / f"data_batch_1.bin{end}").is_file() for end in ("", ".gz"))
+    return datasets.cifar10(where) if is_cifar else datasets.mnist(where)
+
+
 def training_digits(data: datasets.Split, n: int, classes: Sequence[int], seed: int) -> tuple[Array, Array]:
     """n digits of each class: the first of the training set, or, with another seed than 0, any."""
     images, labels = data.X_train, data.y_train

@@ -26,6 +26,9 @@ class Options:
         Choices of training samples and random kernels; the first takes the first samples, as published.
     bsds : path, optional
         Folder of BSDS500, for segmentation.
+    full : bool
+        Whether to train what the authors trained, and as long, where the experiment has a smaller protocol of its own:
+        hours on a CPU.
     plain : bool
         Whether to build the plain networks beside the equivariant ones, which take most of the time.
     progress : bool
@@ -44,6 +47,7 @@ class Options:
     epochs: int | None = None
     seeds: int = 1
     bsds: Path | None = None
+    full: bool = False
     plain: bool = True
     progress: bool = False
 
@@ -52,6 +56,7 @@ class Options:
             if (value := getattr(self, name)) is not None:
                 checks.integer(value, name, 1)
         checks.integer(self.seeds, "seeds", 1)
+        checks.flag(self.full, "full")
         checks.flag(self.plain, "plain")
         checks.flag(self.progress, "progress")
         for name in ("data", "bsds"):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from redunet.datasets import Split, cifar10
-from redunet.experiments.digits import folder, held_out_digits, mnist, training_digits
+from redunet.experiments.digits import folder, held_out_digits, images_of, training_digits
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.training import accuracy, fit, images, pytorch, reproducible
@@ -39,16 +38,14 @@ def relu_membership(options: Options) -> Report:
     CIFAR-10's binary files. Needs PyTorch.
     """
     torch = pytorch()
-    where = folder(options)
-    is_cifar = any((where / f"data_batch_1.bin{end}").is_file() for end in ("", ".gz"))
-    data: Split = cifar10(where) if is_cifar else mnist(options)
+    data = images_of(options)
     n_layers, n_train = options.layers(LAYERS), options.samples(500)
     epochs = EPOCHS if options.epochs is None else options.epochs
     report = Report(
         "relu",
         "equation 17 as a network that is trained",
         {"C": CHANNELS, "layers": n_layers, "maps": CLASSES, "images per class": n_train, "passes": epochs,
-         "data": where.name, "published": PUBLISHED, "PyTorch": torch.__version__},
+         "data": folder(options).name, "published": PUBLISHED, "PyTorch": torch.__version__},
     )  # fmt: skip
     pictures, labels = held_out_digits(data, range(10), options.n_test)
     X_test, y_test = images(pictures), torch.from_numpy(labels)

@@ -1,4 +1,4 @@
-"""Training a network of PyTorch on labelled images: passes over mini-batches, and how often it is right.
+"""Training a network of PyTorch on labelled images: passes over batches, and how often it is right.
 
 PyTorch is imported by the functions, so that experiments can be listed without it.
 """
@@ -55,6 +55,43 @@ def images(X: Array) -> torch.Tensor:
     return (torch.from_numpy(values.astype(np.float32) / 255) - 0.2) / 0.35
 
 
+def train(
+    model: torch.nn.Module,
+    X: torch.Tensor,
+    y: torch.Tensor,
+    make_optimizer: Callable[[int], tuple[torch.optim.Optimizer, Any]],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    epochs: int,
+    batch: int = BATCH,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    on_epoch: Callable[[int], dict[str, float]] | None = None,
+    progress: bool = False,
+) -> float:
+    """Minimise ``loss(model(x), labels)`` over batches of about one size in random order; seconds, of training alone.
+
+    ``make_optimizer`` is told the number of steps, and gives a schedule too. Images of a batch are what ``prepare``
+    makes of them; after every pass stands ``on_epoch``, which says what to show.
+    """
+    torch = pytorch()
+    batches = -(-len(X) // batch)
+    optimizer, schedule = make_optimizer(epochs * batches)
+    seconds = 0.0
+    with Progress(epochs, "epoch", progress) as bar:
+        for epoch in range(1, epochs + 1):
+            model.train()
+            start = time.perf_counter()
+            for index in torch.randperm(len(X)).tensor_split(batches):
+                value = loss(model(X[index] if prepare is None else prepare(X[index])), y[index])
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                schedule.step()
+            seconds += time.perf_counter() - start
+            bar.update(epoch, {} if on_epoch is None else on_epoch(epoch))
+    return seconds
+
+
 def fit(
     model: torch.nn.Module,
     X: torch.Tensor,
@@ -65,29 +102,22 @@ def fit(
     label_smoothing: float = 0.0,
     progress: bool = False,
 ) -> tuple[float, float]:
-    """Train by cross-entropy on batches in random order; ``make_optimizer`` is told the number of steps.
-
-    Returns the accuracy on the training samples during the last pass, and seconds.
-    """
+    """`train` by cross-entropy: the accuracy on the training samples during the last pass, and seconds."""
     torch = pytorch()
-    batches = -(-len(X) // BATCH)
-    optimizer, schedule = make_optimizer(epochs * batches)
-    start = time.perf_counter()
-    hits = 0
-    with Progress(epochs, "epoch", progress) as bar:
-        for epoch in range(1, epochs + 1):
-            model.train()
-            hits = 0
-            for index in torch.randperm(len(X)).split(BATCH):
-                logits = model(X[index])
-                loss = torch.nn.functional.cross_entropy(logits, y[index], label_smoothing=label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                hits += int((logits.argmax(1) == y[index]).sum())
-            bar.update(epoch, {"train": hits / len(X)})
-    return hits / len(X), time.perf_counter() - start
+    hits, last = 0, 0.0
+
+    def loss(logits: Any, labels: Any) -> Any:
+        nonlocal hits
+        hits += int((logits.argmax(1) == labels).sum())
+        return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+    def of_pass(epoch: int) -> dict[str, float]:
+        nonlocal hits, last
+        hits, last = 0, hits / len(X)
+        return {"train": last}
+
+    seconds = train(model, X, y, make_optimizer, loss, epochs=epochs, on_epoch=of_pass, progress=progress)
+    return last, seconds
 
 
 def accuracy(model: torch.nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
