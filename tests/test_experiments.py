@@ -33,6 +33,7 @@ def strokes(tmp_path_factory):
 @pytest.mark.parametrize("name", ON_MNIST)
 def test_on_digits(name, strokes, tmp_path, monkeypatch):
     monkeypatch.setattr(lifts, "SETTINGS", {"forward10": (4, 50, 100, "backward"), "trans10": (6, 10, 20, "ortho")})
+    monkeypatch.setattr(depth, "TIMED", 0.0)
     check_report(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
 
 
