@@ -56,11 +56,11 @@ def gain_rounding(X: Any, options: dict[str, Any], samples: float) -> float:
     """How far two computations of a gain in double precision may be apart, of at most this many samples.
 
     Entries of I + a S carry a few units of 1 + a |S|, and a pivot of at least 1 as much of its logarithm, D pivots;
-    (m + D)/2 times that, for the three lengths of a gain.
+    (m + D)/2 times that, for the three lengths of a gain, which have m log m too.
     """
     D = X.shape[-1]
     largest = 1 + D / options["epsilon_sq"] * float(np.square(double(X)).sum(axis=-1).max())
-    return 4 * (samples + D) * D * UNIT * largest
+    return 4 * (samples + D) * D * UNIT * largest + 8 * UNIT * samples * np.log1p(samples)
 
 
 def compare_paths(found: Any, right: Any, allowed: float, what: str) -> None:

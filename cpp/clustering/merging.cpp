@@ -4,11 +4,15 @@
 // Then the lowest gain with a partner that is there is the lowest of all pairs.
 //
 // Single samples lie in balls (singles.hpp). A bound of the gains with all samples of a ball says whether one of them
-// can be better than the best so far; if not, the ball is passed over.
+// can be better than the best so far; if not, the ball is passed over. Those with the lowest bounds come first, and all
+// threads know the best of any. What a gain below that leaves for the form of a sample is a limit, which single
+// precision holds against sixteen at a time: only those within it are looked at in double.
 
 #include "clustering/merging.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <iterator>
@@ -25,6 +29,7 @@ constexpr index_t B = kMergeLanes;
 constexpr double kTaskWork =
     5e4;  // multiply-adds of a task: some microseconds, beside which handing it out costs little
 constexpr double kLogarithm = 30;                    // multiply-adds that a gain takes as long as, beside its form
+constexpr index_t kFewestToScreen = 4;               // dimensions; forms of fewer cost no more than what says of them
 constexpr std::chrono::milliseconds kTellEvery{50};  // for an eye
 constexpr std::int64_t kGone = -1;                   // place of a cluster that has merged, or hasn't come yet
 
@@ -55,6 +60,7 @@ class Merging {
              .inverse_epsilon_sq = 1 / request.epsilon_sq};
     S_.resize(as_size(D_ * (D_ + 1) / 2)), mean_.resize(as_size(D_)), x_.resize(as_size(D_));
     W_ = Buffer<double>(rows_ * rows_), factor_work_ = Buffer<double>(D_ * D_);
+    narrow_mean_ = Buffer<float>(D_), narrow_W_ = Buffer<float>(rows_ * rows_);
     threads_.reserve(as_size(parallel.n_threads()));
     for (int t = 0; t < parallel.n_threads(); ++t) threads_.emplace_back(D_);
   }
@@ -72,8 +78,10 @@ class Merging {
     double F;
   };
   struct Thread {
-    explicit Thread(index_t D) : gains(B), work(merge_work(D)), sum((D + 2) * D * B), sample(as_size(D)) {}
+    explicit Thread(index_t D)
+        : gains(B), work(merge_work(D)), sum((D + 2) * D * B), narrow_work(merge_work(D)), sample(as_size(D)) {}
     Buffer<double> gains, work, sum, bounds;
+    Buffer<float> narrow_work;
     std::vector<double> sample;
   };
 
@@ -107,12 +115,14 @@ class Merging {
   void gather(std::int64_t id, bool first);
   void merge(std::int64_t i, std::int64_t j, std::int64_t c, double gain);
 
-  void compare(const Newcomer& with);
+  void compare(Newcomer with);
   Best compare_all(const Newcomer& with);
   Best compare_near(const Newcomer& with);
   Best look_at_singles(const Newcomer& with, const Neighbour* near, index_t n);
   Best look_at_several(const Newcomer& with, const Neighbour* near, index_t n);
   void look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const;
+  void narrow(MergeCluster& cluster);
+  std::uint32_t screen(const MergeCluster& cluster, index_t ball, double gain, Thread& thread) const;
   Best look_in_panel(const Newcomer& with, index_t panel, Thread& thread);
   void gains_with_panel(const Newcomer& with, const MergePanel& panel, Thread& thread);
   const double* bound(const MergeCluster& cluster, index_t n_balls, Thread& thread) const;
@@ -143,6 +153,8 @@ class Merging {
   std::vector<double> S_, mean_, x_;  // of the cluster that is being made; of the sample that is compared
   double n_ = 0;
   Buffer<double> W_, factor_work_;
+  Buffer<float> narrow_mean_, narrow_W_;  // of the cluster that is compared
+  double longest_ = 0;                    // norm of a sample
   std::vector<Thread> threads_;
   std::vector<index_t> balls_;  // that are looked into
   std::vector<Best> found_;     // by each task
@@ -344,18 +356,55 @@ const double* Merging::bound(const MergeCluster& cluster, index_t n_balls, Threa
   return thread.bounds.get();
 }
 
+// A cluster of several in single precision, for screen().
+void Merging::narrow(MergeCluster& c) {
+  for (index_t k = 0; k < D_; ++k) narrow_mean_[k] = static_cast<float>(c.mean[k]);
+  for (index_t e = 0; e < rows_ * rows_; ++e) narrow_W_[e] = static_cast<float>(c.W[e]);
+  c.narrow_mean = narrow_mean_.get(), c.narrow_W = narrow_W_.get();
+}
+
+// A bit for each kPanel<float> samples of a ball of which one may have a gain below this: by the largest form that it
+// could have, given the least of the other terms, and what single precision says of the forms.
+std::uint32_t Merging::screen(const MergeCluster& c, index_t ball, double gain, Thread& thread) const {
+  constexpr std::uint32_t kAll = (1u << kBall / kPanel<float>)-1;
+  if (c.narrow_W == nullptr || gain == kInfinity) return kAll;
+  double least = c.constant - singles_.most[ball];
+  const double slack = 1e-12 * (std::abs(gain) + std::abs(c.constant) + std::abs(singles_.most[ball]));
+  if (c.of_mean != 0) {
+    double square = 0;
+    const double* centre = singles_.centre.get() + ball / B * D_ * B + ball % B;
+    for (index_t k = 0; k < D_; ++k) {
+      const double middle = c.mean[k] + (centre[k * B] - c.mean[k]) * c.weight;
+      square += middle * middle;
+    }
+    const double distance = std::max(0.0, std::sqrt(square) - singles_.radius[ball] * c.weight) * (1 - 1e-12);
+    least += c.of_mean * std::log1p(c.inverse_epsilon_sq * distance * distance);
+  }
+  const double form = std::expm1((gain - least + slack) / c.half) / c.scale;
+  if (!(form > 0)) return 0;
+  return kernels_.screen(c, {.x = singles_.narrow_sample(ball * kBall),
+                             .farthest = screen_limit(form, D_, longest_),
+                             .work = thread.narrow_work.get()});
+}
+
 // Whether a ball holds a better partner than `found`, for the sample of this lane or, where it is negative, another
 // cluster.
 void Merging::look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const {
-  const index_t begin = ball * kBall;
-  MergeSamples q{.x = singles_.sample(begin),
-                 .F = singles_.F.get() + begin,
-                 .n_panels = divide_up(std::min(kBall, singles_.used - begin), B),
-                 .itself = lane - begin,
-                 .work = thread.work.get(),
-                 .gain = found.gain};
-  kernels_.search(cluster, q);
-  if (q.where >= 0) found = {q.gain, singles_.id[begin + q.where]};
+  for (std::uint32_t near = screen(cluster, ball, found.gain, thread); near != 0;) {
+    const int first = std::countr_zero(near), n = std::countr_one(near >> first);  // those side by side together
+    near &= near + (1u << first);
+    const index_t begin = ball * kBall + first * kPanel<float>,
+                  end = std::min(singles_.used, begin + n * kPanel<float>);
+    if (begin >= end) return;
+    MergeSamples q{.x = singles_.sample(begin),
+                   .F = singles_.F.get() + begin,
+                   .n_panels = divide_up(end - begin, B),
+                   .itself = lane - begin,
+                   .work = thread.work.get(),
+                   .gain = found.gain};
+    kernels_.search(cluster, q);
+    if (q.where >= 0) found = {q.gain, singles_.id[begin + q.where]};
+  }
 }
 
 // Of a newcomer with the clusters of a panel.
@@ -388,6 +437,7 @@ Best Merging::compare_all(const Newcomer& with) {
     look_in_ball(with.cluster, with.lane, nearest, threads_[0], found);
     for (index_t ball = 0; ball < n; ++ball)
       if (ball != nearest && bounds[ball] < found.gain) balls_.push_back(ball);
+    std::sort(balls_.begin(), balls_.end(), [&](index_t a, index_t b) { return bounds[a] < bounds[b]; });
   }
   const double several = with.place >= 0 ? double(D_ * D_ * D_) / 6 + double(2 * D_ * D_) : double(D_ * D_) / 2;
   const double of_ball = work_of_sample() * double(kBall), of_panel = (several + 2 * kLogarithm) * double(B);
@@ -397,23 +447,33 @@ Best Merging::compare_all(const Newcomer& with) {
   const index_t ball_tasks = divide_up(n_balls, run_balls), panel_tasks = divide_up(n_panels, run_panels);
   found_.assign(as_size(ball_tasks + panel_tasks), {});
   const double work = double(n_balls) * of_ball + double(n_panels) * of_panel;
+  std::atomic<double> lowest = found.gain;
   parallel_.run(ball_tasks + panel_tasks, work, [&](index_t task, int t) {
     Thread& thread = at(threads_, t);
     Best& mine = found_[as_size(task)];
-    mine.gain = found.gain;
-    if (task < ball_tasks)
-      for (index_t b = task * run_balls; b < std::min(n_balls, (task + 1) * run_balls); ++b)
-        look_in_ball(with.cluster, with.lane, balls_[as_size(b)], thread, mine);
-    else
-      for (index_t p = (task - ball_tasks) * run_panels; p < std::min(n_panels, (task - ball_tasks + 1) * run_panels);
-           ++p)
-        mine.take(look_in_panel(with, p, thread));
+    if (task < ball_tasks) {
+      for (index_t b = task * run_balls; b < std::min(n_balls, (task + 1) * run_balls); ++b) {
+        const index_t ball = balls_[as_size(b)];
+        // Below or equal to what others found: of equal gains the first task's is taken, whoever was faster.
+        Best here{.gain = std::min(mine.gain, std::nextafter(lowest.load(), kInfinity))};
+        if (threads_[0].bounds[ball] < here.gain) look_in_ball(with.cluster, with.lane, ball, thread, here);
+        if (here.partner < 0) continue;
+        mine = here;
+        for (double before = lowest; mine.gain < before && !lowest.compare_exchange_weak(before, mine.gain);) {
+        }
+      }
+      return;
+    }
+    for (index_t p = (task - ball_tasks) * run_panels; p < std::min(n_panels, (task - ball_tasks + 1) * run_panels);
+         ++p)
+      mine.take(look_in_panel(with, p, thread));
   });
   for (const Best& one : found_) found.take(one);
   return found;
 }
 
-void Merging::compare(const Newcomer& with) {
+void Merging::compare(Newcomer with) {
+  if (with.place >= 0 && D_ >= kFewestToScreen) narrow(with.cluster);
   set_best(with, request_.restricted ? compare_near(with) : compare_all(with));
 }
 
@@ -541,10 +601,12 @@ void Merging::begin(const T* X) {
 template <class T>
 void Merging::begin_single(const T* x, std::int64_t id) {
   const index_t lane = singles_.used++;
-  for (index_t k = 0; k < D_; ++k) x_[as_size(k)] = singles_.sample(lane)[k * B] = static_cast<double>(x[k]);
+  singles_.write(lane, x);
+  singles_.read(lane, x_.data());
   const double square = square_of(x_.data(), D_);
   singles_.F[lane] = code(1, code_.centred ? 0 : std::log1p(code_.alpha * square), square);
   singles_.id[lane] = id;
+  longest_ = std::max(longest_, std::sqrt(square));
   put_single(id, lane);
 }
 

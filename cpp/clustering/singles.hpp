@@ -15,7 +15,22 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Samples that lie near each other, kBall of them in panels one after the other, are compared or passed over together.
 // Of fewer, more are passed over, and the bounds themselves cost as much (docs/performance.md).
-constexpr index_t kBallPanels = 8, kBall = kBallPanels * kMergeLanes;
+constexpr index_t kBall = kMergeBall;
+
+// Where an empty lane lies in single precision: far from everything.
+constexpr float kNowhere = 1e15F;
+
+// Below which |W d|^2, d = x - mean, is in single precision where it is below `form`. For x and means of norm R at
+// most, |d| <= 2R; |W| <= 1 and |W|_F <= sqrt(D). So d is off by 4 u R, W by u sqrt(D), sums of D products by D u
+// sqrt(D), of |d| each; and the sum of D squares by D u of itself.
+inline float screen_limit(double form, index_t D, double longest) {
+  constexpr double u = 0x1p-24;
+  const double n = static_cast<double>(D), root = std::sqrt(n);
+  const double distance = std::sqrt(form) + 1.01 * u * longest * (4 + 2 * root + 2 * n * root) + 1e-15;
+  const double limit = distance * distance * (1 + 2 * (n + 8) * u);
+  constexpr float most = std::numeric_limits<float>::infinity();
+  return limit < static_cast<double>(std::numeric_limits<float>::max()) ? static_cast<float>(limit) : most;
+}
 
 // Lanes of single samples. One that leaves stays as an empty lane, with F = -infinity and best = infinity, until one
 // lane in sixteen has: their order, by where they lie, is kept, and closing gaps costs sixteen passes over all samples
@@ -24,6 +39,7 @@ class Singles {
  public:
   index_t D = 0, used = 0, gone = 0;  // lanes up to the last; empty ones among them
   Buffer<double> x, F, best;
+  Buffer<float> narrow;  // x in single precision, in kPanel<float> lanes
   Buffer<std::int64_t> partner, id;
   // Of the balls, in lanes too: centre, radius, the largest F; the lowest `best`.
   Buffer<double> centre, radius, most;
@@ -33,16 +49,30 @@ class Singles {
   index_t n_balls() const { return (used + kBall - 1) / kBall; }
   double* sample(index_t lane) { return x.get() + lane / kMergeLanes * D * kMergeLanes + lane % kMergeLanes; }
   const double* sample(index_t lane) const { return const_cast<Singles*>(this)->sample(lane); }
+  float* narrow_sample(index_t lane) {
+    constexpr index_t B = kPanel<float>;
+    return narrow.get() + lane / B * D * B + lane % B;
+  }
+  const float* narrow_sample(index_t lane) const { return const_cast<Singles*>(this)->narrow_sample(lane); }
   void read(index_t lane, double* to) const {
     const double* from = sample(lane);
     for (index_t k = 0; k < D; ++k) to[k] = from[k * kMergeLanes];
+  }
+
+  template <class T>
+  void write(index_t lane, const T* from) {
+    for (index_t k = 0; k < D; ++k) {
+      sample(lane)[k * kMergeLanes] = static_cast<double>(from[k]);
+      narrow_sample(lane)[k * kPanel<float>] = static_cast<float>(from[k]);
+    }
   }
 
   void make_room(index_t size, index_t dimension) {
     const index_t lanes = (size + kBall - 1) / kBall * kBall;
     const index_t balls = (lanes / kBall + kMergeLanes - 1) / kMergeLanes * kMergeLanes;
     D = dimension;
-    x = Buffer<double>(lanes * D), F = Buffer<double>(lanes), best = Buffer<double>(lanes);
+    x = Buffer<double>(lanes * D), narrow = Buffer<float>(lanes * D), F = Buffer<double>(lanes),
+    best = Buffer<double>(lanes);
     partner = Buffer<std::int64_t>(lanes), id = Buffer<std::int64_t>(lanes);
     centre = Buffer<double>(balls * D), radius = Buffer<double>(balls), most = Buffer<double>(balls);
     for (index_t lane = 0; lane < lanes; ++lane) empty(lane);
@@ -52,7 +82,8 @@ class Singles {
 
   void empty(index_t lane) {
     F[lane] = -kInfinity, best[lane] = kInfinity, partner[lane] = -1, id[lane] = -1;
-    for (index_t k = 0; k < D; ++k) sample(lane)[k * kMergeLanes] = 0;
+    for (index_t k = 0; k < D; ++k)
+      sample(lane)[k * kMergeLanes] = 0, narrow_sample(lane)[k * kPanel<float>] = kNowhere;
   }
 
   void remove(index_t lane) {
@@ -62,7 +93,10 @@ class Singles {
   }
 
   void copy(index_t to, const Singles& from, index_t lane) {
-    for (index_t k = 0; k < D; ++k) sample(to)[k * kMergeLanes] = from.sample(lane)[k * kMergeLanes];
+    for (index_t k = 0; k < D; ++k) {
+      sample(to)[k * kMergeLanes] = from.sample(lane)[k * kMergeLanes];
+      narrow_sample(to)[k * kPanel<float>] = from.narrow_sample(lane)[k * kPanel<float>];
+    }
     F[to] = from.F[lane], best[to] = from.best[lane], partner[to] = from.partner[lane], id[to] = from.id[lane];
   }
 

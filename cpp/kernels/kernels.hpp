@@ -302,11 +302,12 @@ struct MergeCluster {
   const double* W;     // merge_rows(D) rows of as many numbers, zero above the diagonal; null for one sample
   double constant, half, scale, weight, of_mean, inverse_epsilon_sq;
   double inverse_square = 0, shrink = 0;  // of one sample about zero: 1 / |y|^2, or 1 for y = 0, and 1 / (1 + a |y|^2)
+  const float *narrow_mean = nullptr, *narrow_W = nullptr;  // of several, in single precision
 };
 constexpr index_t merge_rows(index_t D) { return (D + 3) / 4 * 4; }
 
 constexpr index_t kMergeTile = 4;  // vectors together, at most
-constexpr index_t merge_work(index_t D) { return D * kMergeTile * kMergeLanes; }
+constexpr index_t merge_work(index_t D) { return D * kMergeTile * kPanel<float>; }
 
 // bounds <- lower bounds of the gains with every sample of some balls, up to rounding: panels of their centres, F the
 // largest in each.
@@ -327,6 +328,15 @@ struct MergeSamples {
   index_t where = -1;  // of that, of equal ones the first; -1: there is none below
 };
 
+// A bit for each kPanel<float> samples of a ball of which one's form, in single precision, is below `farthest`. x are
+// the samples in such lanes.
+constexpr index_t kMergeBall = 64;
+struct MergeScreen {
+  const float* x;
+  float farthest;
+  float* work;  // merge_work(D) numbers
+};
+
 // A panel of clusters of several samples: rows of lanes. S scatter about the mean, W with W* W = (I + alpha/(n+1)
 // S)^-1; both D (D + 1) / 2 rows of the lower triangle, row by row. The other names as in MergeCluster, constant less
 // F. Lanes without a cluster: n = 1, constant infinite, F = -infinity, all else zero.
@@ -343,6 +353,7 @@ struct MergeCode {
 struct MergeKernels {
   void (*bound)(const MergeCluster&, const MergeBalls&);
   void (*search)(const MergeCluster&, MergeSamples&);
+  std::uint32_t (*screen)(const MergeCluster&, const MergeScreen&);
   // gains <- those of a sample x with the clusters of a panel, less its F.
   void (*one_with_several)(const MergeCode&, const double* x, const MergePanel&, double* gains);
   // gains <- those of a cluster (lane `lane` of `of`) with the clusters of a panel, itself among them. work: (D + 2) D

@@ -26,13 +26,13 @@ inline doubles least_in_ball(doubles square, doubles radius) {
 
 // |W d|^2 of T vectors of differences, d(k, t): R rows of W at a time, so that a difference is read once for all of
 // them.
-template <index_t R, index_t T, class Difference>
-inline void add_form(const double* W, index_t rows, index_t above, const Difference& d, doubles* form) {
-  doubles y[R][T] = {};
+template <index_t R, index_t T, class Real, class Difference>
+inline void add_form(const Real* W, index_t rows, index_t above, const Difference& d, vec<Real>* form) {
+  vec<Real> y[R][T] = {};
   for (index_t k = 0; k < above; ++k)
 #pragma GCC unroll 4
     for (index_t t = 0; t < T; ++t) {
-      const doubles value = d(k, t);
+      const vec<Real> value = d(k, t);
 #pragma GCC unroll 4
       for (index_t i = 0; i < R; ++i) y[i][t] += W[i * rows + k] * value;
     }
@@ -40,7 +40,7 @@ inline void add_form(const double* W, index_t rows, index_t above, const Differe
   for (index_t k = 0; k < R; ++k)
 #pragma GCC unroll 4
     for (index_t t = 0; t < T; ++t) {
-      const doubles value = d(above + k, t);
+      const vec<Real> value = d(above + k, t);
 #pragma GCC unroll 4
       for (index_t i = k; i < R; ++i) y[i][t] += W[i * rows + above + k] * value;
     }
@@ -52,18 +52,18 @@ inline void add_form(const double* W, index_t rows, index_t above, const Differe
 
 // A sum of squares only grows, so that what it is after some rows is a lower bound: after 4, 8, 16, ... of them, which
 // are a small part of the work, enough() may end it. Whether it went to the end.
-template <index_t T, class Difference, class Enough>
-inline bool add_forms(const MergeCluster& c, const Difference& d, doubles* form, const Enough& enough) {
-  const index_t rows = merge_rows(c.D);
+template <index_t T, class Real, class Difference, class Enough>
+inline bool add_forms(index_t D, const Real* W, const Difference& d, vec<Real>* form, const Enough& enough) {
+  const index_t rows = merge_rows(D);
   index_t r = 0;
-  for (index_t next = 4; r + 4 <= c.D; r += 4) {
+  for (index_t next = 4; r + 4 <= D; r += 4) {
     if (r == next) {
       if (enough()) return false;
       next *= 2;
     }
-    add_form<4, T>(c.W + r * rows, rows, r, d, form);
+    add_form<4, T>(W + r * rows, rows, r, d, form);
   }
-  with_constant<3>(c.D - r, [&]<index_t R>() { add_form<R, T>(c.W + r * rows, rows, r, d, form); });
+  with_constant<3>(D - r, [&]<index_t R>() { add_form<R, T>(W + r * rows, rows, r, d, form); });
   return true;
 }
 
@@ -112,9 +112,9 @@ inline bool tile_forms(const MergeCluster& c, const double* panels, double* work
           form[t] += d * d;
       }
     if constexpr (Several)
-      return add_forms<T>(c, [=](index_t k, index_t t) { return load(work + (k * T + t) * L); }, form, enough);
+      return add_forms<T>(D, c.W, [=](index_t k, index_t t) { return load(work + (k * T + t) * L); }, form, enough);
   } else if constexpr (Several) {
-    return add_forms<T>(c, [&](index_t k, index_t t) { return load(x[t] + k * kMergeLanes); }, form, enough);
+    return add_forms<T>(D, c.W, [&](index_t k, index_t t) { return load(x[t] + k * kMergeLanes); }, form, enough);
   } else {
     add_forms_about_zero<T>(c, x, form);
   }
@@ -202,6 +202,44 @@ void search(const MergeCluster& c, MergeSamples& q) {
     c.centred ? search_of<true, true>(c, q) : search_of<false, true>(c, q);
   else
     c.centred ? search_of<true, false>(c, q) : search_of<false, false>(c, q);
+}
+
+// In single precision, which has twice as many lanes, and without logarithms.
+template <bool Centred>
+std::uint32_t screen_of(const MergeCluster& c, const MergeScreen& q) {
+  constexpr index_t L = kLanes<float>, B = kPanel<float>, T = kTile;
+  static_assert(kMergeBall % (T * L) == 0);
+  std::uint32_t near = 0;
+  for (index_t begin = 0; begin < kMergeBall; begin += T * L) {
+    const auto x = [&](index_t k, index_t t) {
+      const index_t lane = begin + t * L;
+      return load(q.x + (lane / B * c.D + k) * B + lane % B);
+    };
+    vec<float> form[T] = {};
+    const auto far = [&] {
+      bool some = false;
+#pragma GCC unroll 4
+      for (index_t t = 0; t < T; ++t) some = some || any<float>(form[t] < q.farthest);
+      return !some;
+    };
+    bool whole;
+    if constexpr (Centred) {
+      for (index_t k = 0; k < c.D; ++k)
+#pragma GCC unroll 4
+        for (index_t t = 0; t < T; ++t) store<float>(q.work + (k * T + t) * L, x(k, t) - c.narrow_mean[k]);
+      whole = add_forms<T>(
+          c.D, c.narrow_W, [&](index_t k, index_t t) { return load(q.work + (k * T + t) * L); }, form, far);
+    } else {
+      whole = add_forms<T>(c.D, c.narrow_W, x, form, far);
+    }
+    for (index_t t = 0; whole && t < T; ++t)
+      if (any<float>(form[t] < q.farthest)) near |= 1u << (begin + t * L) / B;
+  }
+  return near;
+}
+
+std::uint32_t screen(const MergeCluster& c, const MergeScreen& q) {
+  return c.centred ? screen_of<true>(c, q) : screen_of<false>(c, q);
 }
 
 void one_with_several(const MergeCode& code, const double* x, const MergePanel& p, double* gains) {
@@ -329,6 +367,7 @@ void several_with_several(const MergeCode& code, const MergePanel& of, index_t a
 
 constexpr MergeKernels kMerge{.bound = bound,
                               .search = search,
+                              .screen = screen,
                               .one_with_several = one_with_several,
                               .several_with_several = several_with_several,
                               .factor = factor};

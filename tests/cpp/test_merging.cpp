@@ -179,7 +179,7 @@ class Ball {
     const index_t n = static_cast<index_t>(X.size()) / D;
     samples.make_room(n, D);
     for (index_t lane = 0; lane < n; ++lane, ++samples.used) {
-      for (index_t k = 0; k < D; ++k) samples.sample(lane)[k * kMergeLanes] = X[size(lane * D + k)];
+      samples.write(lane, X.data() + lane * D);
       samples.F[lane] = 0;
     }
     samples.enclose(0);
@@ -203,6 +203,23 @@ class Ball {
     selected_kernels().merge.search(c, q);
     CHECK(q.where >= 0 && q.where < samples.used);
     return q.gain;
+  }
+
+  // |W d|^2 of a sample.
+  double form(const MergeCluster& c, index_t lane) const {
+    std::vector<double> x(size(D_));
+    samples.read(lane, x.data());
+    double sum = 0;
+    for (index_t i = 0; i < D_; ++i) {
+      double y = 0;
+      for (index_t k = 0; k <= i; ++k) y += c.W[i * merge_rows(D_) + k] * (x[size(k)] - c.mean[k]);
+      sum += y * y;
+    }
+    return sum;
+  }
+  std::uint32_t screen(const MergeCluster& c, float farthest) {
+    Buffer<float> work(merge_work(D_));
+    return selected_kernels().merge.screen(c, {.x = samples.narrow.get(), .farthest = farthest, .work = work.get()});
   }
 
   Singles samples;
@@ -275,6 +292,37 @@ TEST(a_ball_bounds_the_gains_of_its_samples) {
         CHECK(lost >= 0 && lost < 1.3e-4 * (with.cluster.half + with.cluster.of_mean) + 1e-9);
       }
   });
+}
+
+// Whatever the limit, a sample that is within it is seen, and none that is well beyond; empty lanes never.
+TEST(single_precision_screens_samples) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    select_kernels(set->name);
+    for (const index_t D : {4, 5, 10, 31, 50})
+      for (const bool centred : {false, true})
+        for (const double spread : {1e-5, 0.01, 1.0}) {
+          const auto seed = static_cast<unsigned>(100 * D + centred);
+          Random with(D, centred, true, 30, seed);
+          std::vector<double> X = normal<double>(size(45 * D), seed + 1);
+          for (std::size_t i = 0; i < X.size(); ++i) X[i] = with.mean[i % size(D)] + spread * X[i];
+          Ball ball(X, D);
+          std::vector<float> mean(with.mean.begin(), with.mean.end());
+          std::vector<float> W(with.W.get(), with.W.get() + merge_rows(D) * merge_rows(D));
+          with.cluster.narrow_mean = mean.data(), with.cluster.narrow_W = W.data();
+          double longest = 0;
+          for (const double x : X) longest = std::max(longest, std::abs(x) * std::sqrt(static_cast<double>(D)));
+          for (const double m : with.mean) longest = std::max(longest, std::abs(m) * std::sqrt(static_cast<double>(D)));
+          for (index_t lane = 0; lane < 45; ++lane) {
+            const double form = ball.form(with.cluster, lane);
+            const std::uint32_t near = ball.screen(with.cluster, screen_limit(form * (1 + 1e-9), D, longest));
+            CHECK((near >> lane / kPanel<float> & 1) == 1);
+          }
+          CHECK(ball.screen(with.cluster, 1e10F) == 7);
+          double nearest = std::numeric_limits<double>::infinity();
+          for (index_t lane = 0; lane < 45; ++lane) nearest = std::min(nearest, ball.form(with.cluster, lane));
+          if (spread == 1.0) CHECK(ball.screen(with.cluster, static_cast<float>(0.99 * nearest)) == 0);
+        }
+  }
 }
 
 // Two samples on a line with the cluster: the nearer one is as near as the ball.
