@@ -36,6 +36,11 @@ Complex at(const Panels<T>& x, index_t stride, index_t panel, index_t row, index
   return planes == 1 ? Complex(p[0]) : Complex(p[0], p[B<T>]);
 }
 
+// All of them; the value of each is in the switch of test_product.
+constexpr Epilogue kEpilogues[] = {
+    Epilogue::kStore,        Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm, Epilogue::kStoreSquaredNorm,
+    Epilogue::kResidualNorm, Epilogue::kDot};
+
 template <class T>
 void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_t planes) {
   constexpr index_t kPanels = 3;
@@ -45,8 +50,7 @@ void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_
       coefficient(check::size(kPanels * B<T>)), base(coefficient.size());
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3), fill_uniform(coefficient, 4), fill_uniform(base, 6);
   for (const bool conj : {false, true})
-    for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kCombine, Epilogue::kSquaredNorm,
-                                    Epilogue::kStoreSquaredNorm, Epilogue::kResidualNorm, Epilogue::kDot}) {
+    for (const Epilogue epilogue : kEpilogues) {
       Panels<T> out(check::size(kPanels * out_stride)), squares(check::size(kPanels * B<T>));
       fill_uniform(out, 5);
       const Panels<T> out_before = out;
@@ -68,29 +72,37 @@ void test_product(const Kernels<T>& kernels, index_t n_out, index_t n_in, index_
               const Complex a = check::element(A.data(), i * n_in + d, planes);
               y += (conj ? std::conj(a) : a) * at(x, x_stride, panel, d, planes, lane);
             }
-            const Complex got = at(out, out_stride, panel, i, planes, lane);
-            if (epilogue == Epilogue::kStore || epilogue == Epilogue::kStoreSquaredNorm)
-              worst = std::max(worst, std::abs(got - y));
-            if (epilogue == Epilogue::kAxpy) {
-              const auto factor = static_cast<double>(coefficient[check::size(panel * B<T> + lane)]);
-              worst = std::max(worst, std::abs(got - at(out_before, out_stride, panel, i, planes, lane) - factor * y));
+            const Complex other = at(x0, out_stride, panel, i, planes, lane);
+            const std::size_t sample = check::size(panel * B<T> + lane);
+            const auto factor = static_cast<double>(coefficient[sample]);
+            Complex expected = at(out_before, out_stride, panel, i, planes, lane);
+            switch (epilogue) {
+              case Epilogue::kStore:
+                expected = y;
+                break;
+              case Epilogue::kAxpy:
+                expected += factor * y;
+                break;
+              case Epilogue::kCombine:
+                expected = static_cast<double>(base[sample]) * other + factor * y;
+                break;
+              case Epilogue::kStoreSquaredNorm:
+                expected = y;
+                [[fallthrough]];
+              case Epilogue::kSquaredNorm:
+                sum += 2 * std::norm(y);
+                break;
+              case Epilogue::kResidualNorm:
+                sum += 2 * std::norm(other - y);
+                break;
+              case Epilogue::kDot:
+                sum += 2 * (std::conj(other) * y).real();
+                break;
             }
-            if (epilogue == Epilogue::kCombine) {
-              const std::size_t sample = check::size(panel * B<T> + lane);
-              const Complex expected = static_cast<double>(base[sample]) * at(x0, out_stride, panel, i, planes, lane) +
-                                       static_cast<double>(coefficient[sample]) * y;
-              worst = std::max(worst, std::abs(got - expected));
-            }
-            if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm) sum += 2 * std::norm(y);
-            if (epilogue == Epilogue::kResidualNorm)
-              sum += 2 * std::norm(at(x0, out_stride, panel, i, planes, lane) - y);
-            if (epilogue == Epilogue::kDot)
-              sum += 2 * (std::conj(at(x0, out_stride, panel, i, planes, lane)) * y).real();
+            worst = std::max(worst, std::abs(at(out, out_stride, panel, i, planes, lane) - expected));
           }
-          if (epilogue == Epilogue::kSquaredNorm || epilogue == Epilogue::kStoreSquaredNorm ||
-              epilogue == Epilogue::kResidualNorm || epilogue == Epilogue::kDot)
-            worst = std::max(worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) /
-                                        (1 + std::abs(sum)));
+          worst = std::max(worst, std::abs(static_cast<double>(squares[check::size(panel * B<T> + lane)]) - sum) /
+                                      (1 + std::abs(sum)));
         }
       CHECK(worst <= tolerance(check::kUnit<T>, n_in + n_out));
     }
@@ -276,7 +288,7 @@ void test_single_product(const Kernels<T>& kernels, index_t n_out, index_t n_in,
   fill_uniform(A, 1), fill_uniform(x, 2), fill_uniform(x0, 3);
   for (const bool conj : {false, true})
     for (const bool by_rows : {false, true})
-      for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAxpy, Epilogue::kResidualNorm, Epilogue::kDot}) {
+      for (const Epilogue epilogue : kEpilogues) {
         Panels<T> out[2] = {x0, x0}, squares[2] = {ones, ones};
         for (const bool single : {false, true}) {
           Product<T> q{};
@@ -284,7 +296,7 @@ void test_single_product(const Kernels<T>& kernels, index_t n_out, index_t n_in,
           q.row_stride = by_rows ? n_in * planes : planes, q.col_stride = by_rows ? planes : n_out * planes;
           q.row_begin = n_out / 3, q.row_end = n_out, q.n_in = n_in, q.planes = planes;
           q.x = x.data(), q.n_panels = 1, q.epilogue = epilogue, q.single = single;
-          q.out = out[single].data(), q.coefficient = ones.data(), q.x0 = x0.data();
+          q.out = out[single].data(), q.coefficient = ones.data(), q.base = ones.data(), q.x0 = x0.data();
           q.weight = T(2), q.squares = squares[single].data();
           kernels.product(q);
         }
