@@ -36,6 +36,9 @@ class StepRule {
   bool tries() const { return etas_ == nullptr; }
   bool keeps() const { return etas_ == nullptr && search_; }
 
+  // The step of a layer where there is one trial.
+  double given(index_t layer) const { return etas_[layer]; }
+
   // After layers that are there already.
   void resume(const double* etas, const double* betas, index_t n_layers) {
     for (index_t layer = 0; layer < n_layers; ++layer)
@@ -48,7 +51,7 @@ class StepRule {
     here_ = here, allowed_ = kFallRoundingUnits * unit_ * rate, ahead_ = ahead;
     n_trials_ = 0, shorter_ = false, keep_ = false;
     if (etas_ != nullptr)
-      eta_ = etas_[layer];
+      eta_ = given(layer);
     else if (settled_)
       eta_ = 0;
     else

@@ -28,7 +28,7 @@ class Construction {
                {.saved = rule_.tries(), .kept = rule_.keeps(), .remembered = ahead_}),
         kept_(state_.layout(), request.n_layers, request.keep()),
         gammas_(problem.gammas),
-        etas_(steps_of(request)),
+        etas_(known_steps()),
         k1_(problem.n_classes() + 1),
         points_(as_size(2 * k1_)),
         rows_(*request.done),
@@ -53,10 +53,12 @@ class Construction {
 
  private:
   // What is known of the steps at first.
-  static std::vector<double> steps_of(const BuildRequest<Real<N>>& request) {
-    std::vector<double> etas(as_size(std::max<index_t>(1, request.n_layers)), 0.0);
-    if (request.etas != nullptr) std::copy_n(request.etas, request.n_layers, etas.data());
-    std::copy_n(request.taken, *request.done, etas.data());
+  std::vector<double> known_steps() const {
+    const index_t done = *request_.done;
+    std::vector<double> etas(as_size(std::max<index_t>(1, request_.n_layers)), 0.0);
+    std::copy_n(request_.taken, done, etas.data());
+    for (index_t layer = done; !rule_.tries() && layer < request_.n_layers; ++layer)
+      etas[as_size(layer)] = rule_.given(layer);
     return etas;
   }
 
@@ -144,7 +146,7 @@ class Construction {
       state_.look(kept_.of(0), 0, progress.get());
       state_.move(kept_.of(0), step_of(0), nullptr, progress.get());
     });
-    std::copy(request_.etas + first, request_.etas + n_layers, request_.taken + first);
+    for (index_t layer = first; layer < n_layers; ++layer) request_.taken[layer] = rule_.given(layer);
     std::fill(request_.betas + first, request_.betas + n_layers, 0.0);
     for (index_t layer = first; layer < n_layers; ++layer) {
       graph.run();
