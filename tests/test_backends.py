@@ -9,6 +9,7 @@ the iteration itself does not amplify rounding. Gates of the problems below are 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -372,6 +373,33 @@ def test_every_backend_has_the_functions_of_the_contract(backend):
         if not name.startswith("_"):
             assert callable(value)
             assert callable(getattr(module, name)), name
+
+
+class Asked:
+    """A request, and which of its fields were read."""
+
+    def __init__(self, request):
+        self.request, self.read = request, set()
+
+    def __getattr__(self, name):
+        self.read.add(name)
+        return getattr(self.request, name)
+
+
+def test_every_backend_reads_all_of_a_request(backend):
+    """A field that one does not know would be an option without effect."""
+    from redunet._inputs import prepare
+
+    given = prepare.samples(np.eye(4))
+    problem, _ = prepare.problem(given, [0, 0, 1, 1], sample_weight=None, epsilon_sq=0.5, dft_norm="ortho")
+    V = given.spectra(normalize=True)
+    result = contract.BuildResult.room(problem, 1, given.n_channels, V.dtype, lam=1.0, keep=True)
+    asked = Asked(contract.BuildRequest(n_layers=1, etas=None, lam=1.0))
+    given.module.build(V, problem, asked, result, n_threads=1)
+    unread = {field.name for field in dataclasses.fields(contract.BuildRequest)} - asked.read
+    if backend == "numpy":
+        unread.discard("every")  # its results are where they belong at any time
+    assert not unread, f"BuildRequest has {unread}, which backend {backend} does not read"
 
 
 class TestSimd:
