@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import signal
@@ -161,6 +162,7 @@ class TestResume:
     OTHERS: ClassVar = {
         "n_channels": ({"X": problem((60, 4))[0]}, "resume was built with n_channels 3; expected 4, as in this"),
         "signal_shape": ({"X": problem((60, 3, 5))[0]}, r"signal_shape \(7,\); expected \(5,\)"),
+        "group": ({"group": "dihedral"}, "group 'cyclic'; expected 'dihedral'"),
         "dtype": ({"dtype": np.float32}, r"dtype dtype\('float64'\); expected dtype\('float32'\)"),
         "dft_norm": ({"dft_norm": "backward"}, "dft_norm 'ortho'; expected 'backward'"),
         "epsilon_sq": ({"epsilon_sq": 0.2}, "epsilon_sq 0.5; expected 0.2"),
@@ -175,6 +177,16 @@ class TestResume:
         "fewer layers": ({"n_layers": 1}, "resume has 2 layers and n_layers is 1; expected at least as many"),
         "keep": ({"keep": "features"}, "resume needs operators, and keep is 'features'; expected keep=\"operators\""),
     }  # fmt: skip
+
+    #: What may be another in a build that goes on.
+    FREE: ClassVar = {
+        "eta", "momentum", "tol", "patience", "backend", "n_threads", "progress", "on_layer", "resume", "checkpoint", "every"
+    }  # fmt: skip
+
+    def test_knows_of_every_option_whether_it_must_be_the_same(self):
+        held = {name for change, _ in self.OTHERS.values() for name in change}
+        unknown = inspect.signature(rn.build).parameters.keys() - held - self.FREE
+        assert not unknown, f"build has {unknown}: must a build that goes on have the same? See OTHERS and FREE"
 
     @pytest.mark.parametrize("other", OTHERS)
     def test_names_what_is_not_the_same(self, backend, other):

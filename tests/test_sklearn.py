@@ -81,6 +81,8 @@ def test_estimators_have_the_options_of_build(estimator: Any) -> None:
     assert without == set(NO_PARAMETERS)
     assert set(BUILD_OPTIONS) == options.keys() - without
     assert not without - {"sample_weight"} & parameters.keys()
+    missing = set(BUILD_OPTIONS) - parameters.keys()
+    assert not missing, f"{estimator.__name__}.__init__ has no {missing}, which build has"
     for name in options.keys() - without - {"n_layers"}:  # which has a default here only
         assert parameters[name] == options[name], name
     assert estimator(eta=0.25).get_params()["eta"] == 0.25
