@@ -1,7 +1,7 @@
 """What all tests share: the backends that can run here, and Hypothesis' settings.
 
-The fixture `backend` runs a test once for each backend: numpy, cpu at every SIMD level of this processor, and cuda
-where a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that one only.
+The fixture `backend` runs a test once for each backend of `MODULES`: numpy, cpu at every SIMD level of this processor,
+and cuda where a device answers or the module is built to be run on the host. REDUNET_TEST_BACKENDS=cuda runs that only.
 A backend that REDUNET_REQUIRE_BACKENDS names ("cpu", "cuda" or "cpu,cuda") must be usable: its tests fail, not skip.
 """
 
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import redunet as rn
-from redunet._backends import status
+from redunet._backends import MODULES, select, status
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 
@@ -39,19 +40,19 @@ settings.load_profile("redunet")
 
 
 def _backends() -> list[str]:
-    wanted = "cuda" in REQUIRED or status()["cuda"] == "available"
-    cuda = ["cuda"] if wanted else []
     if os.environ.get("REDUNET_TEST_BACKENDS") == "cuda":
         return ["cuda"]
-    return [*_others(), *cuda]
+    return [backend for name in reversed(MODULES) for backend in _kinds(name)]
 
 
-def _others() -> list[str]:
-    if importlib.util.find_spec("redunet._cpu") is None:
-        return ["numpy", "cpu"]  # the second fails or skips below, and says why
+def _kinds(name: str) -> list[str]:
+    if name == "cuda" and "cuda" not in REQUIRED and status()["cuda"] != "available":
+        return []
+    if name != "cpu" or importlib.util.find_spec("redunet._cpu") is None:
+        return [name]  # what is not there fails or skips below, and says why
     from redunet import _cpu
 
-    return ["numpy", *(f"cpu-{level}" for level in _cpu.simd_levels())]
+    return [f"cpu-{level}" for level in _cpu.simd_levels()]
 
 
 @pytest.fixture(params=_backends())
@@ -59,6 +60,14 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a backend, which is also the default while the test runs."""
     with _default(request.param) as name:
         yield name
+
+
+@pytest.fixture
+def compiled(backend: str) -> str:
+    """`backend` for what engines have that are not written in Python."""
+    if isinstance(select()[1].build, FunctionType):
+        pytest.skip("not compiled")
+    return backend
 
 
 @pytest.fixture(params=[name for name in _backends() if name.startswith("cpu")])

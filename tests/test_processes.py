@@ -73,9 +73,8 @@ def test_a_daemon_thread_may_be_at_work_when_python_ends(backend, more, shape):
 
 
 @pytest.mark.parametrize("call", ["inv(A)", "solve(A, A)", "logdet(A)", "cholesky(B)"])
-def test_a_daemon_thread_may_factor_when_python_ends(backend, call):
-    if backend == "numpy":
-        pytest.skip("BLAS is at work, not this package")
+def test_a_daemon_thread_may_factor_when_python_ends(compiled, call):
+    """In NumPy BLAS is at work, not this package."""
     out = output(f"""
         import threading, time, numpy as np, redunet as rn
         A, B = 2 * np.eye(300), np.stack([2 * np.eye(20)] * 500)

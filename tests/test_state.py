@@ -415,10 +415,8 @@ class TestCompiled:
     """Compiled engines read memory as it lies, without the GIL."""
 
     @pytest.fixture
-    def case(self, backend):
-        if backend == "numpy":
-            pytest.skip("not compiled")
-        return case_of(*KINDS["signals"], backend)
+    def case(self, compiled):
+        return case_of(*KINDS["signals"], compiled)
 
     def test_what_does_not_fit_is_refused(self, case):
         given, _ = case.operators()
