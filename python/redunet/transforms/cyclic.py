@@ -53,8 +53,11 @@ class Fourier:
 
     @property
     def on_device(self) -> bool:
-        """Whether it is done on the device of a backend that has one; else on the host, for samples that lie there."""
-        return True
+        """Whether it is done on the device of a backend that has one; else on the host, for samples that lie there.
+
+        Devices know the DFT alone, and none of its subclasses.
+        """
+        return type(self) is Fourier
 
     def spectral_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Of spectra and operators, for samples of ``dtype``."""

@@ -23,8 +23,6 @@ from redunet.transforms.cyclic import Fourier
 Array = npt.NDArray[Any]
 Index = tuple[Any, ...]
 
-GROUPS = ("cyclic", "dihedral")
-
 
 @dataclass(frozen=True)
 class Dihedral(Fourier):
@@ -52,11 +50,6 @@ class Dihedral(Fourier):
     def n_columns(self) -> int:
         """d, the mirror images of a sample with itself."""
         return n_mirrored(len(self.signal_shape), "dihedral")
-
-    @property
-    def on_device(self) -> bool:
-        """On the host."""
-        return False
 
     def spectral_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Of spectra and operators, for samples of ``dtype``: real ones of real samples."""
@@ -100,22 +93,32 @@ def _grid(places: Iterable[Array]) -> Index:
     return (..., *np.ix_(*places))
 
 
+TRANSFORMS: dict[str, type[Fourier]] = {"cyclic": Fourier, "dihedral": Dihedral}
+GROUPS = tuple(TRANSFORMS)
+
+
 def transform(signal_shape: tuple[int, ...], real: bool, group: str) -> Fourier:
     """The transform of samples, real or complex, for a group."""
-    return (Dihedral if group == "dihedral" else Fourier)(signal_shape, real)
+    return TRANSFORMS[group](signal_shape, real)
+
+
+def _flips(n_axes: int, group: str) -> list[tuple[bool, ...]]:
+    """Whether each axis is flipped, for every h in H."""
+    if group == "cyclic":
+        return [(False,) * n_axes]
+    return list(itertools.product((False, True), repeat=n_axes))
 
 
 def n_mirrored(n_axes: int, group: str) -> int:
     """|H|, the samples that `mirrored` gives for one."""
-    return int(2**n_axes) if group == "dihedral" else 1
+    return len(_flips(n_axes, group))
 
 
 def mirrored(Z: Array, group: str) -> Iterator[Array]:
-    """Samples (m, C, *signal_shape) and, if mirrors are in the group, their mirror images: index t to -t mod n.
+    """Samples (m, C, *signal_shape) moved by every h in H, themselves first: index t to -t mod n of axes it flips.
 
-    Of images: as they are, columns flipped, rows flipped, both.
+    Of images and "dihedral": as they are, columns flipped, rows flipped, both.
     """
-    axes = range(2, Z.ndim)
-    for flipped in itertools.product((False, True), repeat=len(axes) if group == "dihedral" else 0):
-        along = tuple(itertools.compress(axes, flipped))
+    for flips in _flips(Z.ndim - 2, group):
+        along = tuple(itertools.compress(range(2, Z.ndim), flips))
         yield np.roll(np.flip(Z, along), 1, along) if along else Z
