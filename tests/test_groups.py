@@ -19,6 +19,7 @@ import redunet as rn
 from redunet import _backends
 from redunet._backends.contract import Operators
 from redunet._inputs import prepare
+from redunet.transforms.groups import GROUPS, mirrored, n_mirrored
 
 SHAPES = [(1,), (2,), (7,), (8,), (1, 4), (2, 2), (4, 5), (3, 6), (5, 3), (4, 4)]
 SETTINGS = {"epsilon_sq": 0.5, "lam": 3.0}
@@ -102,6 +103,23 @@ def agrees(X, y, *, etas=(0.4, 0.4), dft_norm="ortho", weights=None, given=False
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_is_the_cyclic_network_of_all_mirror_images(backend, shape, complex_valued):
     agrees(*samples(shape, complex_valued=complex_valued))
+
+
+@pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
+@pytest.mark.parametrize("shape", [(7,), (8,), (4, 5), (3, 6)], ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_is_the_cyclic_network_of_all_that_it_makes(backend, group, shape, complex_valued):
+    """With the same kernels."""
+    X, y = samples(shape, complex_valued=complex_valued)
+    every = list(mirrored(X, group))
+    assert len(every) == n_mirrored(len(shape), group)
+    options = {"n_layers": 2, "eta": 0.4, **SETTINGS}
+    expected, W = rn.build(np.concatenate(every), np.tile(y, len(every)), **options)
+    net, Z = rn.build(X, y, group=group, **options)
+    np.testing.assert_allclose(Z, W[: len(X)], atol=1e-12)
+    np.testing.assert_allclose(net.rates.delta, expected.rates.delta, atol=1e-12)
+    found, kernels = (one.fourier.kernels(one.layers[0].E) for one in (net, expected))
+    np.testing.assert_allclose(found, kernels, atol=1e-12)
 
 
 @given(
