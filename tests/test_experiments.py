@@ -82,12 +82,17 @@ def test_gaussians_end_at_the_largest_rate_reduction():
         assert row["nearest subspace, 1"] == "1.0000"
 
 
+@pytest.mark.parametrize("name", ON_MNIST)
+def test_says_that_it_needs_mnist(name, monkeypatch):
+    monkeypatch.delenv("REDUNET_MNIST", raising=False)
+    with pytest.raises(experiments.DataMissing, match="this experiment needs MNIST: give --data DIR"):
+        experiments.run(name)
+
+
 def test_unknown_experiments_and_missing_data(monkeypatch, capsys, tmp_path):
     with pytest.raises(ValueError, match="name is 'rot02'; expected one of 'gauss2d', 'gauss3d', 'rot01'"):
         experiments.run("rot02")
     monkeypatch.delenv("REDUNET_MNIST", raising=False)
-    with pytest.raises(experiments.DataMissing, match="this experiment needs MNIST: give --data DIR"):
-        experiments.run("rot01")
     assert cli.main(["experiment", "rot01", "--out", str(tmp_path)]) == 2
     assert cli.main(["experiment", "rot01", "--out", str(tmp_path), "--data", str(tmp_path)]) == 2
     error = capsys.readouterr().err
