@@ -360,7 +360,7 @@ class TestShortcuts:
 
 
 def test_engines_have_the_step_rule_of_the_contract(compiled):
-    """C++ and Python each have the constants, for loops of their own; in Python backends take them from the contract."""
+    """C++ and Python each have the constants, for loops of their own; in Python backends read the contract's."""
     constants = _backends.select(compiled)[1].constants
     assert constants == {name: value for name, value in vars(contract).items() if name.isupper()}
 
