@@ -15,10 +15,11 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
-#include <iterator>
 #include <numeric>
 
+#include "clustering/neighbours.hpp"
 #include "clustering/order.hpp"
+#include "clustering/screen.hpp"
 #include "clustering/several.hpp"
 #include "shared/problem.hpp"
 
@@ -29,11 +30,8 @@ constexpr index_t B = kMergeLanes;
 constexpr double kTaskWork =
     5e4;  // multiply-adds of a task: some microseconds, beside which handing it out costs little
 constexpr double kLogarithm = 30;                    // multiply-adds that a gain takes as long as, beside its form
-constexpr index_t kFewestToScreen = 4;               // dimensions; forms of fewer cost no more than what says of them
 constexpr std::chrono::milliseconds kTellEvery{50};  // for an eye
 constexpr std::int64_t kGone = -1;                   // place of a cluster that has merged, or hasn't come yet
-
-using Neighbours = std::vector<Neighbour>;
 
 // Calls f(neighbours, n) for as many at a time as fill a panel.
 template <class F>
@@ -49,8 +47,9 @@ class Merging {
         parallel_(parallel),
         request_(request),
         D_(request.D),
-        near_(request.neighbours),
-        rows_(merge_rows(D_)) {
+        graph_(request.neighbours),
+        rows_(merge_rows(D_)),
+        screen_(kernels, D_) {
     const double D = static_cast<double>(D_);
     code_ = {.centred = request.centred,
              .D = D_,
@@ -60,7 +59,6 @@ class Merging {
              .inverse_epsilon_sq = 1 / request.epsilon_sq};
     S_.resize(as_size(D_ * (D_ + 1) / 2)), mean_.resize(as_size(D_)), x_.resize(as_size(D_));
     W_ = Buffer<double>(rows_ * rows_), factor_work_ = Buffer<double>(D_ * D_);
-    narrow_mean_ = Buffer<float>(D_), narrow_W_ = Buffer<float>(rows_ * rows_);
     threads_.reserve(as_size(parallel.n_threads()));
     for (int t = 0; t < parallel.n_threads(); ++t) threads_.emplace_back(D_);
   }
@@ -121,15 +119,11 @@ class Merging {
   Best look_at_singles(const Newcomer& with, const Neighbour* near, index_t n);
   Best look_at_several(const Newcomer& with, const Neighbour* near, index_t n);
   void look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const;
-  void narrow(MergeCluster& cluster);
-  std::uint32_t screen(const MergeCluster& cluster, index_t ball, double gain, Thread& thread) const;
   Best look_in_panel(const Newcomer& with, index_t panel, Thread& thread);
   void gains_with_panel(const Newcomer& with, const MergePanel& panel, Thread& thread);
   const double* bound(const MergeCluster& cluster, index_t n_balls, Thread& thread) const;
   double work_of_sample() const { return double(D_ * D_) / 2 + kLogarithm; }
   void set_best(const Newcomer& with, const Best& best);
-  double saved(std::int64_t i, std::int64_t j) const;
-  void unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c);
   double F_of(std::int64_t id) {
     return single(id) ? singles_.F[lane_of(id)] : panel(place_of(id)).at.F[place_of(id) % B];
   }
@@ -148,13 +142,12 @@ class Merging {
   std::vector<Several> near_several_;  // one
   index_t n_several_ = 0;
   std::vector<std::int64_t> place_;  // of a cluster by its number: >= 0 among several, <= -2 among single samples
-  std::vector<Neighbours> near_;
+  Graph graph_;
   index_t rows_;
   std::vector<double> S_, mean_, x_;  // of the cluster that is being made; of the sample that is compared
   double n_ = 0;
   Buffer<double> W_, factor_work_;
-  Buffer<float> narrow_mean_, narrow_W_;  // of the cluster that is compared
-  double longest_ = 0;                    // norm of a sample
+  Screen screen_;
   std::vector<Thread> threads_;
   std::vector<index_t> balls_;  // that are looked into
   std::vector<Best> found_;     // by each task
@@ -297,46 +290,14 @@ void Merging::gather(std::int64_t id, bool first) {
 }
 
 void Merging::merge(std::int64_t i, std::int64_t j, std::int64_t c, double gain) {
-  const double F = F_of(i) + F_of(j) + gain + saved(i, j);
+  const double F = F_of(i) + F_of(j) + gain + (request_.restricted ? graph_.saved(i, j) : 0);
   gather(i, true);
   gather(j, false);
   remove(i);
   remove(j);
   if (singles_.sparse()) singles_.pack([&](std::int64_t id, index_t lane) { put_single(id, lane); });
-  if (request_.restricted) unite_neighbours(i, j, c);
+  if (request_.restricted) graph_.unite(i, j, c);
   add(c, n_, F);
-}
-
-// What the merge of two that may merge saves beside the code of their samples.
-double Merging::saved(std::int64_t i, std::int64_t j) const {
-  if (!request_.restricted) return 0;
-  const Neighbours& near = near_[as_size(i)];
-  return std::lower_bound(near.begin(), near.end(), j, [](const Neighbour& k, std::int64_t id) { return k.id < id; })
-      ->saved;
-}
-
-void Merging::unite_neighbours(std::int64_t i, std::int64_t j, std::int64_t c) {
-  Neighbours &a = near_[as_size(i)], &b = near_[as_size(j)], all;
-  const auto gone = [&](const Neighbour& k) { return k.id == i || k.id == j; };
-  std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(all),
-             [](const Neighbour& k, const Neighbour& l) { return k.id < l.id; });
-  std::erase_if(all, gone);
-  auto last = all.begin();
-  for (auto k = all.begin(); k != all.end(); ++k) {
-    if (k == last) continue;
-    if (k->id == last->id)
-      last->saved += k->saved;  // a neighbour of both
-    else
-      *++last = *k;
-  }
-  if (!all.empty()) all.erase(last + 1, all.end());
-  for (const Neighbour& k : all) {
-    Neighbours& theirs = near_[as_size(k.id)];
-    std::erase_if(theirs, gone);
-    theirs.push_back({c, k.saved});  // the largest number so far
-  }
-  a = b = {};
-  near_[as_size(c)] = std::move(all);
 }
 
 // --- Best partners ---
@@ -356,41 +317,10 @@ const double* Merging::bound(const MergeCluster& cluster, index_t n_balls, Threa
   return thread.bounds.get();
 }
 
-// A cluster of several in single precision, for screen().
-void Merging::narrow(MergeCluster& c) {
-  for (index_t k = 0; k < D_; ++k) narrow_mean_[k] = static_cast<float>(c.mean[k]);
-  for (index_t e = 0; e < rows_ * rows_; ++e) narrow_W_[e] = static_cast<float>(c.W[e]);
-  c.narrow_mean = narrow_mean_.get(), c.narrow_W = narrow_W_.get();
-}
-
-// A bit for each kPanel<float> samples of a ball of which one may have a gain below this: by the largest form that it
-// could have, given the least of the other terms, and what single precision says of the forms.
-std::uint32_t Merging::screen(const MergeCluster& c, index_t ball, double gain, Thread& thread) const {
-  constexpr std::uint32_t kAll = (1u << kBall / kPanel<float>)-1;
-  if (c.narrow_W == nullptr || gain == kInfinity) return kAll;
-  double least = c.constant - singles_.most[ball];
-  const double slack = 1e-12 * (std::abs(gain) + std::abs(c.constant) + std::abs(singles_.most[ball]));
-  if (c.of_mean != 0) {
-    double square = 0;
-    const double* centre = singles_.centre.get() + ball / B * D_ * B + ball % B;
-    for (index_t k = 0; k < D_; ++k) {
-      const double middle = c.mean[k] + (centre[k * B] - c.mean[k]) * c.weight;
-      square += middle * middle;
-    }
-    const double distance = std::max(0.0, std::sqrt(square) - singles_.radius[ball] * c.weight) * (1 - 1e-12);
-    least += c.of_mean * std::log1p(c.inverse_epsilon_sq * distance * distance);
-  }
-  const double form = std::expm1((gain - least + slack) / c.half) / c.scale;
-  if (!(form > 0)) return 0;
-  return kernels_.screen(c, {.x = singles_.narrow_sample(ball * kBall),
-                             .farthest = screen_limit(form, D_, longest_),
-                             .work = thread.narrow_work.get()});
-}
-
 // Whether a ball holds a better partner than `found`, for the sample of this lane or, where it is negative, another
 // cluster.
 void Merging::look_in_ball(const MergeCluster& cluster, index_t lane, index_t ball, Thread& thread, Best& found) const {
-  for (std::uint32_t near = screen(cluster, ball, found.gain, thread); near != 0;) {
+  for (std::uint32_t near = screen_(cluster, singles_, ball, found.gain, thread.narrow_work.get()); near != 0;) {
     const int first = std::countr_zero(near), n = std::countr_one(near >> first);  // those side by side together
     near &= near + (1u << first);
     const index_t begin = ball * kBall + first * kPanel<float>,
@@ -473,7 +403,7 @@ Best Merging::compare_all(const Newcomer& with) {
 }
 
 void Merging::compare(Newcomer with) {
-  if (with.place >= 0 && D_ >= kFewestToScreen) narrow(with.cluster);
+  screen_.set(with.cluster);
   set_best(with, request_.restricted ? compare_near(with) : compare_all(with));
 }
 
@@ -518,9 +448,10 @@ void Merging::find_lowest(index_t place) {
 Best Merging::compare_near(const Newcomer& with) {
   Best found;
   Neighbours singles, several;
-  for (const Neighbour& k : near_[as_size(with.id)])
+  const Neighbours& near = graph_.of(with.id);
+  for (const Neighbour& k : near)
     if (there(k.id)) (single(k.id) ? singles : several).push_back(k);
-  const double work = work_of_sample() * double(near_[as_size(with.id)].size());
+  const double work = work_of_sample() * double(near.size());
   parallel_.run(1, work, [&](index_t, int) {
     in_panels(singles, [&](const Neighbour* near, index_t n) { found.take(look_at_singles(with, near, n)); });
     in_panels(several, [&](const Neighbour* near, index_t n) { found.take(look_at_several(with, near, n)); });
@@ -566,7 +497,7 @@ Best Merging::look_at_several(const Newcomer& with, const Neighbour* near, index
 void Merging::make_room(index_t n_clusters) {
   place_.assign(as_size(2 * n_clusters - 1), kGone);
   if (!request_.restricted) return;
-  near_.resize(place_.size());
+  graph_.make_room(place_.size());
   near_singles_.make_room(B, D_);
   near_several_.emplace_back(D_);
 }
@@ -606,7 +537,7 @@ void Merging::begin_single(const T* x, std::int64_t id) {
   const double square = square_of(x_.data(), D_);
   singles_.F[lane] = code(1, code_.centred ? 0 : std::log1p(code_.alpha * square), square);
   singles_.id[lane] = id;
-  longest_ = std::max(longest_, std::sqrt(square));
+  screen_.set_longest(std::sqrt(square));
   put_single(id, lane);
 }
 

@@ -20,18 +20,6 @@ constexpr index_t kBall = kMergeBall;
 // Where an empty lane lies in single precision: far from everything.
 constexpr float kNowhere = 1e15F;
 
-// Below which |W d|^2, d = x - mean, is in single precision where it is below `form`. For x and means of norm R at
-// most, |d| <= 2R; |W| <= 1 and |W|_F <= sqrt(D). So d is off by 4 u R, W by u sqrt(D), sums of D products by D u
-// sqrt(D), of |d| each; and the sum of D squares by D u of itself.
-inline float screen_limit(double form, index_t D, double longest) {
-  constexpr double u = 0x1p-24;
-  const double n = static_cast<double>(D), root = std::sqrt(n);
-  const double distance = std::sqrt(form) + 1.01 * u * longest * (4 + 2 * root + 2 * n * root) + 1e-15;
-  const double limit = distance * distance * (1 + 2 * (n + 8) * u);
-  constexpr float most = std::numeric_limits<float>::infinity();
-  return limit < static_cast<double>(std::numeric_limits<float>::max()) ? static_cast<float>(limit) : most;
-}
-
 // Lanes of single samples. One that leaves stays as an empty lane, with F = -infinity and best = infinity, until one
 // lane in sixteen has: their order, by where they lie, is kept, and closing gaps costs sixteen passes over all samples
 // in all.

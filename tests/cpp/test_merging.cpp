@@ -6,7 +6,7 @@
 #include "base/parallel.hpp"
 #include "check.hpp"
 #include "clustering/merging.hpp"
-#include "clustering/singles.hpp"
+#include "clustering/screen.hpp"
 #include "kernels/dispatch.hpp"
 #include "linalg/blocked_matrix.hpp"
 
