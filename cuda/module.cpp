@@ -8,6 +8,9 @@
 #include "layer/fourier.hpp"
 #include "platform/error.hpp"
 #include "shared/state_bindings.hpp"
+#ifdef REDUNET_EMULATED
+#include "platform/gpu.hpp"
+#endif
 
 namespace py = pybind11;
 using namespace redunet;
@@ -159,6 +162,18 @@ void define_array(py::module_& m) {
       .def("__dlpack_device__", [](const cuda::Array&) { return py::make_tuple(2, cuda::device_number()); });
 }
 
+// What the emulation has counted, and no device does.
+void define_counts([[maybe_unused]] py::module_& m) {
+#ifdef REDUNET_EMULATED
+  m.def("counts", [] {
+    const cuda::emulation::Counts counts = cuda::emulation::counts();
+    return py::dict(py::arg("waits") = counts.waits, py::arg("host_copies") = counts.host_copies,
+                    py::arg("allocations") = counts.allocations, py::arg("launches") = counts.launches,
+                    py::arg("graph_launches") = counts.graph_launches);
+  });
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(engine, m) {
@@ -177,6 +192,7 @@ PYBIND11_MODULE(engine, m) {
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
   m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
   m.attr("emulated") = kEmulated;
+  define_counts(m);
   m.def("why_unusable", cuda::why_unusable);
   m.def("open_libraries", cuda::open_libraries);
   m.def("set_library_folder", cuda::set_library_folder, py::arg("folder"));

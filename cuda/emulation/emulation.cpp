@@ -160,6 +160,7 @@ struct Machine {
   std::size_t allocated = 0;
   std::deque<Work> queue;
   Graph* capturing = nullptr;
+  Counts counts;
   cudaError_t last_error = cudaSuccess;
 
   Machine() {
@@ -437,6 +438,11 @@ cudaError_t keep(cudaError_t error) {
 
 }  // namespace
 
+Counts counts() {
+  const Guard guard;
+  return machine().counts;
+}
+
 void fail(const std::string& what) { throw std::runtime_error("emulation: " + what); }
 
 void sync_block(const char* file, int line) {
@@ -528,6 +534,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, co
     keep(cudaErrorInvalidConfiguration);
     return;
   }
+  if (m.capturing == nullptr) ++m.counts.launches;
   submit(stream, [=, body = std::move(body)] { run_now(grid, block, shared, body); });
 }
 
@@ -605,6 +612,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
       return "cudaErrorInvalidConfiguration";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
     default:
       return "cudaErrorInvalidValue";
   }
@@ -617,6 +626,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
     default:
       return "invalid argument";
   }
@@ -625,6 +636,8 @@ cudaError_t cudaGetLastError() { return std::exchange(machine().last_error, cuda
 
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   const Guard guard;
+  if (machine().capturing != nullptr) return keep(cudaErrorStreamCaptureUnsupported);
+  ++machine().counts.allocations;
   std::size_t free, total;
   cudaMemGetInfo(&free, &total);
   if (bytes > free) return keep(cudaErrorMemoryAllocation);
@@ -661,7 +674,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   const Guard guard;
-  if (machine().capturing != nullptr) return keep(cudaErrorInvalidValue);
+  if (machine().capturing != nullptr) return keep(cudaErrorStreamCaptureUnsupported);
+  ++machine().counts.waits;
   drain();
   return cudaSuccess;
 }
@@ -673,6 +687,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   const bool from_device =
       free_choice ? is_device_memory(from, 1) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (!same_side(to, bytes, to_device) || !same_side(from, bytes, from_device)) return keep(cudaErrorInvalidValue);
+  if (!to_device || !from_device) {
+    const Guard guard;
+    ++machine().counts.host_copies;
+  }
   return submit(stream, [=] { std::memcpy(to, from, bytes); });
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
@@ -694,6 +712,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
   const Guard guard;
+  ++machine().counts.graph_launches;
   for (const Work& work : reinterpret_cast<Graph*>(executable)->work) {
     if (machine().lazy)
       machine().queue.push_back(work);
