@@ -49,12 +49,7 @@ struct Problem {
     return true;
   }
 
-  // R - sum_j gamma_j R_j of a row of rates.
-  double reduction(const double* rates) const {
-    double delta = rates[0];
-    for (std::size_t j = 0; j < gammas.size(); ++j) delta -= gammas[j] * rates[j + 1];
-    return delta;
-  }
+  double reduction(const double* rates) const { return reduction_of(rates, gammas.data(), n_classes()); }
 };
 
 // Ways to do less that leave the result the same to rounding. Tests turn them off.

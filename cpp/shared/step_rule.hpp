@@ -1,6 +1,6 @@
 // How long the step of a layer is, and where the layer is built: the rules of python/redunet/_backends/contract.py and
-// ascent.py, for the loops of all engines. They see rates, never features. Their constants are exported to Python,
-// where a test compares them.
+// ascent.py, for the loops of all engines, on a device as well. They see rates, never features. Their constants are
+// exported to Python, where a test compares them.
 #pragma once
 
 #include <cmath>
@@ -8,7 +8,29 @@
 
 #include "shared/index.hpp"
 
+#ifdef __CUDACC__
+#define REDUNET_HOST_DEVICE __host__ __device__
+#else
+#define REDUNET_HOST_DEVICE
+#endif
+
 namespace redunet {
+
+// a b rounded, where a compiler for a device would fuse it with the sum that it is part of.
+REDUNET_HOST_DEVICE inline double rounded_product(double a, double b) {
+#ifdef __CUDA_ARCH__
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+// R - sum_j gamma_j R_j of a row of rates.
+REDUNET_HOST_DEVICE inline double reduction_of(const double* rates, const double* gammas, index_t n_classes) {
+  double delta = rates[0];
+  for (index_t j = 0; j < n_classes; ++j) delta -= rounded_product(gammas[j], rates[j + 1]);
+  return delta;
+}
 
 // The natural step eta = kNaturalStep / alpha is halved, this often at most, while the rate reduction would fall.
 constexpr double kNaturalStep = 2.0;
@@ -33,8 +55,11 @@ class StepRule {
       : etas_(etas), search_(search), natural_(kNaturalStep / alpha), last_(natural_), unit_(unit) {}
 
   // Whether there may be more than one trial; whether one may be kept.
-  bool tries() const { return etas_ == nullptr; }
-  bool keeps() const { return etas_ == nullptr && search_; }
+  REDUNET_HOST_DEVICE bool tries() const { return etas_ == nullptr; }
+  REDUNET_HOST_DEVICE bool keeps() const { return etas_ == nullptr && search_; }
+
+  // Whether no step raised the rate reduction at the features, so that no later one is tried there.
+  bool settled() const { return settled_; }
 
   // The step of a layer where there is one trial.
   double given(index_t layer) const { return etas_[layer]; }
@@ -47,7 +72,7 @@ class StepRule {
   }
 
   // A layer that is built where the rate reduction is `here`, at the features themselves or ahead of them.
-  void begin(index_t layer, double here, double rate, bool ahead) {
+  REDUNET_HOST_DEVICE void begin(index_t layer, double here, double rate, bool ahead) {
     here_ = here, allowed_ = kFallRoundingUnits * unit_ * rate, ahead_ = ahead;
     n_trials_ = 0, shorter_ = false, keep_ = false;
     if (etas_ != nullptr)
@@ -58,37 +83,37 @@ class StepRule {
       eta_ = search_ ? last_ : natural_;
   }
 
-  double eta() const { return eta_; }
+  REDUNET_HOST_DEVICE double eta() const { return eta_; }
   // Whether the trial that was judged last is the best, and to be kept while others are tried.
-  bool keep() const { return keep_; }
+  REDUNET_HOST_DEVICE bool keep() const { return keep_; }
 
-  Verdict judge(double reached) {
+  REDUNET_HOST_DEVICE Verdict judge(double reached) {
     keep_ = false;
     if (!tries() || eta_ == 0) return Verdict::kTake;
     return search_ ? judge_search(reached) : judge_natural(reached);
   }
 
  private:
-  Verdict try_next(double eta) {
+  REDUNET_HOST_DEVICE Verdict try_next(double eta) {
     eta_ = eta;
     return Verdict::kTryAgain;
   }
 
   // No step raises the rate reduction: this layer leaves the features where they are, and so does every later one that
   // is built there.
-  Verdict settle() {
+  REDUNET_HOST_DEVICE Verdict settle() {
     settled_ = settled_ || !ahead_;
     return try_next(0);
   }
 
-  Verdict judge_natural(double reached) {
+  REDUNET_HOST_DEVICE Verdict judge_natural(double reached) {
     if (!(here_ - reached > allowed_)) return Verdict::kTake;
     return ++n_trials_ == kMaxHalvings ? settle() : try_next(eta_ / 2);
   }
 
   // From the last layer's step longer ones while they reach more; if none does, shorter ones, until one reaches more
   // than the layer begins with and the next one less.
-  Verdict judge_search(double reached) {
+  REDUNET_HOST_DEVICE Verdict judge_search(double reached) {
     const bool first = n_trials_++ == 0, better = first || reached > best_;
     if (better) best_ = reached, step_ = eta_;
     double next = 0;
@@ -121,13 +146,13 @@ class StepRule {
 // - 1) / t_{l+1}, t_1 = 1, t_{l+1} = (1 + sqrt(1 + 4 t_l^2)) / 2.
 class Momentum {
  public:
-  double next() {
-    const double following = (1 + std::sqrt(1 + 4 * t_ * t_)) / 2, beta = (t_ - 1) / following;
+  REDUNET_HOST_DEVICE double next() {
+    const double following = (1 + std::sqrt(1 + rounded_product(4 * t_, t_))) / 2, beta = (t_ - 1) / following;
     t_ = following;
     return beta;
   }
   // The sequence starts again, with the layer whose beta was given last.
-  void restart() { t_ = (1 + std::sqrt(5.0)) / 2; }
+  REDUNET_HOST_DEVICE void restart() { t_ = (1 + std::sqrt(5.0)) / 2; }
 
   void resume(const double* betas, index_t n_layers) {
     for (index_t layer = 0; layer < n_layers; ++layer)
