@@ -51,9 +51,8 @@ class Launch:
 
 # Shared memory of `factorise_kernel` is that of 32 x 32 matrices, of `fused_sweep_kernel` that of 4 classes.
 LAUNCHES = {
-    "advance_kernel": Launch(1, min_occupancy=0),
-    "set_progress_kernel": Launch(1, min_occupancy=0),
-    "set_number_kernel": Launch(1, min_occupancy=0),
+    "carry_kernel": Launch(256),
+    "install_kernel": Launch(256),
     "transpose_kernel": Launch(256, 32 * 33, min_occupancy=0.25),
     "gather_kernel": Launch(256),
     "weigh_kernel": Launch(256),
@@ -69,7 +68,7 @@ LAUNCHES = {
     "normalise_kernel": Launch(256),
     "unit_norm_kernel": Launch(256, 256),
     "scale_kernel": Launch(256),
-    "rates_kernel": Launch(128, 192, max_registers=128, min_occupancy=0),  # one block
+    "rates_kernel": Launch(128, 192, max_registers=168, min_occupancy=0),  # one block, whose first thread decides
     "prepare_kernel": Launch(256),
     "hermitian_kernel": Launch(256),
     "factorise_kernel": Launch(128, 32 * 33 + 32, max_registers=128, min_occupancy=0.12),

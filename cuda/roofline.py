@@ -130,7 +130,6 @@ def _fused(w: Workload) -> list[Kernel]:
         # Gates of every class; then E and, where gates are one-hot, the class that is left. Features are read for the
         # gates, read and written by the step, read and written by the projection.
         Kernel("fused_sweep", w.multiply_add * w.C**2 * (w.k + 2) * w.m * w.F, 5 * spectrum, 1, math.ceil(w.m / 32)),
-        Kernel("advance", 0, 16, 1, 1),
     ]
 
 

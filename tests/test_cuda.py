@@ -91,6 +91,14 @@ class TestSmall:
         agrees(X, y, n_layers=3, momentum=True)
         agrees(X, y, n_layers=3, eta="search", momentum=True)
 
+    @pytest.mark.parametrize(("shape", "seed"), [((16, 3), 2), ((16, 9), 0)], ids=str)
+    def test_steps_that_are_too_long_and_momentum_that_goes_too_far(self, shape, seed):
+        X, y = problem(shape, 2, seed)
+        options = {"eta": "auto", "epsilon_sq": 5.0, "lam": 200.0}
+        net = agrees(X, y, n_layers=7, **options)
+        assert net.etas[-1] < net.etas[0]
+        agrees(X, y, n_layers=4 + 4 * (shape[1] == 3), momentum=True, **options)
+
     @pytest.mark.parametrize(("shape", "k"), [((9, 3, 4), 3), ((20, 9), 2), ((8, 10, 3), 2)], ids=str)
     def test_verbs(self, cuda, shape, k):
         (V, of, state), reference = states(cuda, *problem(shape, k))
@@ -202,6 +210,76 @@ def test_steps_are_those_of_numpy(shape, options):
     net = agrees(X, y, n_layers=8, **options)
     assert (net.betas > 0).any() == ("momentum" in options)
     agrees(X.astype(np.float32), y, n_layers=3, **options)
+
+
+def counted(cuda, X, y, **options):
+    """What a build asks of the device."""
+    before = cuda.counts()
+    net, _ = rn.build(X, y, backend="cuda", **options)
+    return {name: count - before[name] for name, count in cuda.counts().items()}, net
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)  # whose natural steps are never halved
+def test_nothing_returns_to_the_host_between_layers(cuda, shape, options):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    few, _ = counted(cuda, X, y, n_layers=8, **options)
+    many, _ = counted(cuda, X, y, n_layers=24, **options)
+    if options["eta"] == "search":  # it cannot be known how many trials there will be
+        for name in ("waits", "host_copies"):
+            assert many[name] - few[name] <= 4
+        few = {**few, "waits": many["waits"], "host_copies": many["host_copies"]}
+    assert (many["waits"], many["host_copies"], many["allocations"]) == (
+        few["waits"], few["host_copies"], few["allocations"]
+    )  # fmt: skip
+    graph = shape[1] <= 8
+    assert (few["graph_launches"] > 0) == graph
+    assert (many["launches"] == few["launches"]) == graph
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)  # whose natural steps are never halved
+def test_a_watched_build_waits_once_a_turn_at_most(cuda, shape, options):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    watch = {"on_layer": lambda index, rates: False}
+    few, _ = counted(cuda, X, y, n_layers=4, **options, **watch)
+    many, _ = counted(cuda, X, y, n_layers=12, **options, **watch)
+    waits = many["waits"] - few["waits"]
+    assert waits == 8 if options["eta"] != "search" else 8 < waits <= 8 * 8
+    assert many["host_copies"] - few["host_copies"] == 2 * waits
+    assert many["allocations"] == few["allocations"]
+
+
+def test_a_few_layers_are_not_captured(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem((40, 5, 5), 2)
+    for n_layers, graph in ((7, False), (8, True)):
+        counts, net = counted(cuda, X, y, n_layers=n_layers, eta=0.3)
+        assert counts["graph_launches"] == n_layers * graph
+        assert counted(cuda, X, y, n_layers=n_layers + 7, eta=0.3, resume=net)[0]["graph_launches"] == 0
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_who_watches_sees_the_build_that_nobody_watches(shape, options):
+    """Also where it ends, and in the steps of few layers, which are launched one by one."""
+    X, y = problem(shape, 2)
+    options = {**options, "epsilon_sq": 5.0, "lam": 200.0, "backend": "cuda"}
+    alone, Z = rn.build(X, y, n_layers=10, **options)
+    seen = []
+    watched, W = rn.build(X, y, n_layers=10, on_layer=lambda index, rates: seen.append(rates) and False, **options)
+    same(watched, alone, 10)
+    np.testing.assert_array_equal(W, Z)
+    assert [rates.rate for rates in seen] == alone.rates.rate.tolist()
+    short, U = rn.build(X, y, n_layers=4, **options)
+    stopped, V = rn.build(X, y, n_layers=10, on_layer=lambda index, rates: index == 4, **options)
+    same(stopped, short, 4)
+    np.testing.assert_array_equal(V, U)
 
 
 @pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
@@ -323,17 +401,23 @@ def test_many_classes_do_not_fit_the_kernel_of_few_channels():
 
 
 @pytest.mark.parametrize(
-    ("shape", "k", "group"),
-    [((150, 12, 5), 3, "cyclic"), ((90, 40, 3), 9, "cyclic"), ((120, 12, 4), 3, "dihedral")],
+    ("shape", "k", "group", "eta"),
+    [
+        ((150, 12, 5), 3, "cyclic", 0.3),
+        ((90, 40, 3), 9, "cyclic", 0.3),
+        ((120, 12, 4), 3, "dihedral", 0.3),
+        ((60, 12, 5), 3, "cyclic", "search"),
+        ((200, 5, 40), 2, "cyclic", "search"),
+    ],
     ids=str,
 )
 def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_layer(
-    cuda, monkeypatch, shape, k, group
+    cuda, monkeypatch, shape, k, group, eta
 ):
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
     X, y = problem(shape, k)
-    settings = {"n_layers": 6, "eta": 0.3, "momentum": True, "group": group, "backend": "cuda"}
+    settings = {"n_layers": 6, "eta": eta, "momentum": True, "group": group, "backend": "cuda"}
     ample, Z = rn.build(X, y, **settings)
     moved = ample.transform(X, backend="cuda")
     tried = 0

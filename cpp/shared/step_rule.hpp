@@ -61,9 +61,6 @@ class StepRule {
   // Whether no step raised the rate reduction at the features, so that no later one is tried there.
   bool settled() const { return settled_; }
 
-  // The step of a layer where there is one trial.
-  double given(index_t layer) const { return etas_[layer]; }
-
   // After layers that are there already.
   void resume(const double* etas, const double* betas, index_t n_layers) {
     for (index_t layer = 0; layer < n_layers; ++layer)
@@ -76,7 +73,7 @@ class StepRule {
     here_ = here, allowed_ = kFallRoundingUnits * unit_ * rate, ahead_ = ahead;
     n_trials_ = 0, shorter_ = false, keep_ = false;
     if (etas_ != nullptr)
-      eta_ = given(layer);
+      eta_ = etas_[layer];
     else if (settled_)
       eta_ = 0;
     else

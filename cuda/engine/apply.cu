@@ -42,24 +42,24 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
 
 template <class N>
 void operators_of_layer(const Problem& problem, const Sizes& sizes, const N* V, N* dense, N* factors, double* rates) {
-  State<N> state(problem, sizes, 1, false, {});
+  State<N> state(problem, sizes, false, {});
   state.features().read(V);
   const KeptOperators<N> kept(state.layout(), 1, true);
   const bool wanted = dense != nullptr || factors != nullptr;
-  state.look(wanted ? kept.of(0) : Operators<N>{}, 0);
-  state.builder().rates(0, 1, rates, false);
+  state.look(wanted ? kept.of(0) : Operators<N>{});
+  state.builder().rates(rates);
   if (wanted) kept.download(0, 1, dense, factors);
   Device::get().synchronise();
 }
 
 template <class N>
 void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, const RateGradient<Real<N>>& out) {
-  State<N> state(problem, sizes, 1, false, {});
+  State<N> state(problem, sizes, false, {});
   Spectrum<N>& features = state.features();
   features.read(V);
   const KeptOperators<N> kept(state.layout(), 1, true);
-  state.look(kept.of(0), 0);
-  state.builder().rates(0, 1, out.rates, false);
+  state.look(kept.of(0));
+  state.builder().rates(out.rates);
   std::vector<Real<N>> by;
   for (const int i : features.order())
     by.push_back(static_cast<Real<N>>((problem.weights == nullptr ? 1.0 : problem.weights[i]) *

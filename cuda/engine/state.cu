@@ -3,6 +3,7 @@
 #include <string>
 
 #include "engine/state.hpp"
+#include "kernels/places.hpp"
 #include "layer/samples.hpp"
 
 namespace redunet::cuda {
@@ -15,14 +16,14 @@ std::vector<int> as_they_come(index_t m) {
 }
 
 // The layout of a network that there is room for: of a spectrum, its copies, and one on the way in or out; of the
-// builder, and operators of two layers.
+// builder, and operators of some layers.
 template <class N>
 OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const Copies& copies) {
   const OperatorLayout layout(sizes, problem.ranks, problem.d);
   const auto [m, C, F, P] = sizes;
   const index_t n_spectra = 2 + copies.saved + copies.kept + copies.remembered;
   const std::size_t need = as_size(n_spectra * m * C * F) * sizeof(N) + OperatorBuilder<N>::bytes(problem, layout) +
-                           2 * as_size((layout.dense_size() + layout.factors_size()) / P) * sizeof(N);
+                           as_size(copies.operators * (layout.dense_size() + layout.factors_size()) / P) * sizeof(N);
   const std::size_t free = Device::get().free_bytes();
   if (need > free)
     throw CudaError("a network on " + std::to_string(m) + " samples of " + std::to_string(C) + " x " +
@@ -34,10 +35,10 @@ OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const 
 }  // namespace
 
 template <class N>
-State<N>::State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool fused, const Copies& copies)
+State<N>::State(const Problem& problem, const Sizes& sizes, bool fused, const Copies& copies)
     : layout_(checked_layout<N>(problem, sizes, copies)),
       features_(layout_, class_order(problem, sizes.m)),
-      builder_(std::in_place, problem, layout_, features_.order(), n_rows),
+      builder_(std::in_place, problem, layout_, features_.order()),
       sweep_(layout_, problem.alphas.data(), problem.freq_weights),
       fused_(fused && problem.labels != nullptr && Sweep<N>::fused_fits(layout_)) {
   make_room(copies);
@@ -57,23 +58,34 @@ template <class N>
 void State<N>::make_room(const Copies& copies) {
   if (copies.saved) saved_ = DeviceArray<N>(features_.numbers());
   if (copies.kept) kept_ = DeviceArray<N>(features_.numbers());
-  if (copies.remembered) remembered_ = DeviceArray<N>(features_.numbers());
+  if (!copies.remembered) return;
+  remembered_ = DeviceArray<N>(features_.numbers());
+  sweep_.make_room_ahead();
 }
 
 template <class N>
-void State<N>::look(const Operators<N>& out, index_t row, const Progress* progress) {
+void State<N>::look(const Operators<N>& out, const When& when) {
   if (fused_)
-    builder_->run_fused(features_, out.dense, static_cast<int>(row), progress);
+    builder_->run_fused(features_, out.dense, when);
   else
-    builder_->run(features_, out, static_cast<int>(row));
+    builder_->run(features_, out, when);
 }
 
 template <class N>
-void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const Progress* progress) {
+void State<N>::move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const When& when) {
   if (fused_)
-    sweep_.move_fused(features_, ops.dense, step, pi, progress);
+    sweep_.move_fused(features_, ops.dense, step, pi, when);
   else
-    sweep_.move(features_, ops, step, pi);
+    sweep_.move(features_, ops, step, pi, when);
+}
+
+template <class N>
+void State<N>::carry(const When& when) {
+  const index_t numbers = features_.numbers();
+  if (numbers == 0) return;
+  launch(carry_kernel<N>, dim3(place_blocks(numbers)), dim3(kPlaceThreads), 0, Device::get().stream(), features_.get(),
+         saved_.get(), kept_.get(), remembered_.get(), numbers, when);
+  REDUNET_CHECK(cudaGetLastError());
 }
 
 template <class N>

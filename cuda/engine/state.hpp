@@ -9,17 +9,17 @@
 namespace redunet::cuda {
 
 // Features that a State has room for beside its own; all of it is taken at first, before the responses take what is
-// left.
+// left. And the layers whose operators are held beside it, at least.
 struct Copies {
   bool saved = false, kept = false, remembered = false;
+  index_t operators = 2;
 };
 
 template <class N>
 class State {
  public:
-  // Of samples that a network is built from, with room for so many rows of rates. fused: few channels by their own
-  // kernels.
-  State(const Problem& problem, const Sizes& sizes, index_t n_rows, bool fused, const Copies& copies);
+  // Of samples that a network is built from. fused: few channels by their own kernels.
+  State(const Problem& problem, const Sizes& sizes, bool fused, const Copies& copies);
   // Of samples that layers of this layout are applied to.
   State(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused,
         const Copies& copies);
@@ -31,19 +31,17 @@ class State {
   Sweep<N>& sweep() { return sweep_; }
   Spectrum<N>& features() { return features_; }
   const Spectrum<N>& features() const { return features_; }
-  // Whether layers are few launches; they find their number in a `progress` where they are given one.
+  // Whether layers are few launches; with progress they find their slot of the operators themselves.
   bool fused() const { return fused_; }
 
-  // Operators (unless null) and a row of rates at these features.
-  void look(const Operators<N>& out, index_t row, const Progress* progress = nullptr);
+  // Operators (unless null) and rates at these features.
+  void look(const Operators<N>& out, const When& when = {});
   // The features through a layer. pi[k][m], unless null, receives the assignments.
-  void move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const Progress* progress = nullptr);
+  void move(const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const When& when = {});
 
-  // The features to come back to.
-  void save() { features_.copy_to(saved_); }
-  void restore() { features_.copy_from(saved_); }
-  // The best that were reached from there.
-  void keep() { features_.copy_to(kept_); }
+  // To where a turn begins, among the copies of features that steps come back to.
+  void carry(const When& when);
+  // To the best that were reached.
   void recall() { features_.swap(kept_); }
 
   // v <- by v, one number of the device for every sample.
@@ -55,6 +53,8 @@ class State {
     if (beta == 0 || !remembers_) features_.copy_to(remembered_), remembers_ = true;
     if (beta != 0) sweep_.extrapolate(features_, remembered_.get(), beta);
   }
+  // The same from what is remembered, by the momentum of a turn.
+  void extrapolate(Progress* progress) { sweep_.extrapolate(features_, remembered_.get(), 0, {progress, kBuild}); }
   void step_back() { features_.copy_from(remembered_); }
 
  private:

@@ -17,7 +17,7 @@ class VerbsOf : public Verbs<Real<N>> {
 
  public:
   VerbsOf(const Problem& problem, const Sizes& sizes, bool fused)
-      : problem_(&problem), state_(problem, sizes, 1, fused, {}) {
+      : problem_(&problem), state_(problem, sizes, fused, {}) {
     start();
   }
   VerbsOf(const OperatorLayout& layout, const double* alphas, const double* freq_weights, bool fused)
@@ -40,8 +40,8 @@ class VerbsOf : public Verbs<Real<N>> {
   }
 
   void look(const LayerOperators<T>& out, double* rates) override {
-    state_.look({dense_.get(), factors_.get()}, 0);
-    state_.builder().rates(0, 1, rates, false);
+    state_.look({dense_.get(), factors_.get()});
+    state_.builder().rates(rates);
     dense_.download(as<N>(out.dense));
     factors_.download(as<N>(out.factors));
   }
@@ -215,11 +215,11 @@ class VerbsOf : public Verbs<Real<N>> {
 template <class N>
 void from_grams(const Problem& problem, const Sizes& sizes, const N* grams, N* dense, double* rates) {
   const OperatorLayout layout(sizes, problem.ranks);
-  OperatorBuilder<N> builder(problem, layout, {}, 1);
+  OperatorBuilder<N> builder(problem, layout, {});
   const DeviceArray<N> sums(layout.dense_size() / sizes.planes), operators(sums.size());
   sums.upload(grams);
   builder.run(sums.get(), operators.get());
-  builder.rates(0, 1, rates, false);
+  builder.rates(rates);
   operators.download(dense);
 }
 

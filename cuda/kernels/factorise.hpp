@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/number.hpp"
+#include "kernels/progress.hpp"
 
 namespace redunet::cuda {
 
@@ -20,12 +21,12 @@ struct Factorise {
   N *L, *W;
   index_t out_stride;
   int out_ld;
-  // out_scale[s] A^-1 (out_scale null: 1), n numbers a row and n * n a matrix; with `layer`, from layer * layer_stride
+  // out_scale[s] A^-1 (out_scale null: 1), n numbers a row and n * n a matrix; with progress, from slot * slot_stride
   // on.
   N* inverse;
   const double* out_scale;
-  const int* layer;
-  index_t layer_stride;
+  When when;  // with progress, what is wanted beside the log dets is said there
+  index_t slot_stride;
   // log det A; NaN where a pivot is not a positive finite number. accumulate: added to what is there.
   double* logdets;
   bool accumulate;
@@ -147,7 +148,9 @@ __device__ void write_inverse(const Factorise<N>& q, const FactoriseBlock<N>& bl
   using T = Real<N>;
   const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
   const T by = q.out_scale == nullptr ? T(1) : static_cast<T>(q.out_scale[matrix / q.group]);
-  N* inverse = q.inverse + matrix * n * n + (q.layer == nullptr ? 0 : *q.layer * q.layer_stride);
+  const Progress* progress = q.when.progress;
+  N* inverse = q.inverse + matrix * n * n;
+  if (progress != nullptr) inverse += progress->row % progress->n_slots * q.slot_stride;
   for (int i = warp; i < n; i += n_warps)
     for (int j = lane; j <= i; j += kWarp) {
       // sum over l >= i of conj(W[l, i]) W[l, j]
@@ -161,6 +164,7 @@ __device__ void write_inverse(const Factorise<N>& q, const FactoriseBlock<N>& bl
 
 template <class N>
 __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Factorise<N> q) {
+  if (!q.when.now()) return;
   SharedMemory shared;
   const int step = factorise_stride<N>(q.n);
   N* A = shared.array<N>(index_t{q.n} * step);
@@ -177,6 +181,7 @@ __global__ void __launch_bounds__(kWarp* kFactoriseWarps, 4) factorise_kernel(Fa
   write_log_det(q, block, matrix);
   if (q.L != nullptr) write_factor(q, block, matrix);
   if (q.W == nullptr && q.inverse == nullptr) return;
+  if (q.when.progress != nullptr && !q.when.progress->wanted) return;
   invert_in_place(block);
   if (q.W != nullptr) write_inverse_factor(q, block, matrix);
   if (q.inverse != nullptr) write_inverse(q, block, matrix);

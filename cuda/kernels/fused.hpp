@@ -1,17 +1,13 @@
 // Networks with few channels, whose layers take microseconds: a layer is a handful of launches, which find everything
-// that changes from layer to layer in device memory, so that one CUDA graph serves them all.
+// that changes from layer to layer in device memory (progress.hpp), so that one CUDA graph serves them all.
 #pragma once
 
+#include "kernels/progress.hpp"
 #include "kernels/samples.hpp"
 
 namespace redunet::cuda {
 
 constexpr int kFewChannels = 8;
-
-// Which layer is being made, and the slot that its operators go to.
-struct Progress {
-  int layer, slot;
-};
 
 constexpr int kGramThreads = 128;
 
@@ -19,7 +15,8 @@ constexpr int kGramThreads = 128;
 // One block per (p, j).
 template <class N, int C>
 __global__ void __launch_bounds__(kGramThreads, 2)
-    fused_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G) {
+    fused_gram_kernel(const N* V, int m, int F, const int* begin, const Real<N>* weights, N* G, When when) {
+  if (!when.now()) return;
   constexpr int kEntries = C * (C + 1) / 2, kWarps = kGramThreads / kWarp;
   SharedMemory shared;
   N* sums = shared.array<N>(kEntries * kWarps);
@@ -67,10 +64,10 @@ template <class N>
 struct FusedSweep {
   N* V;
   int m, F, k;
-  const Real<N>* weights;    // of frequencies
-  const N* operators;        // [slot][k + 1][F][C][C]
-  const Progress* progress;  // null: slot 0, eta of layer 0
-  const double *etas, *gammas;
+  const Real<N>* weights;  // of frequencies
+  const N* operators;      // [slot][k + 1][F][C][C]
+  When when;               // with progress the operators are those of its layer, else those of slot 0
+  const double *eta, *gammas;
   Real<N> lambda, smallest;
   const Real<N>* given;  // pi[k][m], or null: estimated
   Real<N>* pi;           // out [k][m], or null
@@ -179,12 +176,14 @@ __device__ Real<N> fused_step(const FusedSweep<N>& q, const FusedThread<N>& t, R
 template <class N, int C>
 __global__ void __launch_bounds__(kWarp* kFusedRows, 2) fused_sweep_kernel(FusedSweep<N> q) {
   using T = Real<N>;
+  if (!q.when.now()) return;
   SharedMemory shared;
   T* rho = shared.array<T>(index_t{q.k} * kFusedRows * kWarp);
   T* norms = shared.array<T>(kFusedRows * kWarp);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const int i = static_cast<int>(blockIdx.x) * kWarp + x;
-  const int slot = q.progress == nullptr ? 0 : q.progress->slot, layer = q.progress == nullptr ? 0 : q.progress->layer;
+  const Progress* progress = q.when.progress;
+  const int slot = progress == nullptr ? 0 : progress->layer % progress->n_slots;
   const FusedThread<N> t{x, y, i, i < q.m, q.operators + index_t{slot} * (q.k + 1) * q.F * C * C, rho};
 
   if (q.given == nullptr) {
@@ -199,7 +198,7 @@ __global__ void __launch_bounds__(kWarp* kFusedRows, 2) fused_sweep_kernel(Fused
   if (y == 0 && t.here && q.pi != nullptr) REDUNET_NO_UNROLL
   for (int j = 0; j < q.k; ++j) q.pi[index_t{j} * q.m + i] = rho[j * kFusedRows * kWarp + x];
 
-  norms[y * kWarp + x] = fused_step<N, C>(q, t, static_cast<T>(q.etas[layer]));
+  norms[y * kWarp + x] = fused_step<N, C>(q, t, static_cast<T>(*q.eta));
   __syncthreads();
   T square = 0;
   for (int other = 0; other < kFusedRows; ++other) square += norms[other * kWarp + x];

@@ -1,21 +1,27 @@
-// From log dets to rates. For one file to include: not a template.
+// From log dets to rates, and what they decide. For one file to include: not a template.
 #pragma once
 
 #include "kernels/number.hpp"
+#include "kernels/progress.hpp"
 
 namespace redunet::cuda {
 
 // rates[number] = sum_p w_p logdets[place[number]][p] * by; where one is not finite and nothing was noted yet, notes
-// (layer, number, frequency). One block.
+// (row, number, frequency), row 0 without progress. With progress the first thread then decides. One block.
 constexpr int kRatesThreads = 128;
 
 static __global__ void __launch_bounds__(kRatesThreads, 1)
     rates_kernel(const double* logdets, const int* place, int numbers, int F, const double* weights, double by,
-                 double* rates, const int* layer, int given_layer, int* noted) {
+                 double* rates, When when, int* noted) {
+  Progress* const progress = when.progress;
+  if (!when.now()) {
+    if (threadIdx.x == 0) progress->installs = false;  // of a turn that was not next
+    return;
+  }
   SharedMemory shared;
   double* sums = shared.array<double>(kRatesThreads);
   int* first = shared.array<int>(kRatesThreads);
-  const int t = static_cast<int>(threadIdx.x), at = layer == nullptr ? given_layer : *layer;
+  const int t = static_cast<int>(threadIdx.x), at = progress == nullptr ? 0 : progress->row;
   for (int number = 0; number < numbers; ++number) {
     double sum = 0;
     int bad = F;
@@ -33,11 +39,19 @@ static __global__ void __launch_bounds__(kRatesThreads, 1)
       }
     }
     if (t == 0) {
-      rates[index_t{at} * numbers + number] = sums[0] * by;
+      rates[number] = sums[0] * by;
       if (first[0] < F && noted[0] < 0) noted[0] = at, noted[1] = number, noted[2] = first[0];
     }
     __syncthreads();
   }
+  if (progress == nullptr) return;
+  if (t == 0) {
+    Progress now = *progress;  // read at once, so that it lies in registers
+    now.decide(rates, noted);
+    *progress = now;
+  }
+  __syncthreads();
+  progress->move_rows(rates);
 }
 
 }  // namespace redunet::cuda

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/number.hpp"
+#include "kernels/progress.hpp"
 
 namespace redunet::cuda {
 
@@ -71,6 +72,7 @@ struct Responses {
   const Real<N>* weights;  // of frequencies, for each of d columns
   const double* factored;  // per number: alpha of a factored operator, whose response is alpha (v - Y); 0: dense
   index_t rows_per_chunk;
+  When when = {};
 };
 
 // The response of an operator.
@@ -134,6 +136,7 @@ __device__ void sum_rows(index_t rows, index_t rows_per_chunk, int m, const Part
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     response_norms_kernel(Responses<N> q, Partial<Real<N>> partial) {
+  if (!q.when.now()) return;
   const int number = static_cast<int>(blockIdx.z) + 1;
   sum_rows(q.rows, q.rows_per_chunk, q.m, partial,
            [&](index_t row, int i) { return q.weights[row / q.C] * squared(response(q, number, row, i)); });
@@ -185,6 +188,7 @@ struct Move {
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N> q, Move<N> move) {
   using T = Real<N>;
+  if (!q.when.now()) return;
   const int column = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
   const int sample = column < q.m ? column / q.d : 0;
   const T eta = static_cast<T>(*move.eta) * (move.by == nullptr ? T(1) : move.by[sample]);
@@ -200,11 +204,14 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
   });
 }
 
-// v <- v + beta (v - before), before <- v; partial = sums of w_p |v|^2 of the new ones. m numbers a row.
+// v <- v + beta (v - before), before <- v; partial = sums of w_p |v|^2 of the new ones. m numbers a row. With progress
+// its beta, and nothing where that is zero.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> beta,
-                       Partial<Real<N>> partial, index_t rows_per_chunk) {
+    extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> given,
+                       Partial<Real<N>> partial, index_t rows_per_chunk, When when) {
+  if (!when.now() || (when.progress != nullptr && when.progress->beta == 0)) return;
+  const Real<N> beta = when.progress == nullptr ? given : static_cast<Real<N>>(when.progress->beta);
   sum_rows(rows, rows_per_chunk, m, partial, [&](index_t row, int i) {
     const N v = V[row * m + i];
     const N beyond = add_scaled(v, beta, add_scaled(v, Real<N>(-1), before[row * m + i]));
@@ -214,12 +221,13 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
   });
 }
 
-// v <- v / max(||v||, smallest), the squared norms of samples from `partial`.
+// v <- v / max(||v||, smallest), the squared norms of samples from `partial`. In kBuild only ahead of the features.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    normalise_kernel(N* V, index_t ld, index_t rows, Partial<Real<N>> partial, index_t rows_per_chunk,
-                     Real<N> smallest) {
+    normalise_kernel(N* V, index_t ld, index_t rows, Partial<Real<N>> partial, index_t rows_per_chunk, Real<N> smallest,
+                     When when) {
   using T = Real<N>;
+  if (!when.now() || (when.turns == kBuild && when.progress->beta == 0)) return;
   const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x);
   if (i >= partial.m) return;
   const T norm = square_root(partial.of_sample(0, i / partial.d)), by = T(1) / (norm > smallest ? norm : smallest);

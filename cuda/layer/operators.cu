@@ -88,8 +88,7 @@ Members<N> members_of(const Problem& problem, const std::vector<int>& order, ind
 }  // namespace
 
 template <class N>
-OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout& layout, const std::vector<int>& order,
-                                    index_t n_rows)
+OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout& layout, const std::vector<int>& order)
     : problem_(problem), layout_(layout) {
   const auto [m, C, F, P] = layout.sizes;
   const index_t k = problem.n_classes();
@@ -120,7 +119,7 @@ OperatorBuilder<N>::OperatorBuilder(const Problem& problem, const OperatorLayout
   noted_ = DeviceArray<int>(std::vector<int>{-1, -1, -1});
   freq_weights_ = DeviceArray<double>(std::vector<double>(problem.freq_weights, problem.freq_weights + F));
   logdets_ = DeviceArray<double>((k + 1) * F);
-  rates_ = DeviceArray<double>(n_rows * (k + 1));
+  rates_ = DeviceArray<double>(k + 1);
   grams_ = DeviceArray<N>(layout.n_dense * F * C * C);
   gathered_ = DeviceArray<N>(gathered * C * F);
   small_grams_ = DeviceArray<N>(F * most * most);
@@ -167,7 +166,7 @@ const N* OperatorBuilder<N>::samples(const Spectrum<N>& features, const Members<
 }
 
 template <class N>
-void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& out, int row) {
+void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& out, const When& when) {
   const auto [m, C, F, P] = features.sizes();
   index_t ld, stride;
   for (const index_t number : dense_numbers_) {
@@ -178,7 +177,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kNone, Op::kAdjoint, C, C, members.count, 1, {V, ld, stride}, {V, ld, stride}, 0,
             {grams_.get() + slot * F * C * C, C, C * C}, F);
   }
-  factorise(grams_.get(), out.dense, total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0);
+  factorise(grams_.get(), out.dense, total_is_sum_ ? static_cast<int>(layout_.n_dense) - 1 : 0, when);
 
   index_t place = layout_.n_dense;
   for (std::size_t number = 0; number < members_.size(); ++number) {
@@ -192,6 +191,7 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     small.n = small.ld = small.out_ld = static_cast<int>(r), small.group = static_cast<int>(F);
     small.shift = 1, small.scale = scales_.get() + number;
     small.W = out.factors == nullptr ? nullptr : small_inverses_.get(), small.out_stride = r * r;
+    small.when = when;
     small.logdets = logdets_.get() + place++ * F;
     factoriser_.run(small, F);
     if (out.factors == nullptr) continue;
@@ -200,79 +200,68 @@ void OperatorBuilder<N>::run(const Spectrum<N>& features, const Operators<N>& ou
     gemm<N>(Op::kNone, Op::kAdjoint, C, r, r, root, columns, {small_inverses_.get(), r, r * r}, 0,
             {out.factors + layout_.column[number], R, C * R}, F);
   }
-  sum_rates(nullptr, row);
+  sum_rates(when);
 }
 
 template <class N>
 void OperatorBuilder<N>::run(const N* grams, N* dense) {
-  factorise(grams, dense, 0);
-  sum_rates(nullptr, 0);
+  factorise(grams, dense, 0, {});
+  sum_rates({});
 }
 
 // The dense operators, and their log dets; number 0 is of the sum of `terms` others, if there are any.
 template <class N>
-void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms) {
+void OperatorBuilder<N>::factorise(const N* grams, N* dense, int terms, const When& when, index_t slot_stride) {
   const auto [m, C, F, P] = layout_.sizes;
   Factorise<N> q{};
   q.M = grams, q.stride = C * C, q.n = q.ld = static_cast<int>(C), q.group = static_cast<int>(F), q.terms = terms;
   q.shift = 1, q.scale = dense_scales_.get();
   q.inverse = dense, q.out_scale = dense_alphas_.get();
+  q.when = when, q.slot_stride = slot_stride;
   q.logdets = logdets_.get();
   factoriser_.run(q, layout_.n_dense * F);
 }
 
 template <class N>
-void OperatorBuilder<N>::run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress) {
+void OperatorBuilder<N>::run_fused(const Spectrum<N>& features, N* dense, const When& when) {
   const auto [m, C, F, P] = features.sizes();
   const cudaStream_t stream = Device::get().stream();
   with_channels(C, [&, m = m, F = F]<int kC>() {
     launch(fused_gram_kernel<N, kC>, dim3(static_cast<unsigned>(F), static_cast<unsigned>(problem_.n_classes())),
            dim3(kGramThreads), shared_bytes<N>(kC * (kC + 1) / 2 * (kGramThreads / kWarp)), stream, features.get(),
-           static_cast<int>(m), static_cast<int>(F), class_begins_.get(), sample_weights_.get(), grams_.get());
+           static_cast<int>(m), static_cast<int>(F), class_begins_.get(), sample_weights_.get(), grams_.get(), when);
   });
   REDUNET_CHECK(cudaGetLastError());
-  Factorise<N> q{};
-  q.M = grams_.get(), q.stride = C * C, q.n = q.ld = static_cast<int>(C), q.group = static_cast<int>(F);
-  q.terms = static_cast<int>(problem_.n_classes());
-  q.shift = 1, q.scale = dense_scales_.get();
-  q.inverse = dense, q.out_scale = dense_alphas_.get();
-  q.layer = progress == nullptr ? nullptr : &progress->slot, q.layer_stride = layout_.n_dense * F * C * C;
-  q.logdets = logdets_.get();
-  factoriser_.run(q, layout_.n_dense * F);
-  sum_rates(progress == nullptr ? nullptr : &progress->layer, row);
+  factorise(grams_.get(), dense, static_cast<int>(problem_.n_classes()), when, layout_.n_dense * F * C * C);
+  sum_rates(when);
 }
 
 template <class N>
-void OperatorBuilder<N>::sum_rates(const int* in_progress, int row) {
+void OperatorBuilder<N>::sum_rates(const When& when) {
   const auto numbers = static_cast<int>(members_.size());
   launch(rates_kernel, dim3(1), dim3(kRatesThreads),
          shared_bytes<double>(kRatesThreads) + shared_bytes<int>(kRatesThreads), Device::get().stream(), logdets_.get(),
          place_.get(), numbers, static_cast<int>(layout_.sizes.F), freq_weights_.get(), 1 / (2 * problem_.n_points),
-         rates_.get(), in_progress, row, noted_.get());
+         rates_.get(), when, noted_.get());
   REDUNET_CHECK(cudaGetLastError());
 }
 
 template <class N>
-void OperatorBuilder<N>::rates(index_t begin, index_t end, double* to, bool name_layer) const {
-  const index_t k1 = problem_.n_classes() + 1;
-  REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get() + begin * k1, as_size((end - begin) * k1) * sizeof(double),
-                                cudaMemcpyDeviceToHost, Device::get().stream()));
+void OperatorBuilder<N>::rates(double* to) const {
+  REDUNET_CHECK(cudaMemcpyAsync(to, rates_.get(), as_size(rates_.size()) * sizeof(double), cudaMemcpyDeviceToHost,
+                                Device::get().stream()));
   int noted[3] = {0, 0, 0};
   noted_.download(noted);
-  if (noted[0] < 0) return;
-  in_layer(name_layer ? noted[0] : -1, [&] {
-    throw NotPositiveDefinite((noted[1] == 0 ? "all classes" : "class " + std::to_string(noted[1] - 1)) +
-                              ", frequency " + std::to_string(noted[2]) +
-                              ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
-                              "for this precision");
-  });
+  if (noted[0] >= 0) refuse(noted, false);
 }
 
 template <class N>
-index_t OperatorBuilder<N>::bad_row() const {
-  int noted[3] = {0, 0, 0};
-  noted_.download(noted);
-  return noted[0];
+void OperatorBuilder<N>::refuse(const int* bad, bool name_layer) {
+  throw NotPositiveDefinite((name_layer ? "layer " + std::to_string(bad[0]) + ", " : "") +
+                            (bad[1] == 0 ? "all classes" : "class " + std::to_string(bad[1] - 1)) + ", frequency " +
+                            std::to_string(bad[2]) +
+                            ": I + alpha G is not positive definite; epsilon_sq is too small, or features too large, "
+                            "for this precision");
 }
 
 #define REDUNET_INSTANTIATE(N) \

@@ -75,29 +75,27 @@ struct Operators {
 template <class N>
 class OperatorBuilder {
  public:
-  OperatorBuilder(const Problem& problem, const OperatorLayout& layout, const std::vector<int>& order, index_t n_rows);
+  OperatorBuilder(const Problem& problem, const OperatorLayout& layout, const std::vector<int>& order);
 
-  // Operators at these features, and a row of rates.
-  void run(const Spectrum<N>& features, const Operators<N>& out, int row);
-  // The same in few launches, where classes are hard, channels few and all operators dense. With `progress` they find
-  // in it which row, and which slot of `dense`, is theirs.
-  void run_fused(const Spectrum<N>& features, N* dense, int row, const Progress* progress);
-  // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense, and their layer has
-  // no number.
+  // Operators at these features, and rates; in a turn of a progress, which decides by them.
+  void run(const Spectrum<N>& features, const Operators<N>& out, const When& when = {});
+  // The same in few launches, where classes are hard, channels few and all operators dense. With progress `dense` has
+  // slots.
+  void run_fused(const Spectrum<N>& features, N* dense, const When& when = {});
+  // The same of Gram matrices (F, C, C) that are there, number by number: all operators are dense.
   void run(const N* grams, N* dense);
-  // Rows [begin, end) of rates; waits. An operator that is not positive definite is an error that names its layer,
-  // which is its row, if asked to.
-  void rates(index_t begin, index_t end, double* to, bool name_layer) const;
-  // The first row with such an operator, or -1; waits.
-  index_t bad_row() const;
+  // The rates, k + 1 of them; waits. An operator that is not positive definite is an error.
+  void rates(double* to) const;
+  // That error: of frequency bad[2] of operator bad[1], in layer bad[0] if it is to be named.
+  [[noreturn]] static void refuse(const int* bad, bool name_layer);
 
   // Bytes of all that is needed beside the features and the operators.
   static std::size_t bytes(const Problem& problem, const OperatorLayout& layout);
 
  private:
   const N* samples(const Spectrum<N>& features, const Members<N>& members, index_t& ld, index_t& stride);
-  void factorise(const N* grams, N* dense, int terms);
-  void sum_rates(const int* in_progress, int row);
+  void factorise(const N* grams, N* dense, int terms, const When& when, index_t slot_stride = 0);
+  void sum_rates(const When& when);
 
   const Problem& problem_;
   const OperatorLayout& layout_;

@@ -147,7 +147,8 @@ void Sweep<N>::step(Spectrum<N>& features, const Operators<N>& ops, const Step<N
 }
 
 template <class N>
-void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi) {
+void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi,
+                    const When& when) {
   using T = Real<N>;
   plan();
   const index_t m = layout_.sizes.m;
@@ -156,7 +157,8 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
   const std::size_t shared = shared_bytes<T>(kWarp * kSampleRows);
   for (index_t begin = 0; begin < m; begin += tile_) {
     const Tile tile = tile_at(begin);
-    const Responses<N> q = respond(features.get(), ops, tile);
+    Responses<N> q = respond(features.get(), ops, tile);
+    q.when = when;
     const dim3 block(kWarp, kSampleRows);
     const T* used = step.given == nullptr ? nullptr : step.given + begin;
     index_t pi_ld = m;
@@ -178,7 +180,7 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
            Move<N>{V, columns_, used, pi_ld, k, step.gammas, step.eta, 1, nullptr, squares});
     REDUNET_CHECK(cudaGetLastError());
     launch(normalise_kernel<N>, grid(tile.columns), block, 0, stream, V, columns_, q.rows, squares, rows_per_chunk_,
-           static_cast<T>(kSmallestNorm));
+           static_cast<T>(kSmallestNorm), when);
     REDUNET_CHECK(cudaGetLastError());
   }
 }
@@ -201,20 +203,25 @@ void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const do
 }
 
 template <class N>
-void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta) {
+void Sweep<N>::make_room_ahead() {
+  if (norms_.size() == 0) norms_ = DeviceArray<Real<N>>(chunks_ * columns_);
+}
+
+template <class N>
+void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta, const When& when) {
   using T = Real<N>;
   const index_t C = layout_.sizes.C, rows = layout_.sizes.F * C;
   if (columns_ == 0) return;
-  if (norms_.size() == 0) norms_ = DeviceArray<T>(chunks_ * columns_);
+  make_room_ahead();
   const Partial<T> squares = partial(norms_, columns_, 1);
   const dim3 block(kWarp, kSampleRows);
   const cudaStream_t stream = Device::get().stream();
   launch(extrapolate_kernel<N>, grid(columns_), block, shared_bytes<T>(kWarp * kSampleRows), stream, features.get(),
          before, rows, static_cast<int>(C), squares.m, freq_weights_.get(), static_cast<T>(beta), squares,
-         rows_per_chunk_);
+         rows_per_chunk_, when);
   REDUNET_CHECK(cudaGetLastError());
   launch(normalise_kernel<N>, grid(columns_), block, 0, stream, features.get(), columns_, rows, squares,
-         rows_per_chunk_, static_cast<T>(kSmallestNorm));
+         rows_per_chunk_, static_cast<T>(kSmallestNorm), when);
   REDUNET_CHECK(cudaGetLastError());
 }
 
@@ -227,14 +234,13 @@ bool Sweep<N>::fused_fits(const OperatorLayout& layout) {
 }
 
 template <class N>
-void Sweep<N>::move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi,
-                          const Progress* progress) {
+void Sweep<N>::move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const When& when) {
   const auto [m, C, F, P] = layout_.sizes;
   const int k = static_cast<int>(k_);
   FusedSweep<N> q{};
   q.V = features.get(), q.m = static_cast<int>(m), q.F = static_cast<int>(F), q.k = k;
-  q.weights = freq_weights_.get(), q.operators = dense, q.progress = progress;
-  q.etas = step.eta, q.gammas = step.gammas;
+  q.weights = freq_weights_.get(), q.operators = dense, q.when = when;
+  q.eta = step.eta, q.gammas = step.gammas;
   q.lambda = static_cast<Real<N>>(step.lam), q.smallest = static_cast<Real<N>>(kSmallestNorm);
   q.given = step.given, q.pi = pi;
   with_channels(C, [&, m = m]<int kC>() {

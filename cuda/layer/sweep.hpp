@@ -25,7 +25,7 @@ class Sweep {
   Sweep(const OperatorLayout& layout, const double* alphas, const double* freq_weights);
 
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
-  void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi);
+  void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const When& when = {});
   // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i
   void gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
                 const Real<N>* by);
@@ -42,16 +42,17 @@ class Sweep {
   // to_features, g at first, += eta (E* g + sum_j C^j* g_j), and the sums of g v* and g_j v*, of a[k][m] and b[k][m]
   void pullback(const Spectrum<N>& features, const Spectrum<N>& upstream, Spectrum<N>& to_features,
                 const Operators<N>& ops, double eta, const Real<N>* a, const Real<N>* b, const Gradients<N>& to);
-  // features <- normalise(z + beta (z - before)), before <- z
-  void extrapolate(Spectrum<N>& features, N* before, double beta);
+  // features <- normalise(z + beta (z - before)), before <- z; with progress, by its beta
+  void extrapolate(Spectrum<N>& features, N* before, double beta, const When& when = {});
+  // Takes the memory of `extrapolate`, which else takes it itself: launches that are captured may not.
+  void make_room_ahead();
 
   // Gives the memory for responses back; the next call takes it again.
   void release();
 
-  // With few channels and dense operators: `move` in one launch. With `progress` it finds in it which slot of `dense`
-  // and which number of step.eta are its.
+  // With few channels and dense operators: `move` in one launch. With progress `dense` has slots.
   static bool fused_fits(const OperatorLayout& layout);
-  void move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const Progress* progress);
+  void move_fused(Spectrum<N>& features, const N* dense, const Step<N>& step, Real<N>* pi, const When& when = {});
 
  private:
   // Samples, and their columns.

@@ -183,7 +183,7 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     ),
     "cuda/platform": (r"(platform|emulation)/.*", r"shared/index\.hpp"),
     "cuda/emulation": (r"(emulation|platform)/.*",),
-    "cuda/kernels": (r"kernels/.*", r"platform/gpu\.hpp"),
+    "cuda/kernels": (r"kernels/.*", r"platform/gpu\.hpp", r"shared/step_rule\.hpp"),
     "cuda/arrays": (r"(arrays|platform)/.*", SHARED),
     "cuda/layer": (r"(layer|arrays|kernels|platform)/.*", SHARED),
     "cuda/engine": (r"(engine|layer|kernels|platform)/.*", SHARED),
