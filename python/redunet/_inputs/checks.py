@@ -273,11 +273,14 @@ def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64
     return _coded(values, name)
 
 
-def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
+def membership(
+    y: npt.ArrayLike, m: int, *, whole: bool = True
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
     """Hard labels or soft membership, and the classes.
 
     Returns ``(labels, None, classes)`` with labels 0..k-1 for labels of any dtype and for a one-hot membership, else
-    ``(None, Pi, classes)`` with Pi of shape (m, k), rows summing to 1 exactly.
+    ``(None, Pi, classes)`` with Pi of shape (m, k), rows summing to 1 exactly. A part of the samples, not the
+    ``whole``, may lack a class of a membership.
     """
     values = _label_array(y)
     if values.ndim not in (1, 2) or len(values) != m:
@@ -308,7 +311,7 @@ def membership(y: npt.ArrayLike, m: int) -> tuple[npt.NDArray[np.int64] | None, 
     if np.isin(Pi, (0.0, 1.0)).all():
         codes = Pi.argmax(axis=1).astype(np.int64)
         missing = np.setdiff1d(classes, codes)
-        if len(missing):
+        if whole and len(missing):
             raise ValueError(f"y is a membership whose class {missing[0]} has no sample; expected no empty class")
         return codes, None, classes
     return None, Pi / sums[:, None], classes

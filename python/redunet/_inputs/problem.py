@@ -39,27 +39,14 @@ def make_problem(
     checks.choice(dft_norm, "dft_norm", DFT_NORMS)
     labels, Pi, classes = checks.membership(y, n_samples)
     weights = checks.sample_weights(sample_weight, n_samples)
-    omega = np.ones(n_samples) if weights is None else weights
-    counts: Array
-    if labels is not None:
-        sizes = np.bincount(labels, weights=omega, minlength=len(classes))
-        counts = np.bincount(labels, minlength=len(classes))
-    else:
-        assert Pi is not None
-        sizes = (omega @ Pi).astype(np.float64)
-        counts = np.count_nonzero(Pi, axis=0)
-    total = float(sizes.sum())
-    if not np.isfinite(total):
-        raise ValueError("sample_weight adds up to more than a float64 holds; expected smaller weights")
-    if not (sizes > 0).all():
-        empty = classes.tolist()[int(np.flatnonzero(sizes <= 0)[0])]
-        raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
+    sizes, counts = class_sizes(labels, Pi, weights, len(classes))
+    check_sizes(sizes, classes)
     problem = problem_of(
         labels,
         None if Pi is None else np.ascontiguousarray(Pi),
         weights,
-        sizes=sizes.astype(np.float64),
-        total=total,
+        sizes=sizes,
+        total=float(sizes.sum()),
         counts=np.concatenate([[n_samples], counts]),
         n_channels=n_channels,
         n_points=n_points,
@@ -70,6 +57,33 @@ def make_problem(
         dtype=dtype,
     )
     return problem, classes
+
+
+def class_sizes(
+    labels: npt.NDArray[np.int64] | None,
+    membership: npt.NDArray[np.float64] | None,
+    weights: npt.NDArray[np.float64] | None,
+    n_classes: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """What the classes weigh, and how many samples take part in each: (k,)."""
+    sizes: Array
+    if labels is not None:
+        sizes = np.bincount(labels, weights=weights, minlength=n_classes)
+        counts = np.bincount(labels, minlength=n_classes)
+    else:
+        assert membership is not None
+        sizes = (np.ones(len(membership)) if weights is None else weights) @ membership
+        counts = np.count_nonzero(membership, axis=0)
+    return sizes.astype(np.float64), counts.astype(np.int64)
+
+
+def check_sizes(sizes: npt.NDArray[np.float64], classes: Array) -> None:
+    """Every class has a sample, and all together weigh a number."""
+    if not np.isfinite(sizes.sum()):
+        raise ValueError("sample_weight adds up to more than a float64 holds; expected smaller weights")
+    if not (sizes > 0).all():
+        empty = classes.tolist()[int(np.flatnonzero(sizes <= 0)[0])]
+        raise ValueError(f"class {empty!r} has no sample of positive weight; expected no empty class")
 
 
 def problem_of(

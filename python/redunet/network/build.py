@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildRequest, BuildResult, Problem, RateReduction
+from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem, RateReduction
 from redunet._inputs import checks, prepare
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
@@ -167,69 +167,175 @@ def build(
     (300, 3)
     """
     given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads)
-    n_layers = checks.integer(n_layers, "n_layers", 1)
-    lam = checks.non_negative(lam, "lam")
-    checks.choice(assignment, "assignment", ASSIGNMENTS)
-    checks.choice(keep, "keep", KEEPS)
-    momentum, progress = checks.flag(momentum, "momentum"), checks.flag(progress, "progress")
-    checks.function(on_layer, "on_layer")
-    every = checks.integer(every, "every", 1)
-    path = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
-    if path is not None and not os.path.isdir(os.path.dirname(path) or "."):  # said before the work, not after it
-        raise ValueError(f"checkpoint is {path!r}; expected a file in a folder that exists")
-    for name, option in (("resume", resume), ("checkpoint", checkpoint)):
-        if option is not None and keep != "operators":
-            raise ValueError(f'{name} needs operators, and keep is {keep!r}; expected keep="operators"')
-    problem, classes = prepare.problem(given, y, sample_weight=sample_weight, epsilon_sq=epsilon_sq, dft_norm=dft_norm)
-    search = isinstance(eta, str) and eta == "search"
-    n_spectra = 2 + int(search) + int(momentum)  # as they come and as they are, the best trial, the layer before
-    prepare.check_memory(given, problem, n_layers=n_layers, keep=keep == "operators", n_spectra=n_spectra)
-    etas = checks.step_sizes(eta, n_layers)
-    largest_gram = problem.inner * given.n_channels / float(epsilon_sq)
-    prepare.check_range(problem, given.dtype, lam=lam, etas=etas, largest_gram=largest_gram)
-    plateau = _plateau(tol, patience)
+    options = BuildOptions.checked(
+        n_layers=n_layers,
+        group=group,
+        eta=eta,
+        momentum=momentum,
+        epsilon_sq=epsilon_sq,
+        lam=lam,
+        assignment=assignment,
+        dft_norm=dft_norm,
+        keep=keep,
+        tol=tol,
+        patience=patience,
+        progress=progress,
+        on_layer=on_layer,
+        resume=resume,
+        checkpoint=checkpoint,
+        every=every,
+    )
+    problem, classes = prepare.problem(
+        given, y, sample_weight=sample_weight, epsilon_sq=options.epsilon_sq, dft_norm=dft_norm
+    )
+    return construct(given, classes, problem, options)
 
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The arguments of `build` beside samples, classes and where it is computed, checked.
+
+    ``eta`` is checked last, when it is known that there is memory for so many layers.
+    """
+
+    n_layers: int
+    group: str
+    eta: Any
+    momentum: bool
+    epsilon_sq: float
+    lam: float
+    assignment: str
+    dft_norm: str
+    keep: str
+    tol: float | None
+    patience: int
+    progress: bool
+    on_layer: Callable[[int, RateReduction], bool | None] | None
+    resume: ReduNet | str | None
+    checkpoint: str | None
+    every: int
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        n_layers: Any,
+        eta: Any,
+        momentum: Any,
+        epsilon_sq: Any,
+        lam: Any,
+        assignment: Any,
+        keep: Any,
+        tol: Any,
+        patience: Any,
+        progress: Any,
+        on_layer: Any,
+        resume: Any,
+        checkpoint: Any,
+        every: Any,
+        **others: Any,
+    ) -> BuildOptions:
+        """From arguments of `build`; ``others`` are checked where they are used."""
+        n_layers = checks.integer(n_layers, "n_layers", 1)
+        lam = checks.non_negative(lam, "lam")
+        checks.choice(assignment, "assignment", ASSIGNMENTS)
+        checks.choice(keep, "keep", KEEPS)
+        momentum, progress = checks.flag(momentum, "momentum"), checks.flag(progress, "progress")
+        checks.function(on_layer, "on_layer")
+        every = checks.integer(every, "every", 1)
+        path = None if checkpoint is None else checks.path(checkpoint, "checkpoint")
+        if path is not None and not os.path.isdir(os.path.dirname(path) or "."):  # said before the work, not after it
+            raise ValueError(f"checkpoint is {path!r}; expected a file in a folder that exists")
+        for name, option in (("resume", resume), ("checkpoint", checkpoint)):
+            if option is not None and keep != "operators":
+                raise ValueError(f'{name} needs operators, and keep is {keep!r}; expected keep="operators"')
+        if not (resume is None or isinstance(resume, ReduNet)):
+            resume = checks.path(resume, "resume", "a ReduNet or its file")
+        return cls(
+            n_layers=n_layers,
+            eta=eta,
+            momentum=momentum,
+            epsilon_sq=checks.positive(epsilon_sq, "epsilon_sq"),
+            lam=lam,
+            assignment=assignment,
+            keep=keep,
+            tol=None if tol is None else checks.non_negative(tol, "tol"),
+            patience=checks.integer(patience, "patience", 1),
+            progress=progress,
+            on_layer=on_layer,
+            resume=resume,
+            checkpoint=path,
+            every=every,
+            **others,
+        )
+
+    @property
+    def search(self) -> bool:
+        """Whether a step is searched for in every layer."""
+        return isinstance(self.eta, str) and self.eta == "search"
+
+
+def construct(given: prepare.Samples, classes: Array, problem: Problem, options: BuildOptions) -> tuple[ReduNet, Array]:
+    """`build` of what has been checked; of ``given.module`` `build` and `rates` are called."""
+    keep = options.keep == "operators"
+    n_spectra = 2 + int(options.search) + int(options.momentum)  # given, as they are, the best trial, the layer before
+    prepare.check_memory(given, problem, n_layers=options.n_layers, keep=keep, n_spectra=n_spectra)
+    etas = checks.step_sizes(options.eta, options.n_layers)
+    largest_gram = problem.inner * given.n_channels / options.epsilon_sq
+    prepare.check_range(problem, given.dtype, lam=options.lam, etas=etas, largest_gram=largest_gram)
+    plateau = None if options.tol is None else _plateau(options.tol, options.patience)
+
+    before = load(options.resume) if isinstance(options.resume, str) else options.resume
+    if before is not None:
+        problem = _kept_like(before, problem)
     V = given.spectra(normalize=True)
-    result = BuildResult.room(problem, n_layers, given.n_channels, V.dtype, lam=lam, keep=keep == "operators")
-    settings = {"epsilon_sq": float(epsilon_sq), "lam": lam, "assignment": assignment, "dft_norm": dft_norm}
-    built = _Built(given, classes, problem, result, {"group": group, **settings})
-    if resume is not None:
-        before = resume if isinstance(resume, ReduNet) else load(checks.path(resume, "resume", "a ReduNet or its file"))
+    result = BuildResult.room(problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep)
+    settings = {name: getattr(options, name) for name in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")}
+    built = _Built(given, classes, problem, result, settings)
+    if before is not None:
         row = given.module.rates(V, problem, n_threads=given.n_threads) * np.concatenate([[1.0], problem.gammas])
         _go_on_from(before, built.network(), row, result, plateau)
         built.before = before
-    with Progress(n_layers, "layer", progress) as bar:
+    with Progress(options.n_layers, "layer", options.progress) as bar:
 
         def show(index: int, rates: RateReduction) -> None:
             bar.update(index, {"R": rates.rate, "R_c": rates.class_rate, "Delta R": rates.delta})
 
-        watchers = [watch for watch in (plateau, on_layer, show if progress else None) if watch is not None]
-
-        def report(index: int, row: npt.NDArray[np.float64]) -> bool:
-            if path is not None and index > 0 and index % every == 0 and index < n_layers:
-                built.network().save(path)
-            rates = RateReduction.of(row, problem.gammas)
-            return any([bool(watch(index, rates)) for watch in watchers])
-
-        request = BuildRequest(
-            n_layers=n_layers,
-            etas=etas,
-            lam=lam,
-            search=search,
-            momentum=momentum,
-            given=assignment == "given",
-            on_layer=report if watchers or path is not None else None,
-            every=0 if path is None else every,
-        )
+        watchers = [watch for watch in (plateau, options.on_layer, show if options.progress else None) if watch]
+        request = _request(options, etas, built, watchers)
         try:
             given.module.build(V, problem, request, result, n_threads=given.n_threads)
             net = built.network()
-            if path is not None:
-                net.save(path)
+            if options.checkpoint is not None:
+                net.save(options.checkpoint)
             return net, given.from_spectra(V)
         except KeyboardInterrupt as stop:
             there = result.operators is not None and result.n_done > 0
             raise BuildInterrupted(built.network() if there else None) from stop
+
+
+def _request(
+    options: BuildOptions, etas: npt.NDArray[np.float64] | None, built: _Built, watchers: list[Watcher]
+) -> BuildRequest:
+    """What the backend is asked for."""
+    path, every = options.checkpoint, options.every
+
+    def report(index: int, row: npt.NDArray[np.float64]) -> bool:
+        if path is not None and index > 0 and index % every == 0 and index < options.n_layers:
+            built.network().save(path)
+        rates = RateReduction.of(row, built.problem.gammas)
+        return any([bool(watch(index, rates)) for watch in watchers])
+
+    return BuildRequest(
+        n_layers=options.n_layers,
+        etas=etas,
+        lam=options.lam,
+        search=options.search,
+        momentum=options.momentum,
+        given=options.assignment == "given",
+        on_layer=report if watchers or path is not None else None,
+        every=0 if path is None else every,
+    )
 
 
 @dataclass
@@ -285,7 +391,8 @@ def _go_on_from(
     if not np.array_equal(before.classes_, wanted.classes_):
         raise ValueError(f"resume has the classes {before.classes_}; expected those of y, {wanted.classes_}")
     operators, mine = before.operators, wanted.operators
-    if not all(np.array_equal(getattr(operators, name), getattr(mine, name)) for name in ("ranks", "alphas", "gammas")):
+    same = all(np.array_equal(getattr(operators, name), getattr(mine, name)) for name in ("alphas", "gammas"))
+    if not (same and ((mine.ranks == 0) | (mine.ranks == operators.ranks)).all()):
         raise ValueError("resume was built with other numbers of samples, or weights, in the classes than y has")
     rates = np.column_stack([before.rates.rate, before.rates.per_class])
     if np.abs(rates[0] - row).max() > np.sqrt(np.finfo(before.dtype).eps) * row[0]:
@@ -293,20 +400,31 @@ def _go_on_from(
             f"resume was built from samples, or labels, whose coding rates are {rates[0]}; those of X and y are {row}"
         )
     assert result.operators is not None
-    result.operators.dense[:n] = operators.dense
-    result.operators.factors[:n] = operators.factors
+    _copy_operators(operators, result.operators)
     result.etas[:n], result.betas[:n], result.done[0] = before.etas, before.betas, n
     if plateau is not None:
         for index in range(n):
             plateau(index, RateReduction.of(rates[index], np.ones(len(row) - 1)))
 
 
-def _plateau(tol: float | None, patience: int) -> Watcher | None:
-    """A watcher that stops when the rate reduction has not risen by ``tol`` of itself for ``patience`` layers."""
-    patience = checks.integer(patience, "patience", 1)
-    if tol is None:
-        return None
-    least = checks.non_negative(tol, "tol")
+def _kept_like(before: ReduNet, problem: Problem) -> Problem:
+    """The problem of a network that goes on: what was kept dense stays dense, as all is that ranks built by samples."""
+    dense = before._operators is not None and len(before.operators.ranks) == len(problem.ranks)
+    return replace(problem, ranks=np.where(before.operators.ranks > 0, problem.ranks, 0)) if dense else problem
+
+
+def _copy_operators(source: Operators, room: Operators) -> None:
+    """The layers of one into the first of the other, whose operators are kept alike, or dense."""
+    dense = np.flatnonzero(room.ranks == 0).tolist()
+    for layer in range(source.n_layers):
+        for place, number in enumerate(dense):
+            room.dense[layer, place] = source.to_dense(layer, number)
+        for number in np.flatnonzero(room.ranks).tolist():
+            room.factors[layer, :, :, room.columns(number)] = source.factors[layer, :, :, source.columns(number)]
+
+
+def _plateau(least: float, patience: int) -> Watcher:
+    """A watcher that stops when the rate reduction has not risen by ``least`` of itself for ``patience`` layers."""
     best = -np.inf
     last_rise = 0
 
