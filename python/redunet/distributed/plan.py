@@ -1,0 +1,140 @@
+"""Which layout: what ranks send each other in a layer, and how long that takes.
+
+With C channels, F frequencies, m samples, k classes and P ranks a rank sends, and receives, in a layer::
+
+    by samples       (P - 1) / P  (k G + (k + 1) O),  G = F C (C + 1) / 2 numbers in double precision,
+                                                      O as many in that of the features; complex ones count twice
+    by frequencies   (P - 1) / P  2 m (k + 1) numbers in double precision
+
+in 2 and in 3 meetings; a meeting takes the latency and its bytes over the bandwidth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redunet._inputs import checks
+from redunet.distributed.communicator import Communicator
+from redunet.transforms import groups
+from redunet.transforms.cyclic import Fourier
+
+LAYOUTS = ("auto", "samples", "frequencies")
+#: Meetings of a layer: Gram matrices and operators; residuals, norms and rates.
+MEETINGS = {"samples": 2, "frequencies": 3}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is built by several ranks, and why; its ``repr`` says so.
+
+    Attributes
+    ----------
+    layout : {"samples", "frequencies"}
+        What ranks share.
+    why : str
+        The reason.
+    n_bytes : dict
+        Bytes that a rank sends in a layer, of both layouts.
+    seconds : dict
+        What sending takes in a layer, of both layouts, by the communicator's latency and bandwidth.
+    """
+
+    layout: str
+    why: str
+    n_bytes: dict[str, float]
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        sent = (f"{name} {_bytes(self.n_bytes[name])} in {1e3 * self.seconds[name]:.3g} ms" for name in self.n_bytes)
+        return f"Plan(by {self.layout}: {self.why}; a layer sends by {', by '.join(sent)})"
+
+
+def plan(
+    shape: tuple[int, ...],
+    n_classes: int,
+    *,
+    comm: Communicator,
+    layout: str = "auto",
+    group: str = "cyclic",
+    dtype: npt.DTypeLike = np.float32,
+) -> Plan:
+    """What `build` would do with samples of all ranks; all ranks call it together.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (m, d), (m, C, T) or (m, C, H, W) of all samples.
+    n_classes : int
+        k.
+    comm : Communicator
+        The ranks. Their latency and bandwidth are measured where that was not done before, in a few milliseconds.
+    layout, group
+        As given to `build`.
+    dtype : dtype, default float32
+        Of the samples.
+
+    Returns
+    -------
+    Plan
+        The same on all ranks.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range, or the layout does not fit; the message names it.
+
+    Examples
+    --------
+    >>> from redunet import distributed
+    >>> distributed.plan((60000, 784), 10, comm=distributed.single())
+    Plan(by samples: there is one rank; a layer sends by samples 0 B in 0 ms, by frequencies 0 B in 0 ms)
+    """
+    checks.instance(comm, Communicator, "comm")
+    if not hasattr(shape, "__len__") or len(shape) not in (2, 3, 4):
+        raise ValueError(f"shape is {shape!r}; expected {checks.SHAPES}")
+    shape = tuple(checks.integer(n, "shape", 1) for n in shape)
+    kind = checks.floating(dtype, np.empty(0, np.float32))
+    fourier = groups.transform(shape[2:], kind.kind == "f", checks.group(group, shape, "shape"))
+    return planned(shape[0], shape[1], checks.integer(n_classes, "n_classes", 1), fourier, kind, comm, layout)
+
+
+def planned(
+    m: int, n_channels: int, n_classes: int, fourier: Fourier, dtype: np.dtype[Any], comm: Communicator, layout: str
+) -> Plan:
+    """The same of samples that are known."""
+    checks.choice(layout, "layout", LAYOUTS)
+    item = fourier.spectral_dtype(dtype)
+    planes = 2 if item.kind == "c" else 1
+    triangle = planes * fourier.n_freqs * n_channels * (n_channels + 1) / 2
+    others = (comm.size - 1) / comm.size
+    n_bytes = {
+        "samples": others * triangle * (8 * n_classes + item.itemsize / planes * (n_classes + 1)),
+        "frequencies": others * 2 * 8.0 * m * (n_classes + 1),
+    }
+    if comm.size == 1:
+        return Plan(
+            "samples" if layout == "auto" else layout, "there is one rank", n_bytes, dict.fromkeys(n_bytes, 0.0)
+        )
+    latency, bandwidth = comm.measured()
+    seconds = {name: MEETINGS[name] * latency + n_bytes[name] / bandwidth for name in n_bytes}
+    if fourier.n_freqs < comm.size:
+        few = f"{fourier.n_freqs} frequencies are fewer than {comm.size} ranks"
+        if layout == "frequencies":
+            raise ValueError(f'layout is "frequencies", and {few}; expected "samples" or "auto"')
+        return Plan("samples", few, n_bytes, seconds)
+    if layout != "auto":
+        return Plan(layout, "as asked for", n_bytes, seconds)
+    fastest = min(seconds, key=lambda name: seconds[name])
+    return Plan(fastest, f"at {1e6 * latency:.3g} us a meeting and {bandwidth / 1e9:.3g} GB/s", n_bytes, seconds)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.4g} {unit}"
+        n /= 1000
+    return f"{n:.4g} GB"
