@@ -99,7 +99,7 @@ def _build(
     comm: Communicator, X: npt.ArrayLike, y: npt.ArrayLike, layout: str, arguments: dict[str, Any]
 ) -> tuple[ReduNet, Array]:
     """The same, where an error is one of all ranks."""
-    said = {name: _comparable(name, arguments[name]) for name in ALIKE} | {"layout": layout}
+    said = {name: _comparable(name, arguments[name]) for name in ALIKE} | {"layout": repr(layout)}
     sample_weight, n_threads = arguments.pop("sample_weight"), arguments["n_threads"]
     where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads")}
     if comm.rank:
@@ -121,8 +121,8 @@ def _build(
     return net, Z[:n]
 
 
-def _comparable(name: str, value: Any) -> Any:
-    """What ranks can compare of an argument."""
+def _comparable(name: str, value: Any) -> str:
+    """What ranks compare of an argument, and say if it differs."""
     if name in ("resume", "checkpoint"):  # folders may have other names on other machines
-        return "none" if value is None else "given"
-    return value if isinstance(value, str) else np.asarray(value).tolist()
+        return "None" if value is None else "given"
+    return repr(value if isinstance(value, str) else np.asarray(value).tolist())

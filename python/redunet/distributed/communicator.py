@@ -26,11 +26,11 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 
-#: Sums up to this many bytes are made by every rank, of all that there is; larger ones in shares, with one more meeting:
-#: both take equally long at 10 us a meeting and 5 GB/s, for few ranks.
+#: Sums up to this many bytes are made by every rank, of all that there is; larger ones in shares, and one meeting more.
+#: Both take equally long at 10 us a meeting and 5 GB/s, for few ranks.
 SMALL_SUM_BYTES = 1 << 15
 #: Meetings, and bytes in one of them, that `Communicator.measured` times: a few milliseconds.
-TIMED_MEETINGS, TIMED_BYTES = 10, 1 << 20
+TIMED_MEETINGS, TIMED_BYTES = 9, 1 << 20
 
 
 class RankError(RuntimeError):
@@ -136,18 +136,22 @@ class Communicator(ABC):
     def measured(self) -> Speed:
         """Latency and bandwidth, measured at the first call, which takes a few milliseconds; rank 0's."""
         if self._speed is None:
-            none, some = np.empty(0, np.uint8), np.zeros(TIMED_BYTES // self.size, np.uint8)
-            self.share(some)  # memory, connections
-            started = time.perf_counter()
-            for _ in range(TIMED_MEETINGS):
-                self.share(none)
-            middle = time.perf_counter()
-            self.share(some)
-            latency = (middle - started) / TIMED_MEETINGS
-            seconds = max(time.perf_counter() - middle - latency, 1e-9)
-            others = max(self.size - 1, 1)
-            self._speed = self.broadcast(Speed(latency, others * len(some) / seconds))
+            some = np.zeros(TIMED_BYTES // self.size, np.uint8)
+            self._seconds(some)  # memory, connections
+            latency, seconds = self._seconds(some[:0]), self._seconds(some)
+            sent = max(self.size - 1, 1) * len(some)
+            # What hardly differs from nothing, on a busy machine, is no measurement: at least half of it is bytes.
+            self._speed = self.broadcast(Speed(latency, sent / max(seconds - latency, seconds / 2)))
         return self._speed
+
+    def _seconds(self, message: Bytes) -> float:
+        """A meeting's, where every rank has this to say: the median of some."""
+        took = []
+        for _ in range(TIMED_MEETINGS):
+            started = time.perf_counter()
+            self.share(message)
+            took.append(time.perf_counter() - started)
+        return float(np.median(took))
 
     def run(self, work: Callable[[], Result]) -> Result:
         """The result of ``work``, in which ranks meet; an error on one of them is an error on all.

@@ -6,7 +6,8 @@ With C channels, F frequencies, m samples, k classes and P ranks a rank sends, a
                                                       O as many in that of the features; complex ones count twice
     by frequencies   (P - 1) / P  2 m (k + 1) numbers in double precision
 
-in 2 and in 3 meetings; a meeting takes the latency and its bytes over the bandwidth.
+in 2 and in 3 meetings; a meeting takes the latency and its bytes over the bandwidth. By samples of fewer frequencies
+than ranks, as vectors are, the Gram matrix of all samples travels too, k + 1 of them.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ def planned(
     planes = 2 if item.kind == "c" else 1
     triangle = planes * fourier.n_freqs * n_channels * (n_channels + 1) / 2
     others = (comm.size - 1) / comm.size
+    n_grams = n_classes + (fourier.n_freqs < comm.size)
     n_bytes = {
-        "samples": others * triangle * (8 * n_classes + item.itemsize / planes * (n_classes + 1)),
+        "samples": others * triangle * (8 * n_grams + item.itemsize / planes * (n_classes + 1)),
         "frequencies": others * 2 * 8.0 * m * (n_classes + 1),
     }
     if comm.size == 1:
@@ -122,7 +124,7 @@ def planned(
     latency, bandwidth = comm.measured()
     seconds = {name: MEETINGS[name] * latency + n_bytes[name] / bandwidth for name in n_bytes}
     if fourier.n_freqs < comm.size:
-        few = f"{fourier.n_freqs} frequencies are fewer than {comm.size} ranks"
+        few = f"{comm.size} ranks are more than the frequencies, {fourier.n_freqs}"
         if layout == "frequencies":
             raise ValueError(f'layout is "frequencies", and {few}; expected "samples" or "auto"')
         return Plan("samples", few, n_bytes, seconds)

@@ -108,7 +108,7 @@ def agree(
     n: int,
     y: npt.ArrayLike,
     sample_weight: npt.ArrayLike | None,
-    options: Mapping[str, Any],
+    options: Mapping[str, str],
 ) -> Share:
     """The classes and their sizes; an error where ranks differ in what must be the same."""
     labels, Pi, classes = _own_classes(y, n)
@@ -138,7 +138,7 @@ def _expect_the_same(told: list[dict[str, Any]]) -> None:
         for rank, others in enumerate(told):
             if others[name] != value:
                 raise ValueError(
-                    f"{name} is {others[name]!r} on rank {rank} and {value!r} on rank 0; expected the same on all ranks"
+                    f"{name} is {others[name]} on rank {rank} and {value} on rank 0; expected the same on all ranks"
                 )
 
 

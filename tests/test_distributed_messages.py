@@ -1,0 +1,155 @@
+"""Messages between ranks: sums, agreement, and the choice of a layout by what they cost."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed_problems import (
+    LAYOUTS,
+    errors,
+    layouts_of,
+    problem,
+    share,
+    uneven,
+)
+from ranks import on_threads, successes
+
+from redunet import distributed
+from redunet.distributed.plan import MEETINGS
+
+
+class TestCommunicator:
+    @pytest.mark.parametrize("n", [0, 1, 5, 9000])
+    @pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16", "i8"])
+    def test_sums(self, dtype, n):
+        parts = [(np.random.default_rng(rank).standard_normal((3, n)) * 100).astype(dtype) for rank in range(3)]
+        expected = parts[0] + parts[1] + parts[2]
+
+        def work(comm):
+            mine = parts[comm.rank].copy()
+            comm.all_sum(mine)
+            return mine
+
+        for total in successes(on_threads(3, work)):
+            assert total.tobytes() == expected.tobytes()
+
+    def test_messages(self):
+        def work(comm):
+            uneven = comm.share(np.full(comm.rank, comm.rank, np.int16))
+            assert [part.tolist() for part in uneven] == [[], [1], [2, 2]]
+            swapped = comm.all_to_all([np.array([10 * comm.rank + other]) for other in range(3)])
+            assert [int(part[0]) for part in swapped] == [comm.rank, 10 + comm.rank, 20 + comm.rank]
+            assert comm.gather({"rank": comm.rank}) == [{"rank": rank} for rank in range(3)]
+            return comm.broadcast(f"from {comm.rank}")
+
+        assert successes(on_threads(3, work)) == ["from 0"] * 3
+
+    def test_sums_are_in_place(self):
+        with pytest.raises(ValueError, match="array is not contiguous; expected one that is, to be summed in place"):
+            distributed.single().all_sum(np.zeros((3, 4))[:, :2])
+
+    def test_says_what_it_is(self):
+        comm = distributed.single()
+        assert repr(comm) == "Communicator(single, rank 0 of 1)"
+        comm.measured()
+        assert re.fullmatch(r"Communicator\(single, rank 0 of 1, \S+ us a meeting, \S+ GB/s\)", repr(comm))
+
+    def test_work_is_done_once(self):
+        assert distributed.single().run(lambda: 3) == 3
+        with pytest.raises(KeyError, match="x"):
+            distributed.single().run(lambda: {}["x"])
+
+    def test_others_are_told_at_their_next_meeting(self):
+        def work(comm):
+            def fail():
+                if comm.rank == 1:
+                    raise MemoryError
+                for _ in range(100):
+                    comm.all_sum(np.zeros(3))
+
+            return comm.run(fail)
+
+        first, second = errors(on_threads(2, work))
+        assert (str(first), type(second)) == ("rank 1: MemoryError", MemoryError)
+
+    def test_the_end_is_agreed_on(self):
+        """A rank whose work was done before another's failed does not believe that all is well."""
+        first, second = errors(on_threads(2, lambda comm: comm.run(lambda: 1 / (1 - comm.rank))))
+        assert (str(first), type(second)) == ("rank 1: ZeroDivisionError: division by zero", ZeroDivisionError)
+
+
+def planned(shape: tuple[int, ...], k: int, speed: tuple[float, float], size: int = 2, **options: Any) -> Any:
+    def work(comm):
+        comm._speed = distributed.Speed(*speed)
+        return distributed.plan(shape, k, comm=comm, **options)
+
+    plans = successes(on_threads(size, work))
+    assert all(plan == plans[0] for plan in plans)
+    return plans[0]
+
+
+class TestPlan:
+    @pytest.mark.parametrize("name", ["signals", "signals, many channels", "few samples", "dihedral", "vectors"])
+    def test_bytes_are_those_that_are_sent(self, name):
+        """In a layer of a fixed step, beside its rates: k + 1 numbers of every rank, or of one for all."""
+        given = {**problem(name), "eta": 0.1, "keep": "features"}
+        m, rows = len(given["X"]), uneven(len(given["X"]), 2)
+
+        def sent(n_layers, layout):
+            def work(comm):
+                distributed.build(**share({**given, "n_layers": n_layers}, rows[comm.rank]), comm=comm, layout=layout)
+                return comm.n_bytes, comm.n_meetings
+
+            return np.array(successes(on_threads(2, work)))
+
+        for layout in layouts_of(name, 2):
+            n_bytes, n_meetings = (sent(4, layout) - sent(3, layout)).T
+            options = {"group": given.get("group", "cyclic"), "dtype": given["X"].dtype}
+            plan = planned((m, *given["X"].shape[1:]), 3, (1e-5, 1e9), **options)
+            rates = 8 * 4 * (1 if name == "vectors" else 2)
+            assert n_bytes.sum() == 2 * plan.n_bytes[layout] + rates
+            assert n_meetings.tolist() == [MEETINGS[layout]] * 2
+
+    def test_many_samples_are_shared(self):
+        plan = planned((60000, 5, 100), 10, (1e-5, 1e9))
+        assert plan.layout == "samples"
+        assert repr(plan).startswith(
+            "Plan(by samples: at 10 us a meeting and 1 GB/s; a layer sends by samples 94.86 kB in 0.115 ms"
+        )
+
+    def test_many_channels_are_shared(self):
+        assert planned((50, 100, 200), 10, (1e-5, 1e9)).layout == "frequencies"
+
+    def test_latency_decides_on_small_ones(self):
+        assert planned((50, 10, 20), 2, (1e-5, 1e9)).layout == "frequencies"
+        assert planned((50, 10, 20), 2, (1e-2, 1e12)).layout == "samples"
+
+    def test_what_cannot_be_shared(self):
+        plan = planned((50, 10, 4), 2, (1e-5, 1e9), size=5)
+        assert (plan.layout, plan.why) == ("samples", "5 ranks are more than the frequencies, 3")
+        assert planned((50, 10), 2, (1e-5, 1e9)).layout == "samples"
+
+    def test_what_is_asked_for(self):
+        for layout in LAYOUTS:
+            plan = planned((50, 10, 20), 2, (1e-5, 1e9), layout=layout)
+            assert (plan.layout, plan.why) == (layout, "as asked for")
+
+    def test_is_measured(self):
+        plans = successes(on_threads(2, lambda comm: distributed.plan((50, 10, 20), 2, comm=comm)))
+        assert plans[0] == plans[1]
+        assert all(seconds > 0 for seconds in plans[0].seconds.values())
+
+    def test_wrong_arguments(self):
+        comm = distributed.single()
+        with pytest.raises(TypeError, match="comm is a int; expected a Communicator"):
+            distributed.plan((3, 4), 2, comm=3)
+        for shape in ((3,), 3, (1, 2, 3, 4, 5)):
+            with pytest.raises(ValueError, match=r"shape is .*; expected"):
+                distributed.plan(shape, 2, comm=comm)
+        with pytest.raises(ValueError, match="shape is 0; expected an integer >= 1"):
+            distributed.plan((0, 3), 2, comm=comm)
+        with pytest.raises(ValueError, match="n_classes is 0; expected an integer >= 1"):
+            distributed.plan((3, 3), 0, comm=comm)
