@@ -1,13 +1,18 @@
-"""Ranks for tests of `redunet.distributed`: threads of this process, and processes of MPI and of torch.distributed.
-
-As a script, which ranks run: ``ranks.py mpi NAME`` or ``ranks.py torch NAME`` is one rank of the job NAME below.
-"""
+"""Ranks for tests of `redunet.distributed`: threads of this process, and processes that run a job of `rank_jobs`."""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,3 +87,65 @@ def successes(results: Sequence[Any]) -> list[Any]:
         if isinstance(result, BaseException):
             raise result
     return list(results)
+
+
+# --- Processes ---
+
+#: Seconds that a job may take; a rank ends itself a little later, whatever happened to the test that started it.
+LONGEST = 150
+
+
+def mpirun() -> str | None:
+    """The program that starts ranks of MPI: that of this environment, or else of the machine."""
+    beside = Path(sys.executable).parent / "mpirun"
+    return str(beside) if beside.exists() else shutil.which("mpirun")
+
+
+def start(carrier: str, size: int, job: str, folder: Path) -> list[subprocess.Popen[str]]:
+    """A job on ranks that are processes: one program that starts them, or themselves."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "REDUNET_NUM_THREADS": "1",
+        # Open MPI: more ranks than cores, and also where the tests are run by root.
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    script = [str(Path(__file__).with_name("rank_jobs.py")), carrier, job, str(folder)]
+    rank = [sys.executable, "-W", "error"]
+    if carrier == "mpi":  # whose mpi4py ends the job where a rank raises what nobody caught
+        launched = [[str(mpirun()), "-n", str(size), *rank, "-m", "mpi4py", *script]]
+    else:
+        launched = [[*rank, *script]] * size
+    processes = []
+    for number, command in enumerate(launched):
+        processes.append(
+            subprocess.Popen(
+                command,
+                env={**environment, "RANK": str(number), "WORLD_SIZE": str(size)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+    return processes
+
+
+def ended(processes: Sequence[subprocess.Popen[str]]) -> tuple[list[int], str]:
+    """Exit codes and what was printed, of a job that ends in time; what is left of it is killed."""
+    out = ""
+    try:
+        until = time.monotonic() + LONGEST
+        for process in processes:
+            out += process.communicate(timeout=max(0.1, until - time.monotonic()))[0]
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return [process.returncode for process in processes], out
