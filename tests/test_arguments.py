@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
-from redunet import clustering, datasets, experiments, linalg, segmentation, sparse
+from redunet import clustering, datasets, distributed, experiments, linalg, segmentation, sparse
 from redunet.classifiers import MICL, micl
 
 X = np.random.default_rng(0).normal(size=(12, 4))
@@ -116,6 +116,8 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
+    "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
+    "shape": [None, 3, "text", (), (3,), (0, 3), (3, 2.5), (1, 2, 3, 4, 5), {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
@@ -132,10 +134,25 @@ def subspace():
     return rn.NearestSubspace(1).fit(SIGNALS, Y)
 
 
+def over_ranks(**given):
+    return distributed.build(**given)
+
+
+over_ranks.__signature__ = inspect.Signature(
+    parameter.replace(kind=parameter.KEYWORD_ONLY)
+    for function in (rn.build, distributed.build)
+    for name, parameter in inspect.signature(function).parameters.items()
+    if function is rn.build or name in ("comm", "layout")
+)
+
+
 def public():
     """Where, the callable, and arguments that it takes."""
     signals = {"X": SIGNALS}
     yield "build", rn.build, {"X": X, "y": Y, "n_layers": 1}
+    alone = {"comm": distributed.single()}
+    yield "distributed.build", over_ranks, {"X": X, "y": Y, "n_layers": 1, **alone}
+    yield "distributed.plan", distributed.plan, {"shape": (12, 4), "n_classes": 2, **alone}
     yield "ReduNet.transform", network().transform, {"X": X}
     yield "ReduNet.assign", network().assign, {"X": X}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
@@ -272,6 +289,7 @@ def test_every_public_function_is_in_the_table():
         "linalg",
         "clustering",
         "datasets",
+        "distributed",
         "plot",
         "segmentation",
         "sklearn",

@@ -20,7 +20,7 @@ from redunet.network import BuildInterrupted, ReduNet, build, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
-    from redunet import clustering, datasets, linalg, plot, segmentation, sklearn, sparse
+    from redunet import clustering, datasets, distributed, linalg, plot, segmentation, sklearn, sparse
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
     from redunet.frontends import RandomLift, SparseLift, shifts, to_polar
@@ -35,7 +35,7 @@ _LAZY = {
     "show_config": "redunet.config",
     "to_polar": "redunet.frontends",
 }
-_SUBMODULES = ("clustering", "datasets", "linalg", "plot", "segmentation", "sklearn", "sparse")
+_SUBMODULES = ("clustering", "datasets", "distributed", "linalg", "plot", "segmentation", "sklearn", "sparse")
 
 __all__ = [
     "BuildInterrupted",
@@ -52,6 +52,7 @@ __all__ = [
     "coding_length",
     "coding_rate",
     "datasets",
+    "distributed",
     "linalg",
     "load",
     "plot",

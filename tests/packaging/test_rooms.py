@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "plot": FACES,
     "sklearn": FACES,
     "torch": FACES,
+    "distributed": FACES,
 }
 #: Libraries that have a room of their own, and who else may import them inside a function.
 LIBRARIES = {
@@ -129,6 +130,10 @@ def test_python_imports():
         ("network/planted.py", "def f():\n    import torch"),
         ("torch/planted.py", "from redunet.experiments import EXPERIMENTS"),
         ("plot/planted.py", "from redunet.torch import CRATE"),
+        ("distributed/planted.py", "import mpi4py"),
+        ("distributed/planted.py", "from redunet.torch import CRATE"),
+        ("network/planted.py", "def f():\n    from mpi4py import MPI"),
+        ("network/planted.py", "from redunet.distributed import single"),
     ],
 )
 def test_planted_python_imports_are_found(path, source):

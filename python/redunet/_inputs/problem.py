@@ -36,7 +36,6 @@ def make_problem(
     dtype: np.dtype[Any],
 ) -> tuple[Problem, Array]:
     """The problem and the classes."""
-    checks.choice(dft_norm, "dft_norm", DFT_NORMS)
     labels, Pi, classes = checks.membership(y, n_samples)
     weights = checks.sample_weights(sample_weight, n_samples)
     sizes, counts = class_sizes(labels, Pi, weights, len(classes))
@@ -108,6 +107,7 @@ def problem_of(
     no more than the one with the dense operator, and the memory is half or less. With several columns a sample all
     operators are dense.
     """
+    checks.choice(dft_norm, "dft_norm", DFT_NORMS)
     with np.errstate(over="ignore", divide="ignore"):
         alphas = n_channels / (n_columns * np.concatenate([[total], sizes]) * epsilon_sq)
     largest = largest_square_root(dtype)
