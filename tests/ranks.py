@@ -101,8 +101,13 @@ def mpirun() -> str | None:
     return str(beside) if beside.exists() else shutil.which("mpirun")
 
 
-def start(carrier: str, size: int, job: str, folder: Path) -> list[subprocess.Popen[str]]:
-    """A job on ranks that are processes: one program that starts them, or themselves."""
+def start_job(carrier: str, size: int, job: str, folder: Path) -> list[subprocess.Popen[str]]:
+    """A job of `rank_jobs`."""
+    return start_script(carrier, size, [str(Path(__file__).with_name("rank_jobs.py")), carrier, job, str(folder)])
+
+
+def start_script(carrier: str, size: int, script: list[str]) -> list[subprocess.Popen[str]]:
+    """A script on ranks that are processes: one program that starts them, or themselves."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -114,7 +119,6 @@ def start(carrier: str, size: int, job: str, folder: Path) -> list[subprocess.Po
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
-    script = [str(Path(__file__).with_name("rank_jobs.py")), carrier, job, str(folder)]
     rank = [sys.executable, "-W", "error"]
     if carrier == "mpi":  # whose mpi4py ends the job where a rank raises what nobody caught
         launched = [[str(mpirun()), "-n", str(size), *rank, "-m", "mpi4py", *script]]

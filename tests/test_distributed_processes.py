@@ -10,10 +10,11 @@ import importlib.util
 import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 from interpreters import output
-from ranks import ended, mpirun, start
+from ranks import ended, mpirun, start_job, start_script
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are ended as POSIX does")
 
@@ -33,7 +34,7 @@ def carrier(request: pytest.FixtureRequest) -> str:
 
 
 def job(carrier, size, name, folder):
-    return ended(start(carrier, size, name, folder))
+    return ended(start_job(carrier, size, name, folder))
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -80,6 +81,19 @@ def test_an_error_outside_of_a_build_ends_the_job(tmp_path):
     codes, out = job("mpi", 2, "strays", tmp_path)
     assert all(codes), out
     assert "LookupError: no such file" in out
+
+
+def test_the_example():
+    if MISSING["mpi"]:
+        pytest.skip(f"{MISSING['mpi']} is not installed")
+    pytest.importorskip("sklearn")
+    example = Path(__file__).resolve().parents[1] / "examples" / "mpi_mnist.py"
+    codes, out = ended(start_script("mpi", 2, [str(example)]))
+    assert not any(codes), out
+    assert "ReduNet(10 layers, 10 classes, C=16 on 8x8, float32;" in out
+    assert "Communicator(MPI, rank 0 of 2, " in out
+    accuracy = re.search(r"896 digits, 2 processes: \S+ s, accuracy (0\.\d+)", out)
+    assert float(accuracy[1]) > 0.92
 
 
 def test_what_is_no_communicator():

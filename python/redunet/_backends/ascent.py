@@ -166,6 +166,8 @@ class Ascent:
         self.rule = StepRule(request.etas, request.search, float(problem.alphas[0]), unit)
         self.momentum = Momentum()
         self.given = membership(problem) if request.given else None
+        # Steps that are given are taken, and nobody asks again for the features before them.
+        self.in_place = request.etas is not None and not request.momentum
 
     def run(self) -> State:
         """The features after the last layer."""
@@ -207,7 +209,7 @@ class Ascent:
             ops = self.result.operators.layers(layer, layer + 1)
             point = _ahead(self.state, self.remembered, float(betas[layer]))
             self.remembered = self.state
-            self.state = _moved(point, ops, float(etas[layer]), self.given)
+            self.state = _moved(point if self.in_place else point.copy(), ops, float(etas[layer]), self.given)
 
     def _take_step(self, layer: int, point: State, here: Floats, ahead: bool) -> tuple[State, float]:
         """Where the step that the rule takes leads from a point, and the rate reduction there."""
@@ -216,7 +218,7 @@ class Ascent:
         built = self.layer
         kept = None
         while True:
-            moved = _moved(point, built, self.rule.eta, self.given)
+            moved = _moved(point if self.in_place else point.copy(), built, self.rule.eta, self.given)
             self.layer = self._look(layer + 1, moved, row)
             trial = moved, self.layer, row.copy()
             verdict = self.rule.judge(self._delta(row))
@@ -308,7 +310,7 @@ def _ahead(state: State, before: State, beta: float) -> State:
     return point
 
 
-def _moved(point: State, operators: Operators, eta: float, pi: Floats | None) -> State:
-    moved = point.copy()
-    moved.advance(operators, eta, pi)
-    return moved
+def _moved(state: State, operators: Operators, eta: float, pi: Floats | None) -> State:
+    """The same, a layer further."""
+    state.advance(operators, eta, pi)
+    return state

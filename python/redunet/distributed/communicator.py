@@ -135,7 +135,7 @@ class Communicator(ABC):
 
     def measured(self) -> Speed:
         """Latency and bandwidth, measured at the first call, which takes a few milliseconds; rank 0's."""
-        if self._speed is None:
+        if any(self.gather(self._speed is None)):
             some = np.zeros(TIMED_BYTES // self.size, np.uint8)
             self._seconds(some)  # memory, connections
             latency, seconds = self._seconds(some[:0]), self._seconds(some)
