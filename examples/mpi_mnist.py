@@ -18,11 +18,12 @@ n_layers = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 
 X, y, X_test, y_test = rn.datasets.mnist(folder) if folder else rn.datasets.digits()
 own, own_test = slice(comm.rank, len(y), comm.size), slice(comm.rank, len(y_test), comm.size)
-lift = rn.RandomLift(n_channels=16, kernel_size=5, random_state=0)  # 16 random filters, then ReLU
+n_channels, kernel_size = (6, 9) if folder else (16, 5)  # 60 000 digits of 28 x 28 pixels fit into 8 GB then
+lift = rn.RandomLift(n_channels, kernel_size, random_state=0)  # random filters, then ReLU
 
 
 def lifted(images):
-    """Features (m, 16, H, W) of images."""
+    """Features (m, n_channels, H, W) of images."""
     return lift(images.reshape(len(images), 1, *images.shape[-2:]).astype(np.float32))
 
 

@@ -58,11 +58,9 @@ class ByFrequencies:
         def collect(n_layers: int) -> None:
             """The first layers, of all frequencies, in the result of all."""
             if room.operators is not None and result.operators is not None:
-                new = slice(result.n_done, n_layers)
-                for name, axis in (("dense", 2), ("factors", 1)):
-                    self._gather(
-                        getattr(room.operators, name)[new], getattr(result.operators, name)[new], axis, problem
-                    )
+                for layer in range(result.n_done, n_layers):
+                    self._gather(room.operators.dense[layer], result.operators.dense[layer], 1, problem)
+                    self._gather(room.operators.factors[layer], result.operators.factors[layer], 0, problem)
             result.done[0] = n_layers
 
         request = _agreed(self.comm, request, collect)

@@ -301,7 +301,8 @@ def construct(given: prepare.Samples, classes: Array, problem: Problem, options:
         def show(index: int, rates: RateReduction) -> None:
             bar.update(index, {"R": rates.rate, "R_c": rates.class_rate, "Delta R": rates.delta})
 
-        watchers = [watch for watch in (plateau, options.on_layer, show if options.progress else None) if watch]
+        all_of_them = (plateau, options.on_layer, show if options.progress else None)
+        watchers = [watch for watch in all_of_them if watch is not None]
         request = _request(options, etas, built, watchers)
         try:
             given.module.build(V, problem, request, result, n_threads=given.n_threads)
