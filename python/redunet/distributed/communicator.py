@@ -135,14 +135,20 @@ class Communicator(ABC):
 
     def measured(self) -> Speed:
         """Latency and bandwidth, measured at the first call, which takes a few milliseconds; rank 0's."""
-        if any(self.gather(self._speed is None)):
-            some = np.zeros(TIMED_BYTES // self.size, np.uint8)
-            self._seconds(some)  # memory, connections
-            latency, seconds = self._seconds(some[:0]), self._seconds(some)
-            sent = max(self.size - 1, 1) * len(some)
-            # What hardly differs from nothing, on a busy machine, is no measurement: at least half of it is bytes.
-            self._speed = self.broadcast(Speed(latency, sent / max(seconds - latency, seconds / 2)))
-        return self._speed
+        speed = self._speed
+        if any(self.gather(speed is None)) or speed is None:
+            speed = self._measure()
+        self._speed = speed
+        return speed
+
+    def _measure(self) -> Speed:
+        some = np.zeros(TIMED_BYTES // self.size, np.uint8)
+        self._seconds(some)  # memory, connections
+        latency, seconds = self._seconds(some[:0]), self._seconds(some)
+        sent = max(self.size - 1, 1) * len(some)
+        # What hardly differs from nothing, on a busy machine, is no measurement: at least half of it is bytes.
+        speed: Speed = self.broadcast(Speed(latency, sent / max(seconds - latency, seconds / 2)))
+        return speed
 
     def _seconds(self, message: Bytes) -> float:
         """A meeting's, where every rank has this to say: the median of some."""
