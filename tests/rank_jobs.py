@@ -130,7 +130,8 @@ def main(carrier: str, job: str, folder: str) -> None:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
         comm = distributed.torch()
     said = {work.__name__: work for work in (exact, fails, interrupted, killed, strays)}[job](comm, Path(folder))
-    print(f"rank {comm.rank}: {said}", flush=True)
+    sys.stdout.write(f"rank {comm.rank}: {said}\n")  # at once, whoever else writes
+    sys.stdout.flush()
     if carrier == "torch":
         dist.destroy_process_group()
 

@@ -75,6 +75,40 @@ class TestCommunicator:
         first, second = errors(on_threads(2, work))
         assert (str(first), type(second)) == ("rank 1: MemoryError", MemoryError)
 
+    @pytest.mark.parametrize("seed", range(40))
+    def test_whoever_fails_wherever(self, seed):
+        """Ranks that fail first say so themselves, all others say who did; twice, as nobody is out of step."""
+        rng = np.random.default_rng(seed)
+        size, meetings = int(rng.integers(2, 5)), rng.integers(0, 4, rng.integers(1, 8)).tolist()
+        fails = {rank: int(rng.integers(0, len(meetings) + 1)) for rank in range(size) if rng.uniform() < 0.4}
+
+        def work(comm):
+            def steps():
+                for index, kind in enumerate([*meetings, None]):
+                    if fails.get(comm.rank) == index:
+                        raise LookupError(f"before meeting {index}")
+                    if kind == 0:
+                        comm.all_sum(np.ones(3))
+                    elif kind == 1:
+                        comm.all_sum(np.ones(9000))
+                    elif kind == 2:
+                        comm.gather(comm.rank)
+                    elif kind == 3:
+                        comm.all_to_all([np.ones(comm.rank + other) for other in range(comm.size)])
+
+            ends = []
+            for _ in range(2):
+                try:
+                    ends.append(comm.run(steps))
+                except (LookupError, distributed.RankError) as error:
+                    ends.append(type(error))
+            return ends
+
+        first = min(fails.values(), default=None)
+        for rank, ends in enumerate(successes(on_threads(size, work))):
+            own = first is not None and fails.get(rank) == first
+            assert ends == [None if first is None else LookupError if own else distributed.RankError] * 2
+
     def test_the_end_is_agreed_on(self):
         """A rank whose work was done before another's failed does not believe that all is well."""
         first, second = errors(on_threads(2, lambda comm: comm.run(lambda: 1 / (1 - comm.rank))))
