@@ -27,8 +27,9 @@ def lifted(images):
     return lift(images.reshape(len(images), 1, *images.shape[-2:]).astype(np.float32))
 
 
+options = {"n_layers": n_layers, "dft_norm": "backward", "lam": 10 * len(y) / n_channels}  # gates as sharp for any m
 started = time.perf_counter()
-net, Z = distributed.build(lifted(X[own]), y[own], n_layers=n_layers, dft_norm="backward", comm=comm)
+net, Z = distributed.build(lifted(X[own]), y[own], comm=comm, **options)
 seconds = time.perf_counter() - started
 
 few = min(300, len(Z))  # the classifier needs no more than some of everybody's features
