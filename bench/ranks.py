@@ -67,7 +67,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.measure:
         name, layout = given.measure
-        print(milliseconds(name, layout, given.ranks if layout == "one" else 1), flush=True)
+        took = milliseconds(name, layout, given.ranks if layout == "one" else 1)
+        sys.stdout.write(f"{took} \n")  # of every rank, which may write at once
         return
     print(f"| workload | 1 process, {given.ranks} threads | by samples | by frequencies | efficiency of the better |")
     print("|---|---|---|---|---|")
