@@ -19,10 +19,6 @@ import numpy as np
 import redunet as rn
 from redunet import distributed
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "alarm"):
-    signal.alarm(180)
-
 
 def samples(shape: tuple[int, ...]) -> dict[str, Any]:
     """Of all ranks."""
@@ -119,6 +115,9 @@ def strays(comm: distributed.Communicator, folder: Path) -> str:
 
 
 def main(carrier: str, job: str, folder: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "alarm"):  # of this process alone: whoever imports the module has a clock of its own
+        signal.alarm(180)
     if carrier == "mpi":
         comm = distributed.mpi()
     else:
