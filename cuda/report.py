@@ -62,7 +62,7 @@ LAUNCHES = {
     "move_kernel": Launch(256, 256),
     "extrapolate_kernel": Launch(256, 256),
     "inner_products_kernel": Launch(256, 256),
-    "column_products_kernel": Launch(256, 256),
+    "column_products_kernel": Launch(256, 256, max_registers=80, min_occupancy=0.37),
     "project_kernel": Launch(256),
     "response_gradient_kernel": Launch(256),
     "normalise_kernel": Launch(256),

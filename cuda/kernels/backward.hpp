@@ -5,9 +5,10 @@
 
 namespace redunet::cuda {
 
-// partial = sums of Re a* b of every column; both have ld numbers a row.
+// partial = sums of Re a* b of every column; both have ld numbers a row. Three blocks a multiprocessor: with the
+// registers of four the loop, which the compiler unrolls, spills some of complex numbers in double precision.
 template <class N>
-__global__ void __launch_bounds__(kWarp* kSampleRows, 4)
+__global__ void __launch_bounds__(kWarp* kSampleRows, 3)
     column_products_kernel(const N* a, const N* b, index_t ld, index_t rows, index_t rows_per_chunk,
                            Partial<Real<N>> partial) {
   sum_rows(rows, rows_per_chunk, partial.m, partial,
