@@ -11,7 +11,7 @@ import pkgutil
 import numpy as np
 
 import redunet as rn
-from redunet import linalg
+from redunet import distributed, linalg
 
 
 def raised(call, *arguments, **options):
@@ -54,7 +54,10 @@ def test_every_class_of_errors():
             classes |= {kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseException)}
     ours = {kind for kind in classes if kind.__module__.startswith("redunet")}
     assert {rn.CudaError, rn.BuildInterrupted} <= ours
-    for kind in ours - {rn.BuildInterrupted}:  # made of a network: test_resume.py
-        for back in copies(kind("what happened")):
-            assert type(back) is kind
-            assert str(back) == "what happened"
+    rank_error = distributed.RankError(2, "ValueError", "what happened")
+    errors = [rank_error, *(kind("what happened") for kind in ours - {rn.BuildInterrupted, distributed.RankError})]
+    for error in errors:  # BuildInterrupted is made of a network: test_resume.py
+        for back in copies(error):
+            assert type(back) is type(error)
+            assert str(back) == str(error)
+            assert vars(back) == vars(error)

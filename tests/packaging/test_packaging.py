@@ -98,6 +98,7 @@ def test_extras(metadata):
         "plot",
         "image",
         "torch",
+        "mpi",
         "progress",
         "cuda",
         "test",
