@@ -63,6 +63,8 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["signals, many channels", "images"])
     def test_of_a_factorisation_names_its_place(self, backend, name, layout, monkeypatch):
         """Of whatever rank has the frequency."""
+        if backend == "cuda":
+            pytest.skip("what is spoilt lies on the device")
         given = problem(name)
         rows = uneven(len(given["X"]), 2)
         n_freqs = reference(given)[0].fourier.n_freqs
