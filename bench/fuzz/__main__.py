@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from bench.fuzz import codes, matrices, networks, rates
-from bench.fuzz.common import counts, levels
+from bench.fuzz.comparisons import counts, levels
 
 KINDS = ("build", "linalg", "rates", "build", "merging", "regions", "local")
 

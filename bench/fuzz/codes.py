@@ -11,18 +11,8 @@ from typing import Any
 import numpy as np
 
 import redunet as rn
-from bench.fuzz.common import (
-    MEANINGLESS,
-    MOST_THREADS,
-    counts,
-    double,
-    engine,
-    levels,
-    real_char,
-    require,
-    same_bits,
-    size,
-)
+from bench.fuzz.comparisons import MEANINGLESS, counts, double, engine, levels, real_char, require, same_bits
+from bench.fuzz.problems import MOST_THREADS, size
 from redunet._backends import select_with
 from redunet._backends.host_contract import LocalRequest
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import redunet as rn
-from bench.fuzz.common import MOST_THREADS, double, engine, levels, require, same_bits, size
+from bench.fuzz.comparisons import double, engine, levels, require, same_bits
+from bench.fuzz.problems import MOST_THREADS, size
 
 
 def linalg_case(rng: np.random.Generator) -> dict[str, Any]:

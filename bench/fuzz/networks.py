@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 import redunet as rn
-from bench.fuzz.common import (
-    MOST_THREADS,
+from bench.fuzz.comparisons import (
     PROMISED,
     ROUNDING,
     Disagreement,
     Measures,
     changed,
-    common_options,
     compare,
     counts,
     double,
@@ -28,9 +26,8 @@ from bench.fuzz.common import (
     require,
     roundings,
     same_bits,
-    samples,
-    target,
 )
+from bench.fuzz.problems import MOST_THREADS, common_options, samples, target
 from bench.fuzz.rates import check_rates
 from redunet._backends.contract import FALL_ROUNDING_UNITS, NATURAL_STEP
 

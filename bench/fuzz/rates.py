@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 import redunet as rn
-from bench.fuzz.common import (
+from bench.fuzz.comparisons import (
     ROUNDING,
     Measures,
     changed,
-    common_options,
     compare,
     double,
     engine,
@@ -21,9 +20,8 @@ from bench.fuzz.common import (
     require,
     roundings,
     same_bits,
-    samples,
-    target,
 )
+from bench.fuzz.problems import common_options, samples, target
 
 
 def reduction(Z: Any, y: Any, **options: Any) -> Any:
