@@ -229,3 +229,11 @@ def test_the_protocol_of_the_authors(name, strokes, tmp_path, monkeypatch):
     made = experiments.run(name, options)
     check_report(made, tmp_path)
     assert made.settings["encoder"] == "ResNet-18"
+
+
+def test_the_whole_protocol_takes_what_every_class_has(strokes):
+    data = digits.images_of(experiments.Options(data=strokes))
+    few = data._replace(y_train=np.concatenate([data.y_train, [3, 3]]))
+    assert encoders.protocol_of(experiments.Options(full=True), few) == (encoders.FULL, 40, 500)
+    assert encoders.protocol_of(experiments.Options(full=True, n_train=7, epochs=2), few) == (encoders.FULL, 7, 2)
+    assert encoders.protocol_of(experiments.Options(), data) == (encoders.SMALL, 300, 20)

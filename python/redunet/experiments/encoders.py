@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from redunet.datasets import Split
+from redunet.experiments.options import Options
 from redunet.experiments.training import MANY, train
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 CLASSES = 10
+#: Losses, and what reports call them.
+NAMES = {"MCR2": "MCR²", "CE": "cross-entropy"}
 EPSILON_SQ, MOMENTUM, DECAY = 0.5, 0.9, 5e-4
 #: Pixels by which images are shifted at random, in the protocol of the authors.
 PAD = 8
@@ -36,6 +40,8 @@ class Protocol:
         What the encoder is.
     d : int
         Dimension of features.
+    n_train : int or None
+        Images of a class; None: as many as every class has.
     epochs : int
         Passes.
     batches, rates : dict
@@ -48,6 +54,7 @@ class Protocol:
 
     name: str
     d: int
+    n_train: int | None
     epochs: int
     batches: dict[str, int]
     rates: dict[str, float]
@@ -55,10 +62,17 @@ class Protocol:
     augment: bool = False
 
 
-SMALL = Protocol("3 convolutions", 64, 20, {"MCR2": 300, "CE": 100}, {"MCR2": 0.05, "CE": 0.02})
+SMALL = Protocol("3 convolutions", 64, 300, 20, {"MCR2": 300, "CE": 100}, {"MCR2": 0.05, "CE": 0.02})
 FULL = Protocol(
-    "ResNet-18", 128, 500, {"MCR2": 1000, "CE": 128}, {"MCR2": 0.01, "CE": 0.1}, (0.4, 0.8), augment=True
+    "ResNet-18", 128, None, 500, {"MCR2": 1000, "CE": 128}, {"MCR2": 0.01, "CE": 0.1}, (0.4, 0.8), augment=True
 )  # fmt: skip
+
+
+def protocol_of(options: Options, data: Split) -> tuple[Protocol, int, int]:
+    """The protocol, images of a class, and passes."""
+    protocol = FULL if options.full else SMALL
+    n_train = int(np.bincount(data.y_train).min()) if protocol.n_train is None else protocol.n_train
+    return protocol, options.samples(n_train), protocol.epochs if options.epochs is None else options.epochs
 
 
 @dataclass

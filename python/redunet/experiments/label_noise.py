@@ -11,7 +11,7 @@ import numpy.typing as npt
 from redunet.classifiers import CosineNeighbors, NearestSubspace
 from redunet.datasets import Split
 from redunet.experiments.digits import folder, held_out_digits, images_of, training_digits
-from redunet.experiments.encoders import CLASSES, EPSILON_SQ, FULL, SMALL, Protocol, Trained, trained_by
+from redunet.experiments.encoders import CLASSES, EPSILON_SQ, NAMES, Protocol, Trained, protocol_of, trained_by
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.training import images, pytorch, reproducible
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-N_TRAIN, HELD_OUT = 300, 6  # images of a class; one of so many is kept to stop by
+HELD_OUT = 6  # one of so many images is kept to stop by
 #: Published, with ResNet-18 on CIFAR-10, by loss and ratio.
 PUBLISHED = {
     "CE": dict(zip(RATIOS, (0.939, 0.909, 0.861, 0.791, 0.724, 0.603), strict=True)),
     "MCR2": dict(zip(RATIOS, (0.940, 0.911, 0.897, 0.881, 0.866, 0.843), strict=True)),
 }
-NAMES = {"MCR2": "MCR²", "CE": "cross-entropy"}
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,7 @@ def label_noise(options: Options) -> Report:
     """
     torch = pytorch()
     data = images_of(options)
-    protocol = FULL if options.full else SMALL
-    n_train = options.samples(len(data.y_train) if options.full else N_TRAIN)
-    epochs = protocol.epochs if options.epochs is None else options.epochs
+    protocol, n_train, epochs = protocol_of(options, data)
     report = Report(
         "labelnoise",
         "wrong labels: rate reduction against cross-entropy",
@@ -92,7 +89,7 @@ def label_noise(options: Options) -> Report:
                     curves[ratio, loss] = made
     _tabulate(report, rows)
     _draw(report, rows, curves)
-    _remark(report, rows, curves)
+    _remark(report, rows)
     return report
 
 
@@ -201,9 +198,7 @@ def _draw(
         report.series[f"{loss}, ratio {ratio:g}"] = made.along
 
 
-def _remark(
-    report: Report, rows: dict[tuple[float, str], list[Row]], curves: dict[tuple[float, str], Trained]
-) -> None:  # fmt: skip
+def _remark(report: Report, rows: dict[tuple[float, str], list[Row]]) -> None:
     def mean(loss: str, key: str) -> float:
         return float(np.mean([getattr(row, key) for row in rows[RATIOS[-1], loss]]))
 

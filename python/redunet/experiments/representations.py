@@ -12,11 +12,11 @@ from redunet.experiments.digits import folder, held_out_digits, images_of, train
 from redunet.experiments.encoders import (
     CLASSES,
     EPSILON_SQ,
-    FULL,
-    SMALL,
+    NAMES,
     Protocol,
     Trained,
     effective_rank,
+    protocol_of,
     trained_by,
 )
 from redunet.experiments.networks import accuracies
@@ -26,8 +26,6 @@ from redunet.experiments.training import images, pytorch, reproducible
 from redunet.plot import style
 
 Array = npt.NDArray[Any]
-N_TRAIN = 300
-NAMES = {"MCR2": "MCR²", "CE": "cross-entropy"}
 #: Images of a class in the maps of cosines; components and images of a component in the pictures of classes.
 SHOWN, COMPONENTS, PICTURES = 40, 8, 8
 
@@ -42,9 +40,7 @@ def representations(options: Options) -> Report:
     """
     torch = pytorch()
     data = images_of(options)
-    protocol = FULL if options.full else SMALL
-    n_train = options.samples(len(data.y_train) if options.full else N_TRAIN)
-    epochs = protocol.epochs if options.epochs is None else options.epochs
+    protocol, n_train, epochs = protocol_of(options, data)
     report = Report(
         "mcr2",
         "features by rate reduction and by cross-entropy",
