@@ -1,7 +1,8 @@
 """Handwritten digits over several processes: mpirun -n 2 python -m mpi4py examples/mpi_mnist.py [FOLDER [LAYERS]]
 
 FOLDER has the four files of MNIST; without it the digits of scikit-learn are taken. Every process has every size-th
-digit, and gets the network of all.
+digit, and gets the network of all. It shows how ranks work together, not how well a network classifies: of 6000 digits
+of MNIST the lifted samples alone gave 0.906 by the same classifier, and these ten layers of six channels 0.855.
 """
 
 import sys
