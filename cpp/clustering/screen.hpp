@@ -22,13 +22,18 @@ class Screen {
   Screen(const MergeKernels& kernels, index_t D)
       : kernels_(kernels), D_(D), mean_(D), W_(merge_rows(D) * merge_rows(D)) {}
 
-  // Of all samples, the norm is this at most.
+  // Of all single samples, the norm is this at most.
   void set_longest(double norm) { longest_ = std::max(longest_, norm); }
 
   // The cluster that is looked for, in single precision too.
   void set(MergeCluster& c) {
     if (c.W == nullptr || D_ < kFewest) return;
-    for (index_t k = 0; k < D_; ++k) mean_[k] = static_cast<float>(c.mean[k]);
+    double square = 0;  // a cluster that was there at first may lie farther out than all single samples
+    for (index_t k = 0; k < D_; ++k) {
+      mean_[k] = static_cast<float>(c.mean[k]);
+      square += c.mean[k] * c.mean[k];
+    }
+    set_longest(std::sqrt(square));
     for (index_t e = 0; e < merge_rows(D_) * merge_rows(D_); ++e) W_[e] = static_cast<float>(c.W[e]);
     c.narrow_mean = mean_.get(), c.narrow_W = W_.get();
   }

@@ -217,6 +217,11 @@ class Ball {
     }
     return sum;
   }
+  double nearest_form(const MergeCluster& c) const {
+    double least = std::numeric_limits<double>::infinity();
+    for (index_t lane = 0; lane < samples.used; ++lane) least = std::min(least, form(c, lane));
+    return least;
+  }
   std::uint32_t screen(const MergeCluster& c, float farthest) {
     Buffer<float> work(merge_work(D_));
     return selected_kernels().merge.screen(c, {.x = samples.narrow.get(), .farthest = farthest, .work = work.get()});
@@ -318,9 +323,43 @@ TEST(single_precision_screens_samples) {
             CHECK((near >> lane / kPanel<float> & 1) == 1);
           }
           CHECK(ball.screen(with.cluster, 1e10F) == 7);
-          double nearest = std::numeric_limits<double>::infinity();
-          for (index_t lane = 0; lane < 45; ++lane) nearest = std::min(nearest, ball.form(with.cluster, lane));
+          const double nearest = ball.nearest_form(with.cluster);
           if (spread == 1.0) CHECK(ball.screen(with.cluster, static_cast<float>(0.99 * nearest)) == 0);
+        }
+  }
+}
+
+// The best sample is seen by its own gain, also where the cluster lies a thousand times farther out than all samples:
+// what single precision loses is then that of the mean.
+TEST(a_screen_sees_the_best_sample) {
+  for (const KernelSet* set : usable_kernel_sets()) {
+    select_kernels(set->name);
+    for (const index_t D : {4, 10, 31})
+      for (const bool centred : {false, true})
+        for (unsigned seed = 0; seed < 40; ++seed) {
+          Random with(D, centred, true, 30, 100 * seed + 1);
+          with.cluster.of_mean = 0;  // the least of that over the ball would hide it
+          Buffer<double> S(D * (D + 1) / 2), of_factor(D * D);
+          const std::vector<double> along = normal<double>(size(D), 100 * seed + 2);  // the mean, or what would be
+          for (index_t r = 0, e = 0; r < D; ++r)
+            for (index_t k = 0; k <= r; ++k, ++e) S[e] = along[size(r)] * along[size(k)];
+          set->merge.factor(D, S.get(), 1e8, with.W.get(), of_factor.get());
+          std::vector<double> X = normal<double>(size(45 * D), seed);
+          double longest = 0;
+          for (double& x : X) x *= 1e-5, longest = std::max(longest, std::abs(x) * std::sqrt(static_cast<double>(D)));
+          Ball ball(X, D);
+          const double gain = ball.lowest_gain(with.cluster);
+          Screen screen(set->merge, D);
+          screen.set_longest(longest);
+          screen.set(with.cluster);
+          Buffer<float> work(merge_work(D));
+          const double above = std::nextafter(gain, std::numeric_limits<double>::infinity());
+          const std::uint32_t near = screen(with.cluster, ball.samples, 0, above, work.get());
+          bool seen = false;
+          for (index_t lane = 0; lane < 45; ++lane)
+            seen = seen || ((near >> lane / kPanel<float> & 1) == 1 &&
+                            ball.form(with.cluster, lane) <= ball.nearest_form(with.cluster) * (1 + 1e-9));
+          CHECK(seen);
         }
   }
 }
