@@ -80,7 +80,7 @@ WRONG = {
     "eta": ["fast", None, True, 1j, {}, OBJECT, [0.1, 0.2, 0.3], np.nan, -1, np.inf, print, [["a"]]],
     "sample_weight": ["a", 3, {}, OBJECT, [1.0], -np.ones(12), np.full(12, np.nan), np.ones(12) * 1j, list("ab" * 6)],
     "assignment": WORDS, "dft_norm": WORDS, "keep": WORDS, "backend": WORDS, "unit": WORDS, "mean": WORDS,
-    "activation": WORDS, "group": WORDS,
+    "activation": WORDS, "group": WORDS, "channels": WORDS,
     "dtype": ["foo", "float16", int, bool, object, "U3", 3, [], {}, OBJECT, "f4,f4", np.longdouble, "M8[s]", print],
     "momentum": FLAGS, "progress": FLAGS, "per_class": FLAGS, "compat": FLAGS, "endpoint": FLAGS, "shifts": FLAGS,
     "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,

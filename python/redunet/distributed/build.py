@@ -101,7 +101,7 @@ def _build(
     """The same, where an error is one of all ranks."""
     said = {name: _comparable(name, arguments[name]) for name in ALIKE} | {"layout": repr(layout)}
     sample_weight, n_threads = arguments.pop("sample_weight"), arguments["n_threads"]
-    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads")}
+    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads", "channels")}
     if comm.rank:
         arguments["checkpoint"], arguments["progress"] = None, False
     samples, n = shares.own_samples(X, group=arguments["group"], **where)

@@ -49,10 +49,9 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 def images(X: Array) -> torch.Tensor:
-    """Bytes (m, H, W), or (m, C, H, W), as float32 images (m, C, H, W) of mean about 0 and deviation about 1."""
+    """Bytes (m, C, H, W) as float32 images of mean about 0 and deviation about 1."""
     torch = pytorch()
-    values = X[:, None] if X.ndim == 3 else X
-    return (torch.from_numpy(values.astype(np.float32) / 255) - 0.2) / 0.35
+    return (torch.from_numpy(X.astype(np.float32) / 255) - 0.2) / 0.35
 
 
 def train(

@@ -25,8 +25,8 @@ PUBLISHED = {"equivariant": (0.975, 0.909), "plain": (0.980, 0.540)}  # test dig
 
 
 def pixels(images: Array) -> Array:
-    """Images as (m, 1, H, W) in [0, 1], single precision."""
-    scaled: Array = images[:, None].astype(np.float32) / np.float32(255)
+    """Bytes (m, 1, H, W) as numbers in [0, 1], single precision."""
+    scaled: Array = images.astype(np.float32) / np.float32(255)
     return scaled
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem, RateReduction
 from redunet._inputs import checks, prepare
+from redunet._inputs.axes import Channels
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
 from redunet.network.redunet import ReduNet, load
@@ -45,6 +46,7 @@ def build(
     y: npt.ArrayLike,
     *,
     n_layers: int,
+    channels: Channels | None = None,
     group: str = "cyclic",
     eta: float | Sequence[float] | npt.NDArray[Any] | str = "auto",
     momentum: bool = False,
@@ -80,6 +82,9 @@ def build(
         non-negative membership whose rows sum to 1.
     n_layers : int
         Number of layers (at most, with `tol` or `on_layer`).
+    channels : {None, "first", "last"}, default None
+        Where signals and images have their channels: ``"last"`` for (m, T, C) and (m, H, W, C), and Z is like X. With
+        None they are first, and shapes that look otherwise are a warning; ``"first"`` says that there is no mistake.
     group : {"cyclic", "dihedral"}, default "cyclic"
         What networks of signals and images are equivariant to. ``"dihedral"``: to shifts and mirror images, of images
         those of rows and of columns. The network is the cyclic one of all samples and their mirror images (index t at
@@ -166,7 +171,7 @@ def build(
     >>> net.transform(X).shape
     (300, 3)
     """
-    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads)
+    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels)
     options = BuildOptions.checked(
         n_layers=n_layers,
         group=group,

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import Operators, ReadOnlyCopies
-from redunet._inputs import checks, prepare
+from redunet._inputs import axes, checks, prepare
+from redunet._inputs.axes import Channels
 from redunet.network.layers import Layers, Rates
 from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
@@ -115,13 +116,17 @@ class ReduNet(ReadOnlyCopies):
         """Bytes of the kept operators."""
         return 0 if self._operators is None else self._operators.dense.nbytes + self._operators.factors.nbytes
 
-    def transform(self, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    def transform(
+        self, X: npt.ArrayLike, *, channels: Channels = "first", backend: str = "auto", n_threads: int | None = None
+    ) -> Array:
         """Features of new samples.
 
         Parameters
         ----------
         X : (m, d), (m, C, T) or (m, C, H, W) array
             Samples like those that the network was built from; scaled to unit norm first.
+        channels : {"first", "last"}, default "first"
+            Where X has its channels: ``"last"`` for (m, T, C) and (m, H, W, C).
         backend : str, default "auto"
             See `use_backend`.
         n_threads : int, optional
@@ -141,29 +146,49 @@ class ReduNet(ReadOnlyCopies):
         -----
         NaN or infinity in an operator, of a file that was loaded unverified, makes every feature NaN.
         """
-        return self._forward(X, backend, n_threads)[0]
+        return self._forward(X, channels, backend, n_threads)[0]
 
-    def assign(self, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    def assign(
+        self, X: npt.ArrayLike, *, channels: Channels = "first", backend: str = "auto", n_threads: int | None = None
+    ) -> Array:
         """Soft assignment of new samples to the classes by the last layer: softmax_j(-lambda ||C^j z||).
 
         Parameters are those of `transform`; the result has shape (m, k) and rows that sum to 1.
         """
-        return self._forward(X, backend, n_threads)[1]
+        return self._forward(X, channels, backend, n_threads)[1]
 
-    def _forward(self, X: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Array]:
-        given = prepare.samples(X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads)
+    def _forward(
+        self, X: npt.ArrayLike, channels: Channels, backend: str, n_threads: int | None
+    ) -> tuple[Array, Array]:
+        checks.choice(channels, "channels", ("first", "last"))
+        given = prepare.samples(
+            X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads, channels=channels
+        )
         expected = (self.n_channels, *self.signal_shape)
         if given.array.shape[1:] != expected:
-            wanted = ", ".join(map(str, ("m", *expected)))
-            raise ValueError(f"X has shape {given.array.shape}; this network expects ({wanted})")
+            raise ValueError(
+                self._misfit((len(given), *axes.shape_as_given(given.array.shape[1:], channels)), channels)
+            )
         if given.dtype != self.dtype:
             raise TypeError(f"X has dtype {given.array.dtype}; this network was built from real samples")
         V = given.spectra(normalize=True)
         if not self.operators.finite and given.on_host:
             # An engine leaves a class, and what may be NaN in the rest of its operator, as soon as it is out.
-            return np.full(given.array.shape, np.nan, self.dtype), np.full((len(given), self.n_classes), np.nan)
+            nowhere = np.full((len(given), *axes.shape_as_given(expected, channels)), np.nan, self.dtype)
+            return nowhere, np.full((len(given), self.n_classes), np.nan)
         pi = given.module.apply(V, self.operators, n_threads=given.n_threads)
         return given.from_spectra(V), pi
+
+    def _misfit(self, shape: tuple[int, ...], channels: Channels) -> str:
+        """What is wrong with samples of this shape, whose channels are where it says."""
+        expected = (self.n_channels, *self.signal_shape)
+        wanted = ", ".join(map(str, ("m", *axes.shape_as_given(expected, channels))))
+        cure = ""
+        if channels == "first" and shape[1:] == axes.shape_as_given(expected, "last"):
+            cure = ": pass channels='last'"
+        elif expected == (1, *shape[1:]):
+            cure = ": pass X[:, None]"
+        return f"X has shape {shape}; this network expects ({wanted}){cure}"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, with a checksum for each tensor.

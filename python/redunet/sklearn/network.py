@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import checks
+from redunet._inputs import axes, checks
+from redunet._inputs.axes import Channels
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
 from redunet.sklearn.signals import SignalEstimator
@@ -49,7 +50,8 @@ class NetworkEstimator(SignalEstimator):
     def _features(self, X: Any) -> Array:
         check_is_fitted(self)
         X = self._samples(X, reset=False)
-        Z = self.net_.transform(self._signals(X), backend=self.backend, n_threads=self.n_threads)
+        where: Channels = "last" if self._last else "first"
+        Z = self.net_.transform(self._signals(X), channels=where, backend=self.backend, n_threads=self.n_threads)
         return Z.reshape(X.shape)
 
 
@@ -60,7 +62,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     ----------
     n_layers : int, default 20
         Number of layers (at most, with `tol`).
-    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    channels, group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -73,7 +75,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     classes_ : (k,) array
         The labels.
     n_features_in_ : int
-        Columns of a table, or channels of signals and images.
+        Columns of a table, or channels of signals and images (the first of their axes, with the channels last).
 
     Examples
     --------
@@ -92,6 +94,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         self,
         n_layers: int = 20,
         *,
+        channels: Channels | None = None,
         group: str = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
@@ -179,7 +182,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Number of layers (at most, with `tol`).
     n_components : int, default 10
         Dimensions of each class's subspace (at most).
-    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    channels, group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -198,7 +201,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
     classes_ : (k,) array
         The labels.
     n_features_in_ : int
-        Columns of a table, or channels of signals and images.
+        Columns of a table, or channels of signals and images (the first of their axes, with the channels last).
 
     Notes
     -----
@@ -219,6 +222,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         n_layers: int = 20,
         *,
         n_components: int = 10,
+        channels: Channels | None = None,
         group: str = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
@@ -261,8 +265,12 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
                     "(m, C, H, W), or a table with signal_shape"
                 )
         Z = self._build(X, y, weights)
-        self.subspaces_ = fit_subspaces(self.n_components, self._signals(Z), y, weights, self.group)
+        self.subspaces_ = fit_subspaces(self.n_components, self._channels_first(Z), y, weights, self.group)
         return self
 
     def _features(self, X: Any) -> Array:
-        return self._signals(NetworkEstimator._features(self, X))
+        return self._channels_first(NetworkEstimator._features(self, X))
+
+    def _channels_first(self, Z: Array) -> Array:
+        """Features as `subspaces_` has them."""
+        return axes.channels_first(self._signals(Z), "last" if self._last else "first", "Z")
