@@ -117,6 +117,7 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
+    "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
     "shape": [None, 3, "text", (), (3,), (0, 3), (3, 2.5), (1, 2, 3, 4, 5), {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
@@ -156,6 +157,8 @@ def public():
     yield "distributed.plan", distributed.plan, {"shape": (12, 4), "n_classes": 2, **alone}
     yield "ReduNet.transform", network().transform, {"X": X}
     yield "ReduNet.assign", network().assign, {"X": X}
+    yield "ReduNet.staged_transform", network().staged_transform, {"X": X}
+    yield "ReduNet.truncate", network().truncate, {"n_layers": 1}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
     yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}

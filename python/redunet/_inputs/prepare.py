@@ -74,6 +74,12 @@ class Samples:
             self.array, self.dtype, self.module, name=self.name, normalize=normalize, n_threads=self.n_threads
         )
 
+    def nowhere(self) -> Array:
+        """NaN in the place of features, which have the samples' shape."""
+        shape = (len(self), *axes.shape_as_given(self.array.shape[1:], self.channels))
+        self.spectra(normalize=True)  # samples that are not finite are an error all the same
+        return np.full(shape, np.nan, self.dtype)
+
     def from_spectra(self, V: Array, dtype: np.dtype[Any] | None = None) -> Array:
         """Samples of spectra, which are lost, of ``dtype`` (default: the one computed in); like those given."""
         Z = self.fourier.inverse(V, dtype or self.dtype, self.module, like=self.given, n_threads=self.n_threads)
