@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets, plot
-from redunet._backends import select
+from redunet._backends import instead_of_engine, select
 from redunet._inputs import checks
 from redunet.classifiers import NearestSubspace
 from redunet.frontends.lift import RandomLift
@@ -152,8 +152,11 @@ def compare(
     >>> demo.compare(n_layers=2).equivariant.net.signal_shape
     (8, 8)
     """
+    slow = instead_of_engine(backend)
     backend, _ = select(backend)
     data = datasets.digits(n_train_per_class=N_TRAIN_PER_CLASS, random_state=SEED)
+    if slow:
+        tell(f"redunet: {slow}")
     from threadpoolctl import threadpool_limits  # which scikit-learn brings
 
     # The matrices are small: threads of NumPy's BLAS gain little, and where others use the cores they wait for one

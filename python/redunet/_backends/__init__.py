@@ -144,6 +144,18 @@ def require(name: str, why: str = "") -> Any:
     return backend
 
 
+def instead_of_engine(name: str = "auto") -> str:
+    """Where NumPy is what computes and nobody asked for it: why, and what to do, in one line; else ""."""
+    chosen = _default.get() or _from_environment() if _checked(name, "backend") == "auto" else name
+    if chosen != "auto" or select()[0] != "numpy":
+        return ""
+    return (
+        f"the compiled engine is missing, so that NumPy computes the same, many times more slowly: {_load('cpu')[1]}. "
+        "Install it again with a C++20 compiler and Python's headers (Debian and Ubuntu: apt install g++ python3-dev): "
+        "pip install --force-reinstall --no-deps redunet, or . in a clone"
+    )
+
+
 def status() -> dict[str, str]:
     """Every backend with "available" or the reason why it can't be used."""
     return {name: _load(name)[1] or "available" for name in MODULES}

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from redunet import datasets, plot
 from redunet.clustering import PhaseTransition, merge_path, phase_transition, vertex_steps
+from redunet.experiments import needs
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.network import build
@@ -41,10 +42,7 @@ def clustering(options: Options) -> Report:
     subspaces in R^10 and R^50; digits, on 16 principal components. And the vertex step, alone, after merging, and
     alternating with layers of a network. ``seeds`` samples of each; ``n_train`` samples of each cluster, at most.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    needs.require("sklearn")
     n = N_SAMPLES if options.n_train is None else min(N_SAMPLES, 4 * options.n_train)
     report = Report(
         "clustering",

@@ -18,6 +18,7 @@ from redunet import datasets
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
 from redunet.classifiers.members import NearestOfClasses
+from redunet.experiments import needs
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
@@ -44,10 +45,7 @@ def micl(options: Options) -> Report:
     class; ``seeds`` draws of 5 to 200 digits of each class, every rival tuned by cross-validation; digits, wine, iris
     and breast cancer by nested cross-validation, ``seeds`` times.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    needs.require("sklearn")
     data = mnist(options)
     report = Report(
         "micl",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._inputs import checks
+from redunet.experiments import needs
 from redunet.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ MANY = 500
 
 def pytorch() -> Any:
     """The module, or what to install."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("this experiment needs PyTorch: pip install 'redunet[torch]'") from error
+    needs.require("torch")
+    import torch
+
     return torch
 
 
