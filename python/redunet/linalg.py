@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from redunet._backends import arrays, select_with
 from redunet._backends.host_contract import HostBackend
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,7 @@ SERIAL_WORK = 100_000
 __all__ = ["QuadraticForms", "cholesky", "inv", "logdet", "logdet_of_sums", "quadratic_forms", "solve"]
 
 
-def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def cholesky(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Lower triangular L with A = L L*.
 
     Parameters
@@ -62,7 +62,7 @@ def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None =
     return module.cholesky(array, n_threads=cores)
 
 
-def inv(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def inv(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Inverses of Hermitian positive definite matrices, by one Cholesky factorisation each.
 
     Parameters and errors are those of `cholesky`.
@@ -83,7 +83,9 @@ def inv(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None
     return module.inv(array, n_threads=cores)
 
 
-def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def solve(
+    A: npt.ArrayLike, B: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
+) -> Array:
     """X with A X = B, for Hermitian positive definite A.
 
     Parameters
@@ -141,7 +143,7 @@ def _in_common(array: Array, rhs: Array, name: str, given: tuple[int, ...]) -> t
     return array, np.broadcast_to(rhs, (*batch, *rhs.shape[-2:])).astype(kind, copy=False)
 
 
-def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def logdet(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Natural logarithms of the determinants, 2 sum log diag(L); they neither overflow nor lose the sign.
 
     Parameters and errors are those of `cholesky`.
@@ -177,7 +179,7 @@ class QuadraticForms(NamedTuple):
 
 
 def quadratic_forms(
-    A: npt.ArrayLike, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None
+    A: npt.ArrayLike, X: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
 ) -> QuadraticForms:
     """x* A^-1 x of vectors x, and log det A, from one Cholesky factorisation of each matrix.
 
@@ -229,7 +231,7 @@ def quadratic_forms(
 
 
 def logdet_of_sums(
-    A: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, backend: str = "auto",
+    A: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> Array:  # fmt: skip
     """log det(A[first] + A[second]) for many pairs of few matrices, without the array of their sums.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def status() -> dict[str, str]:
 
 
 @contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: Literal["auto", "cuda", "cpu", "numpy"]) -> Iterator[None]:
     """Use a backend for every call in the block that does not name one itself.
 
     Parameters

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets
+from redunet._inputs import words
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
 from redunet.classifiers.members import NearestOfClasses
@@ -68,7 +69,8 @@ def _whole(report: Report, data: datasets.Split, options: Options) -> None:
     X, y = _at_most(pixels[:-n_held], data.y_train[:-n_held], options.n_train)
     V, v = _at_most(pixels[-n_held:], data.y_train[-n_held:], options.n_test)
     every, labels = np.concatenate([X, V]), np.concatenate([y, v])
-    for mean, name in (("estimate", "estimated"), ("zero", "zero")):
+    means: tuple[tuple[words.Mean, str], ...] = (("estimate", "estimated"), ("zero", "zero"))
+    for mean, name in means:
         found = {n: _local_errors(X, y, V, v, n, mean) for n in NEIGHBORS_OF_DIGITS}
         n = min(found, key=lambda n: found[n].min())
         epsilon = float(EPSILONS[found[n].argmin()])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem, RateReduction
-from redunet._inputs import checks, prepare
+from redunet._inputs import checks, prepare, words
 from redunet._inputs.axes import Channels
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
@@ -47,18 +47,18 @@ def build(
     *,
     n_layers: int,
     channels: Channels | None = None,
-    group: str = "cyclic",
-    eta: float | Sequence[float] | npt.NDArray[Any] | str = "auto",
+    group: words.Group = "cyclic",
+    eta: float | Sequence[float] | npt.NDArray[Any] | words.StepRule = "auto",
     momentum: bool = False,
     epsilon_sq: float = 0.1,
     lam: float = 500.0,
     sample_weight: npt.ArrayLike | None = None,
-    assignment: str = "estimated",
-    dft_norm: str = "ortho",
-    keep: str = "operators",
+    assignment: words.Assignment = "estimated",
+    dft_norm: words.DftNorm = "ortho",
+    keep: words.Keep = "operators",
     tol: float | None = None,
     patience: int = 10,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     dtype: npt.DTypeLike | None = None,
     progress: bool = False,

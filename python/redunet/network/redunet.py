@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from redunet._backends.ascent import stages
 from redunet._backends.contract import Operators, ReadOnlyCopies
-from redunet._inputs import axes, checks, prepare
+from redunet._inputs import axes, checks, prepare, words
 from redunet._inputs.axes import Channels
 from redunet.network.layers import Layers, Rates
 from redunet.transforms import groups
@@ -60,14 +60,14 @@ class ReduNet(ReadOnlyCopies):
     classes_: Array
     n_channels: int
     signal_shape: tuple[int, ...]
-    group: str
+    group: words.Group
     rates: Rates
     etas: npt.NDArray[np.float64]
     betas: npt.NDArray[np.float64]
     epsilon_sq: float
     lam: float
-    assignment: str
-    dft_norm: str
+    assignment: words.Assignment
+    dft_norm: words.DftNorm
     dtype: np.dtype[Any]
     backend: str
     _operators: Operators | None
@@ -119,7 +119,12 @@ class ReduNet(ReadOnlyCopies):
         return 0 if self._operators is None else self._operators.dense.nbytes + self._operators.factors.nbytes
 
     def transform(
-        self, X: npt.ArrayLike, *, channels: Channels = "first", backend: str = "auto", n_threads: int | None = None
+        self,
+        X: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
     ) -> Array:
         """Features of new samples.
 
@@ -151,7 +156,12 @@ class ReduNet(ReadOnlyCopies):
         return self._forward(X, channels, backend, n_threads)[0]
 
     def assign(
-        self, X: npt.ArrayLike, *, channels: Channels = "first", backend: str = "auto", n_threads: int | None = None
+        self,
+        X: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
     ) -> Array:
         """Soft assignment of new samples to the classes by the last layer: softmax_j(-lambda ||C^j z||).
 
@@ -165,7 +175,7 @@ class ReduNet(ReadOnlyCopies):
         *,
         every: int = 1,
         channels: Channels = "first",
-        backend: str = "auto",
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
     ) -> Iterator[Array]:
         """Features of new samples along the layers, each of which is applied once.

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from redunet._inputs import words
 from redunet._inputs.axes import Channels
 from redunet.frontends import lift
 from redunet.sklearn.signals import SignalEstimator
@@ -60,7 +61,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         n_channels: int = 16,
         kernel_size: int | tuple[int, ...] = 3,
         *,
-        activation: str = "relu",
+        activation: words.Activation = "relu",
         threshold: float = 0.0,
         signal_shape: int | Sequence[int] | None = None,
         channels: Channels | None = None,

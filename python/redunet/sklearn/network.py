@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import axes, checks
+from redunet._inputs import axes, checks, words
 from redunet._inputs.axes import Channels
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
@@ -96,17 +96,17 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         n_layers: int = 20,
         *,
         channels: Channels | None = None,
-        group: str = "cyclic",
+        group: words.Group = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
-        assignment: str = "estimated",
-        dft_norm: str = "ortho",
+        assignment: words.Assignment = "estimated",
+        dft_norm: words.DftNorm = "ortho",
         tol: float | None = None,
         patience: int = 10,
         signal_shape: int | Sequence[int] | None = None,
-        backend: str = "auto",
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -238,22 +238,22 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         *,
         n_components: int = 10,
         channels: Channels | None = None,
-        group: str = "cyclic",
+        group: words.Group = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
-        assignment: str = "estimated",
-        dft_norm: str = "ortho",
+        assignment: words.Assignment = "estimated",
+        dft_norm: words.DftNorm = "ortho",
         tol: float | None = None,
         patience: int = 10,
         signal_shape: int | Sequence[int] | None = None,
-        shifts: str | None = None,
+        shifts: Literal["best"] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         random_state: Any = None,
-        backend: str = "auto",
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet._inputs.problem import DFT_NORMS
 from redunet.torch import formula, ops
 from redunet.torch.batches import one_by_one
@@ -44,7 +44,7 @@ def coding_rate(
     *,
     epsilon_sq: float = 0.1,
     sample_weight: Tensor | None = None,
-    dft_norm: str = "ortho",
+    dft_norm: words.DftNorm = "ortho",
     group: Group | None = None,
 ) -> Tensor:
     """Coding rate R of all features together, in nats; differentiable.
@@ -100,7 +100,7 @@ def rate_reduction(
     sample_weight: Tensor | None = None,
     gamma1: float = 1.0,
     gamma2: float = 1.0,
-    dft_norm: str = "ortho",
+    dft_norm: words.DftNorm = "ortho",
     group: Group | None = None,
 ) -> RateReduction:
     """Coding-rate reduction of features under a membership, in nats; differentiable.
