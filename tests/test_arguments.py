@@ -182,7 +182,7 @@ def public():
     others = {"solve": {"B": np.ones(3)}, "quadratic_forms": {"X": np.ones(3)}}
     sums = {"A": np.stack([np.eye(3)] * 2), "first": [0, 1], "second": 1}
     yield "linalg.logdet_of_sums", linalg.logdet_of_sums, sums
-    for name in ("cholesky", "inv", "logdet", "quadratic_forms", "solve"):
+    for name in ("cholesky", "det", "inv", "logdet", "quadratic_forms", "slogdet", "solve"):
         yield f"linalg.{name}", getattr(linalg, name), {"A": np.eye(3)} | others.get(name, {})
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
@@ -309,7 +309,7 @@ def test_every_public_function_is_in_the_table():
         "show_config",
     }  # without arguments to check
     assert set(rn.__all__) == (listed & set(rn.__all__)) | others
-    assert set(linalg.__all__) - {"QuadraticForms"} == {
+    assert set(linalg.__all__) - {"QuadraticForms", "SlogDet"} == {
         where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")
     }
     functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}

@@ -141,7 +141,8 @@ def build(
     net : ReduNet
         The network.
     Z : array, X's shape
-        Features of the samples after the last layer, in X's order, of X's floating dtype (integers: float64).
+        Features of the samples after the last layer, in X's order, of X's floating dtype (integers: float64). They are
+        NumPy's, of tensors and JAX arrays too, and of X's library where X lies on a CUDA device.
 
     Raises
     ------

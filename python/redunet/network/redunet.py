@@ -142,7 +142,7 @@ class ReduNet(ReadOnlyCopies):
         Returns
         -------
         Z : array, X's shape, ``net.dtype``
-            Unit-norm features.
+            Unit-norm features; of NumPy, or of X's library where X lies on a CUDA device.
 
         Raises
         ------
