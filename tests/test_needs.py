@@ -83,7 +83,7 @@ class TestWithoutTheEngine:
     SAID = (
         "redunet: the compiled engine is missing, so that NumPy computes the same, many times more slowly: there was "
         "no compiler. Install it again with a C++20 compiler and Python's headers (Debian and Ubuntu: apt install g++ "
-        "python3-dev): pip install --force-reinstall --no-deps redunet, or . in a clone\n"
+        "python3-dev): pip install --force-reinstall --no-deps --no-cache-dir redunet, or . in a clone\n"
     )
 
     @pytest.fixture(autouse=True)

@@ -152,7 +152,7 @@ def instead_of_engine(name: str = "auto") -> str:
     return (
         f"the compiled engine is missing, so that NumPy computes the same, many times more slowly: {_load('cpu')[1]}. "
         "Install it again with a C++20 compiler and Python's headers (Debian and Ubuntu: apt install g++ python3-dev): "
-        "pip install --force-reinstall --no-deps redunet, or . in a clone"
+        "pip install --force-reinstall --no-deps --no-cache-dir redunet, or . in a clone"
     )
 
 
