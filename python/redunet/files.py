@@ -80,6 +80,18 @@ def write(path: str, parts: Iterable[bytes | memoryview]) -> None:
         raise OSError(error.errno, error.strerror, path) from error
 
 
+def lock_now(handle: int) -> bool:
+    """Whether an open file could be locked, until it is closed; where there are no locks it always can."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+    return True
+
+
 def _kind(mode: int) -> str | None:
     """What is there, or None for a regular file."""
     if stat.S_ISREG(mode):

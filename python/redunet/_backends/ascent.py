@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from enum import Enum, auto
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from redunet._backends.contract import (
     SEARCH_FACTOR,
     SHORTEST_STEP,
     SMALLEST_NORM,
+    Array,
     BuildRequest,
     BuildResult,
     Operators,
@@ -30,7 +32,29 @@ from redunet._backends.contract import (
     Taken,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Floats = npt.NDArray[np.float64]
+
+
+class Climbing(Protocol):
+    """What `Ascent` needs of a `State`: verbs that hold for any number of samples, as none returns one for each."""
+
+    def copy(self) -> Self:
+        """The same features once more."""
+
+    def operators(self, layer: int | None = None) -> tuple[Array, Array, Floats]:
+        """As `State.operators`."""
+
+    def advance(self, operators: Operators, eta: float, pi: Floats | None = None) -> object:
+        """One layer; as `State.advance`."""
+
+    def extrapolate(self, before: Self, beta: float) -> None:
+        """As `State.extrapolate`."""
+
+
+S = TypeVar("S", bound=Climbing)
 
 
 class Verdict(Enum):
@@ -159,18 +183,31 @@ class Momentum:
                 self.restart()
 
 
-class Ascent:
-    """One construction: operators and rates at the features, a step that the rule likes, layer after layer."""
+class Ascent(Generic[S]):
+    """One construction: operators and rates at the features, a step that the rule likes, layer after layer.
 
-    def __init__(self, state: State, problem: Problem, request: BuildRequest, result: BuildResult, unit: float) -> None:
+    With ``before``, the features of a layer before (of the first: the same), ``state`` is behind the layers that are
+    there; without, they are taken through these.
+    """
+
+    def __init__(
+        self,
+        state: S,
+        problem: Problem,
+        request: BuildRequest,
+        result: BuildResult,
+        unit: float,
+        before: S | None = None,
+    ) -> None:
         self.state, self.problem, self.request, self.result = state, problem, request, result
+        self.before = before
         self.rule = StepRule(request.etas, request.search, float(problem.alphas[0]), unit)
         self.momentum = Momentum()
         self.given = membership(problem) if request.given else None
         # Steps that are given are taken, and nobody asks again for the features before them.
         self.in_place = request.etas is not None and not request.momentum
 
-    def run(self) -> State:
+    def run(self) -> S:
         """The features after the last layer."""
         request, result = self.request, self.result
         done = result.n_done
@@ -189,7 +226,7 @@ class Ascent:
     def _delta(self, row: Floats) -> float:
         return RateReduction.of(row, self.problem.gammas).delta
 
-    def _look(self, layer: int, state: State, row: Floats) -> Operators:
+    def _look(self, layer: int, state: S, row: Floats) -> Operators:
         """Operators and rates at the features, which are the input of a layer."""
         dense, factors, row[:] = state.operators(layer)
         return Operators.single(self.problem, dense, factors, lam=self.request.lam)
@@ -204,15 +241,16 @@ class Ascent:
         etas, betas = self.result.etas[:n_layers], self.result.betas[:n_layers]
         self.rule.resume(etas, betas)
         self.momentum.resume(betas)
-        self.remembered = self.state
-        for layer in range(n_layers):
+        there = self.before is not None
+        self.remembered, self.before = self.before or self.state, None
+        for layer in range(0 if there else n_layers):
             assert self.result.operators is not None
             ops = self.result.operators.layers(layer, layer + 1)
             point = _ahead(self.state, self.remembered, float(betas[layer]))
             self.remembered = self.state
             self.state = _moved(point if self.in_place else point.copy(), ops, float(etas[layer]), self.given)
 
-    def _take_step(self, layer: int, point: State, here: Floats, ahead: bool) -> tuple[State, float]:
+    def _take_step(self, layer: int, point: S, here: Floats, ahead: bool) -> tuple[S, float]:
         """Where the step that the rule takes leads from a point, and the rate reduction there."""
         row = self.result.rates[layer + 1]
         self.rule.begin(layer, self._delta(here), float(here[0]), ahead)
@@ -240,6 +278,7 @@ class Ascent:
             return False
         self.result.betas[layer] = 0
         self.state, _ = self._take_step(layer, self.state, row, False)
+        self.remembered = self.state  # nobody asks for features of a layer before
         return True
 
     def _take_layer_ahead(self, layer: int) -> bool:
@@ -309,7 +348,7 @@ def membership(problem: Problem) -> Floats:
     return np.eye(problem.n_classes)[problem.labels]
 
 
-def _ahead(state: State, before: State, beta: float) -> State:
+def _ahead(state: S, before: S, beta: float) -> S:
     """Where a layer with this momentum is built."""
     if beta == 0:
         return state
@@ -318,7 +357,7 @@ def _ahead(state: State, before: State, beta: float) -> State:
     return point
 
 
-def _moved(state: State, operators: Operators, eta: float, pi: Floats | None) -> State:
+def _moved(state: S, operators: Operators, eta: float, pi: Floats | None) -> S:
     """The same, a layer further."""
     state.advance(operators, eta, pi)
     return state

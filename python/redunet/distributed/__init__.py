@@ -1,7 +1,7 @@
-"""Networks from samples that lie in several processes, on one machine or on many.
+"""Networks from samples that lie in several processes, on one machine or on many, or that do not fit into memory.
 
 `build` is `redunet.build` over the ranks of a communicator: `mpi`, `torch`, or `single`. It needs no engine of its own:
-ranks add up Gram matrices, or norms.
+ranks add up Gram matrices, or norms. `build_chunks` is for one process, and samples that do not fit into its memory.
 
 >>> import redunet as rn
 >>> from redunet import distributed
@@ -12,8 +12,21 @@ ranks add up Gram matrices, or norms.
 """
 
 from redunet.distributed.build import build
+from redunet.distributed.chunks import Chunks, build_chunks
 from redunet.distributed.communicator import Communicator, RankError, Speed
 from redunet.distributed.plan import Plan, plan
 from redunet.distributed.transports import mpi, single, torch
 
-__all__ = ["Communicator", "Plan", "RankError", "Speed", "build", "mpi", "plan", "single", "torch"]
+__all__ = [
+    "Chunks",
+    "Communicator",
+    "Plan",
+    "RankError",
+    "Speed",
+    "build",
+    "build_chunks",
+    "mpi",
+    "plan",
+    "single",
+    "torch",
+]

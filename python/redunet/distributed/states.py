@@ -8,7 +8,7 @@ rates are sums over frequencies; operators are its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from redunet._backends import ascent
 from redunet._backends.contract import SMALLEST_NORM, Array, Backend, Operators, Problem, Pullback, State, Taken
 from redunet.distributed.communicator import Communicator
 from redunet.distributed.grams import OperatorsOfAll, placed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +35,7 @@ class RankState:
         """Of this rank."""
         return self.own.n_samples
 
-    def copy(self) -> RankState:
+    def copy(self) -> Self:
         """The same features once more."""
         return type(self)(self.own.copy(), self.at)
 
