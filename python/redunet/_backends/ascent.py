@@ -265,6 +265,7 @@ class Ascent(Generic[S]):
                 break
             if self.rule.keep:
                 kept = trial
+            del moved, trial  # their room, before the next one takes its own
         if verdict is Verdict.TAKE_KEPT:
             assert kept is not None
             moved, self.layer, row[:] = kept
@@ -291,7 +292,9 @@ class Ascent(Generic[S]):
         if beta > 0:
             self.layer = self._look(layer, point, point_row)
         moved, after = self._take_step(layer, point, point_row, beta > 0)
+        del point
         if beta > 0 and not after >= reached:
+            del moved
             self.momentum.restart()
             beta, self.layer, point_row = 0.0, here, row.copy()
             moved, _ = self._take_step(layer, self.state, point_row, False)

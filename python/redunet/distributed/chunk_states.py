@@ -136,7 +136,7 @@ class Features:
     spectra : list of Spectra
         After the layers that are there, and, with momentum, after one less.
     row : (1 + k,) array, or None
-        R and gamma_j R_j of the samples, if these are not there any more.
+        R and R_j of the samples, if these are not there any more.
     """
 
     dtype: np.dtype[Any]

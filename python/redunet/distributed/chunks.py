@@ -22,7 +22,7 @@ from redunet._inputs import checks, prepare
 from redunet._inputs.problem import problem_of
 from redunet.distributed.chunk_states import ByChunks, Chunking, Features
 from redunet.distributed.grams import OperatorsOfAll
-from redunet.distributed.intake import Intake, Taken, spectra_table
+from redunet.distributed.intake import Intake, Taken, spectra_table, tables_of
 from redunet.distributed.scratch import FEATURES, NETWORK, Scratch, Spectra, Table, write_npy
 from redunet.distributed.transports import single
 from redunet.network.build import BuildInterrupted, BuildOptions, construct
@@ -161,11 +161,11 @@ def build_chunks(
         What features may take of memory, in bytes, or with one of the units kB, MB, GB, TB, KiB, MiB, GiB, TiB. Beside
         them there are the operators of all layers, and Gram matrices of one in double precision.
     scratch : path-like, optional
-        A folder for features, empty or new, on a disk with room for three times the spectra of all samples, and for
-        two more with momentum, two with ``eta="search"``. If it has a build from chunks that was stopped or killed,
-        this goes on from its last checkpoint, and looks at the first sample of the source alone; the network is then
-        the one of a build that never stopped, to the last bit if `chunk_bytes` and threads are the same. Default: a
-        temporary one, without checkpoints, that goes with the `Chunks`.
+        A folder for features, empty or new, on a disk with room for three times the spectra of all samples, for six
+        times with momentum, and for one more with ``eta="search"``. If it has a build from chunks that was stopped or
+        killed, this goes on from its last checkpoint, and looks at the first sample of the source alone; the network
+        is then the one of a build that never stopped, to the last bit if `chunk_bytes` and threads are the same.
+        Default: a temporary one, without checkpoints, that goes with the `Chunks`.
     every : int, default 10
         After so many layers, and at the end, there is a checkpoint.
     **options
@@ -246,7 +246,8 @@ def _build(
     taken = _taken(source, scratch, Intake(scratch, n_bytes // (1 + COPIES), where), settings)
     like = prepare.samples(np.zeros((1, *taken.shape), taken.dtype), **{**where, "dtype": taken.dtype})
     problem = _problem(taken, like, options)
-    chunking = _chunking(taken, scratch, _rows(n_bytes, like, problem.n_classes, options))
+    rows = _rows(n_bytes, like, problem.n_classes, options)
+    chunking = Chunking(scratch=scratch, n=taken.n, rows=rows, **tables_of(scratch))
     net = load(scratch.at(NETWORK)) if scratch.has(NETWORK) else None
     features = _features(net, scratch, like, taken.n, options)
     if not temporary:
@@ -309,14 +310,6 @@ def _rows(n_bytes: int, like: prepare.Samples, n_classes: int, options: BuildOpt
     return n_bytes // one
 
 
-def _chunking(taken: Taken, scratch: Scratch, rows: int) -> Chunking:
-    tables = {
-        name: Table.of_npy(scratch.at(f"{name}.npy")) if scratch.has(f"{name}.npy") else None
-        for name in ("labels", "membership", "weights")
-    }
-    return Chunking(scratch=scratch, n=taken.n, rows=rows, **tables)
-
-
 def _features(net: ReduNet | None, scratch: Scratch, like: prepare.Samples, n: int, options: BuildOptions) -> Features:
     """Those that the build goes on from, after the layers of a network if there is one."""
     n_layers = 0 if net is None else net.n_layers
@@ -325,7 +318,7 @@ def _features(net: ReduNet | None, scratch: Scratch, like: prepare.Samples, n: i
     before = max(0, n_layers - options.momentum)
     now, earlier = (_kept(spectra_table(scratch.kept(layer), like), n) for layer in (n_layers, before))
     scratch.keep_only(n_layers, before)
-    row = None if net is None else np.concatenate([net.rates.rate[:1], net.rates.per_class[0]])
+    row = None if net is None else np.concatenate([net.rates.rate[:1], net.rates.per_class[0] / net.operators.gammas])
     return Features(now.table.dtype, [now, earlier], row)
 
 

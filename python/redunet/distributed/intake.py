@@ -95,7 +95,6 @@ class Intake:
         self.n = self.first = 0
         self.axes, self.soft, self.weighted = 0, False, False
         self.seen: Array = np.empty(0)
-        self.sizes, self.counts = np.zeros(0), np.zeros(0, np.int64)
 
     def run(self, source: Any) -> Taken:
         """All samples of a source; their features after no layer, labels and weights are files afterwards."""
@@ -107,10 +106,9 @@ class Intake:
         if self.like is None:
             raise ValueError("source has no samples; expected at least one")
         classes, numbers = checks.labels(self.seen, len(self.seen))
-        sizes, counts = np.empty(len(classes)), np.empty(1 + len(classes), np.int64)
-        sizes[numbers], counts[1 + numbers], counts[0] = self.sizes, self.counts, self.n
-        check_sizes(sizes, classes)
         self._write_tables(paths[1], paths[2], numbers)
+        sizes, counts = self._class_sizes(len(classes))
+        check_sizes(sizes, classes)
         given = self.like
         Spectra(spectra_table(paths[0], given)).keep(self.scratch.kept(0))
         for path in paths[1:]:
@@ -154,10 +152,7 @@ class Intake:
             labels, Pi = self._in_numbers_of_all(*theirs)
         except (TypeError, ValueError) as error:
             raise _at(piece, error) from error
-        sizes, counts = class_sizes(labels, Pi, weights, len(self.seen))
-        sizes[: len(self.sizes)] += self.sizes
-        counts[: len(self.counts)] += self.counts
-        self.sizes, self.counts, self.n = sizes, counts, self.n + len(given)
+        self.n += len(given)
         append(V, spectra)
         if self.axes == 1:
             append(y, labels)
@@ -204,6 +199,25 @@ class Intake:
             write_npy(self.scratch.at("labels.npy"), hard, (self.n,), (numbers[some] for some in rows))
         if self.weighted:
             write_npy(self.scratch.at("weights.npy"), double, (self.n,), parts(w, double, ()))
+
+    def _class_sizes(self, k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """What the classes weigh, and samples of all and of each; in steps that do not depend on the pieces."""
+        tables = [tables_of(self.scratch)[name] for name in ("labels", "membership", "weights")]
+        sizes, counts = np.zeros(k), np.zeros(k, np.int64)
+        step = max(1, PIECE // (8 * k))
+        for start in range(0, self.n, step):
+            some = slice(start, min(start + step, self.n))
+            labels, Pi, weights = (None if table is None else table.read(some) for table in tables)
+            more, n = class_sizes(labels, Pi, weights, k)
+            sizes += more
+            counts += n
+        return sizes, np.concatenate([[self.n], counts])
+
+
+def tables_of(scratch: Scratch) -> dict[str, Table | None]:
+    """Labels, membership and weights, where they are there."""
+    paths = {name: scratch.at(f"{name}.npy") for name in ("labels", "membership", "weights")}
+    return {name: Table.of_npy(path) if os.path.isfile(path) else None for name, path in paths.items()}
 
 
 def spectra_table(path: str, given: prepare.Samples) -> Table:
