@@ -232,15 +232,15 @@ class TestKilled:
 
 class TestMemory:
     @needs_posix
-    def test_of_samples_that_do_not_fit(self, backend, tmp_path):
-        """64 MiB of samples in an address space that has 48 MiB left."""
+    def test_of_samples_that_do_not_fit(self, backend):
+        """24 MiB of samples in an address space that has 20 MiB left."""
         if backend == "cuda":
             pytest.skip("memory of a device is not the host's")
         out = output(
             f"""
             import resource, numpy as np, redunet as rn
             from redunet import distributed
-            m, d = 1 << 18, 64
+            m, d = 3 << 15, 64
 
             def samples():
                 for seed in range(64):
@@ -250,10 +250,9 @@ class TestMemory:
 
             rn.build(*next(samples()), n_layers=1)  # threads, and memory that stays
             with open("/proc/self/statm") as file:
-                limit = int(file.read().split()[0]) * resource.getpagesize() + (48 << 20)
+                limit = int(file.read().split()[0]) * resource.getpagesize() + (20 << 20)
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            net, chunks = distributed.build_chunks(samples(), n_layers=2, chunk_bytes="8MiB", every=1, n_threads=1,
-                                                   scratch={str(tmp_path)!r})
+            net, chunks = distributed.build_chunks(samples(), n_layers=2, chunk_bytes="4MiB", n_threads=1)
             assert chunks.n_samples == m and len(chunks) > 8, len(chunks)
             n = 0
             for Z, y in chunks:

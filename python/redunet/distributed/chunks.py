@@ -268,7 +268,11 @@ def _taken(source: Any, scratch: Scratch, intake: Intake, settings: dict[str, An
     if not tensors:
         scratch.clear()
         scratch.write_manifest({}, {})
-        taken = intake.run(source)
+        try:
+            taken = intake.run(source)
+        except BaseException:
+            scratch.clear()  # the half of it is of no use
+            raise
         taken.write(scratch, settings)
         return taken
     for name, found in about["settings"].items():

@@ -58,7 +58,7 @@ def _given(source: Any) -> Iterator[Piece]:
         raise TypeError(f"source is a {type(source).__name__}; {EXPECTED}")
     for number, item in enumerate(source):
         if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
-            came = f"{type(item).__name__} of {len(item)}" if hasattr(item, "__len__") else type(item).__name__
+            came = type(item).__name__ + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
             raise TypeError(f"source has a {came} as item {number}; {EXPECTED}")
         yield _piece(f"item {number}", *item)
 
