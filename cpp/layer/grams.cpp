@@ -46,20 +46,22 @@ void grams_in_double(const Kernels<double>& kernels, Parallel& parallel, const P
   const auto [m, C, columns, P] = features.sizes();
   const index_t d = problem.d, F = columns / d;
   const index_t k1 = problem.n_classes() + 1, matrix = C * C * P, n_blocks = divide_up(C, kTaskRows);
+  // Where every sample belongs to the classes in whole, their matrices add up to that of all samples.
+  const index_t begin_number = problem.covers(m) ? 1 : 0, n_numbers = k1 - begin_number;
   const index_t together =
       std::clamp(kNumbersTogether / std::max<index_t>(1, m * C * P * d), std::min<index_t>(parallel.n_threads(), F), F);
   std::vector<index_t> order(as_size(m));
   for (index_t i = 0; i < m; ++i) at(order, i) = features.sample(i);
   Features<double> doubles({m, C, together * d, P}, order);
   std::vector<Members<double>> members;
-  for (index_t number = 0; number < k1; ++number) members.push_back(members_of(problem, doubles, number));
+  for (index_t number = begin_number; number < k1; ++number) members.push_back(members_of(problem, doubles, number));
   for (index_t first = 0; first < F; first += together) {
     const index_t n = std::min(together, F - first);
     read(features, first * d, n * d, doubles, parallel);
-    parallel.run(k1 * n * n_blocks, double(m * n * d) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
+    parallel.run(n_numbers * n * n_blocks, double(m * n * d) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
       const index_t block = task % n_blocks, f = task / n_blocks % n, number = task / n_blocks / n;
       const Members<double>& mine = at(members, number);
-      double* G = grams + (number * F + first + f) * matrix;
+      double* G = grams + ((begin_number + number) * F + first + f) * matrix;
       const index_t begin = block * kTaskRows, end = std::min(begin + kTaskRows, C);
       std::fill(G + begin * C * P, G + end * C * P, 0.0);  // a class may have no samples here
       for (index_t column = f * d; column < (f + 1) * d; ++column)
@@ -77,8 +79,17 @@ void grams_in_double(const Kernels<double>& kernels, Parallel& parallel, const P
                                 .accumulate = true});
     });
   }
-  parallel.run(k1 * F, double(k1 * F * matrix),
-               [&, C = C, P = P](index_t q, int) { mirror(grams + q * matrix, C, P); });
+  double* const summed = grams + begin_number * F * matrix;
+  parallel.run(n_numbers * F, double(n_numbers * F * matrix),
+               [&, C = C, P = P](index_t q, int) { mirror(summed + q * matrix, C, P); });
+  if (begin_number == 0) return;
+  const index_t row = C * P;
+  parallel.run(F * C, double(k1 * F * matrix), [&, F = F, C = C](index_t q, int) {
+    double* total = grams + q * row;
+    std::copy_n(total + F * C * row, row, total);
+    for (index_t number = 2; number < k1; ++number)
+      for (index_t e = 0; e < row; ++e) total[e] += total[number * F * C * row + e];
+  });
 }
 
 template void grams_in_double<float>(const Kernels<double>&, Parallel&, const Problem&, const Features<float>&,
