@@ -83,46 +83,46 @@ class Features {
   double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
 
   // A square of numbers at a time, kPanel of each sample: those of a sample are neighbours on one side, those of the
-  // samples on the other.
+  // samples on the other. Channels of the same frequencies follow each other, so that a tile is gone through once.
   template <bool In>
   void move(const T* from, T* to, const T* by, Parallel& parallel) {
     constexpr index_t B = kPanel<T>;
-    const index_t m = sizes_.m, size = tile_stride() / B;
-    parallel.run(n_tiles_, this->size(), [&](index_t tile, int) {
+    const auto [m, C, F, P] = sizes_;
+    const index_t size = C * F * P;
+    // One frequency has its channels, and else a channel its frequencies, as neighbours in V.
+    const index_t n_runs = F == 1 ? 1 : C, length = size / n_runs;
+    std::vector<index_t> rows;  // of the numbers of the first run; those of run c begin c P rows later
+    for (index_t e = 0; e < length; ++e) rows.push_back(F == 1 ? e : e / P * C * P + e % P);
+    parallel.run(n_tiles_, this->size(), [&, m = m, P = P](index_t tile, int) {
       const index_t first = tile * B, lanes = std::min(B, m - first);
       index_t start[B];
       for (index_t lane = 0; lane < lanes; ++lane) start[lane] = sample(first + lane) * size;
       alignas(kCacheLine) T square[B][B];
-      for (index_t begin = 0; begin < size; begin += B) {
-        const index_t count = std::min(B, size - begin);
-        if constexpr (In) {
-          for (index_t lane = 0; lane < lanes; ++lane) std::copy_n(from + start[lane] + begin, count, square[lane]);
-          for (index_t e = 0; e < count; ++e) {
-            T* row = panel(tile, 0) + row_of(begin + e) * B;
-            for (index_t lane = 0; lane < lanes; ++lane) row[lane] = square[lane][e];
-          }
-        } else {
-          for (index_t e = 0; e < count; ++e) {
-            const T* row = panel(tile, 0) + row_of(begin + e) * B;
-            for (index_t lane = 0; lane < B; ++lane) square[lane][e] = row[lane];
-          }
-          for (index_t lane = 0; lane < lanes; ++lane) {
-            T* there = to + start[lane] + begin;
-            const T factor = by == nullptr ? T(0) : by[first + lane];
-            if (factor != 0)
-              for (index_t e = 0; e < count; ++e) square[lane][e] += factor * there[e];
-            std::copy_n(square[lane], count, there);
+      for (index_t begin = 0; begin < length; begin += B)
+        for (index_t run = 0; run < n_runs; ++run) {
+          const index_t count = std::min(B, length - begin), place = run * length + begin;
+          T* const panels = panel(tile, 0) + run * P * B;
+          if constexpr (In) {
+            for (index_t lane = 0; lane < lanes; ++lane) std::copy_n(from + start[lane] + place, count, square[lane]);
+            for (index_t e = 0; e < count; ++e) {
+              T* row = panels + at(rows, begin + e) * B;
+              for (index_t lane = 0; lane < lanes; ++lane) row[lane] = square[lane][e];
+            }
+          } else {
+            for (index_t e = 0; e < count; ++e) {
+              const T* row = panels + at(rows, begin + e) * B;
+              for (index_t lane = 0; lane < B; ++lane) square[lane][e] = row[lane];
+            }
+            for (index_t lane = 0; lane < lanes; ++lane) {
+              T* there = to + start[lane] + place;
+              const T factor = by == nullptr ? T(0) : by[first + lane];
+              if (factor != 0)
+                for (index_t e = 0; e < count; ++e) square[lane][e] += factor * there[e];
+              std::copy_n(square[lane], count, there);
+            }
           }
         }
-      }
     });
-  }
-
-  // The row of a tile where number e of a sample lies: [c][p][plane] becomes [p][c][plane].
-  index_t row_of(index_t e) const {
-    const auto [m, C, F, P] = sizes_;
-    if (F == 1) return e;
-    return (e / P % F * C + e / (F * P)) * P + e % P;
   }
 
   Sizes sizes_;

@@ -58,26 +58,27 @@ void grams_in_double(const Kernels<double>& kernels, Parallel& parallel, const P
   for (index_t first = 0; first < F; first += together) {
     const index_t n = std::min(together, F - first);
     read(features, first * d, n * d, doubles, parallel);
-    parallel.run(n_numbers * n * n_blocks, double(m * n * d) * double(matrix * P), [&, C = C, P = P](index_t task, int) {
-      const index_t block = task % n_blocks, f = task / n_blocks % n, number = task / n_blocks / n;
-      const Members<double>& mine = at(members, number);
-      double* G = grams + ((begin_number + number) * F + first + f) * matrix;
-      const index_t begin = block * kTaskRows, end = std::min(begin + kTaskRows, C);
-      std::fill(G + begin * C * P, G + end * C * P, 0.0);  // a class may have no samples here
-      for (index_t column = f * d; column < (f + 1) * d; ++column)
-        gram_in_parts(kernels, {.v = doubles.panel(mine.first, column),
-                                .panel_stride = doubles.tile_stride(),
-                                .n_panels = mine.last - mine.first,
-                                .row_begin = begin,
-                                .row_end = end,
-                                .planes = P,
-                                .weights = mine.weights.get(),
-                                .G = G,
-                                .row_stride = C * P,
-                                .col_stride = P,
-                                .imag_offset = 1,
-                                .accumulate = true});
-    });
+    parallel.run(n_numbers * n * n_blocks, double(m * n * d) * double(matrix * P),
+                 [&, C = C, P = P](index_t task, int) {
+                   const index_t block = task % n_blocks, f = task / n_blocks % n, number = task / n_blocks / n;
+                   const Members<double>& mine = at(members, number);
+                   double* G = grams + ((begin_number + number) * F + first + f) * matrix;
+                   const index_t begin = block * kTaskRows, end = std::min(begin + kTaskRows, C);
+                   std::fill(G + begin * C * P, G + end * C * P, 0.0);  // a class may have no samples here
+                   for (index_t column = f * d; column < (f + 1) * d; ++column)
+                     gram_in_parts(kernels, {.v = doubles.panel(mine.first, column),
+                                             .panel_stride = doubles.tile_stride(),
+                                             .n_panels = mine.last - mine.first,
+                                             .row_begin = begin,
+                                             .row_end = end,
+                                             .planes = P,
+                                             .weights = mine.weights.get(),
+                                             .G = G,
+                                             .row_stride = C * P,
+                                             .col_stride = P,
+                                             .imag_offset = 1,
+                                             .accumulate = true});
+                 });
   }
   double* const summed = grams + begin_number * F * matrix;
   parallel.run(n_numbers * F, double(n_numbers * F * matrix),
