@@ -23,6 +23,12 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 GIVEN = {**problem("signals, many channels"), "n_layers": 5}
 
 
+@pytest.fixture(autouse=True)
+def without_syncs(monkeypatch):
+    """Tests wait for no disk: no machine ends in them."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 def same(found, expected):
     """Networks and features, to the last bit."""
     same_networks(found[0], expected[0])
@@ -120,6 +126,7 @@ class TestKilled:
             import os, shutil, numpy as np
             from redunet import distributed
             from redunet.distributed import chunk_states, intake, scratch
+            os.fsync = lambda handle: None  # a process ends here, not the machine
             rng = np.random.default_rng(0)
             y = np.arange(12) % 2
             X = rng.standard_normal((2, 3))[y] + rng.standard_normal((12, 3))
@@ -225,9 +232,12 @@ class TestKilled:
             except rn.BuildInterrupted as stop:
                 print(stop.net.n_layers)
         """)
-        there = int(out) // 2 * 2
-        kept = [f"features-{there:06d}"] + ["network"] * (there > 0)
-        assert left(tmp_path) == sorted(["chunks", "labels.npy", "lock", *kept])
+        n = rn.load(tmp_path / "network").n_layers if (tmp_path / "network").exists() else 0
+        assert n in (int(out) // 2 * 2, int(out) // 2 * 2 - 2)  # which was being written
+        features = {name for name in left(tmp_path) if name.startswith("features-")}
+        assert f"features-{n:06d}" in features
+        assert len(features) <= 2
+        assert set(left(tmp_path)) - features - {"network"} == {"chunks", "labels.npy", "lock"}
 
 
 class TestMemory:
