@@ -132,7 +132,7 @@ def _polar(images: NDArray[np.uint8], n_channels: int) -> FloatArray:
 
 
 def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArray]:
-    """What turns images (m, 28, 28) into the samples of a workload."""
+    """What turns images (m, 1, 28, 28) into the samples of a workload."""
     if name == "mnist_vec":
         return lambda images: images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     if name == "rot01":
@@ -141,7 +141,7 @@ def _entrance(name: str, small: bool) -> Callable[[NDArray[np.uint8]], FloatArra
         lift = _lift(20, 5)
         return lambda images: lift(_polar(images, 15))
     lift = _lift({"trans01": 5, "trans10": 20 if small else 75, "bp2d": 16}[name], 9)
-    return lambda images: lift(images[:, None].astype(np.float32))
+    return lambda images: lift(images.astype(np.float32))
 
 
 def _digits(name: str, data: str | os.PathLike[str] | None, small: bool) -> tuple[FloatArray, IntArray, FloatArray]:

@@ -14,7 +14,7 @@ nvidia-smi | tee "$report/device.txt"
 if [ ! -d "$venv" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install -q 'cuda-toolkit[nvcc,crt,nvvm,cccl,cudart,cublas,cufft]>=13,<14' 'nvidia-cuda-sanitizer-api<14' \
-    'scikit-build-core>=0.11' 'pybind11>=3' 'cmake>=3.26' ninja
+    'scikit-build-core>=0.11' 'hatch-fancy-pypi-readme>=23.2' 'pybind11>=3' 'cmake>=3.26' ninja
 fi
 PATH=$venv/bin:$PATH "$venv/bin/pip" install -v --no-build-isolation '.[test,bench,cuda]' \
   -C cmake.define.REDUNET_CUDA=ON >"$report/build.txt" 2>&1 || { tail -40 "$report/build.txt" && exit 1; }

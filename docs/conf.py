@@ -16,7 +16,7 @@ import redunet
 from redunet import experiments
 
 project = "redunet"
-author = "the redunet team"
+author = "the redunet developers"
 release = version = redunet.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]

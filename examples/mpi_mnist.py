@@ -25,7 +25,7 @@ lift = rn.RandomLift(n_channels, kernel_size, random_state=0)  # random filters,
 
 def lifted(images):
     """Features (m, n_channels, H, W) of images."""
-    return lift(images.reshape(len(images), 1, *images.shape[-2:]).astype(np.float32))
+    return lift(images.astype(np.float32))
 
 
 options = {"n_layers": n_layers, "dft_norm": "backward", "lam": 10 * len(y) / n_channels}  # gates as sharp for any m

@@ -80,7 +80,7 @@ WRONG = {
     "eta": ["fast", None, True, 1j, {}, OBJECT, [0.1, 0.2, 0.3], np.nan, -1, np.inf, print, [["a"]]],
     "sample_weight": ["a", 3, {}, OBJECT, [1.0], -np.ones(12), np.full(12, np.nan), np.ones(12) * 1j, list("ab" * 6)],
     "assignment": WORDS, "dft_norm": WORDS, "keep": WORDS, "backend": WORDS, "unit": WORDS, "mean": WORDS,
-    "activation": WORDS, "group": WORDS,
+    "activation": WORDS, "group": WORDS, "channels": WORDS,
     "dtype": ["foo", "float16", int, bool, object, "U3", 3, [], {}, OBJECT, "f4,f4", np.longdouble, "M8[s]", print],
     "momentum": FLAGS, "progress": FLAGS, "per_class": FLAGS, "compat": FLAGS, "endpoint": FLAGS, "shifts": FLAGS,
     "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
@@ -117,6 +117,7 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
+    "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
     "shape": [None, 3, "text", (), (3,), (0, 3), (3, 2.5), (1, 2, 3, 4, 5), {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
@@ -156,6 +157,8 @@ def public():
     yield "distributed.plan", distributed.plan, {"shape": (12, 4), "n_classes": 2, **alone}
     yield "ReduNet.transform", network().transform, {"X": X}
     yield "ReduNet.assign", network().assign, {"X": X}
+    yield "ReduNet.staged_transform", network().staged_transform, {"X": X}
+    yield "ReduNet.truncate", network().truncate, {"n_layers": 1}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
     yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}
@@ -179,7 +182,7 @@ def public():
     others = {"solve": {"B": np.ones(3)}, "quadratic_forms": {"X": np.ones(3)}}
     sums = {"A": np.stack([np.eye(3)] * 2), "first": [0, 1], "second": 1}
     yield "linalg.logdet_of_sums", linalg.logdet_of_sums, sums
-    for name in ("cholesky", "inv", "logdet", "quadratic_forms", "solve"):
+    for name in ("cholesky", "det", "inv", "logdet", "quadratic_forms", "slogdet", "solve"):
         yield f"linalg.{name}", getattr(linalg, name), {"A": np.eye(3)} | others.get(name, {})
     yield "RandomLift", rn.RandomLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
@@ -306,7 +309,7 @@ def test_every_public_function_is_in_the_table():
         "show_config",
     }  # without arguments to check
     assert set(rn.__all__) == (listed & set(rn.__all__)) | others
-    assert set(linalg.__all__) - {"QuadraticForms"} == {
+    assert set(linalg.__all__) - {"QuadraticForms", "SlogDet"} == {
         where.partition(".")[2] for where, _, _ in public() if where.startswith("linalg.")
     }
     functions = {where.partition(".")[2] for where, _, _ in public() if where.startswith("clustering.")}

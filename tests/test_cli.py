@@ -97,8 +97,7 @@ def test_the_demo_gets_the_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert main(["demo", *arguments]) == 0
     assert calls.pop() == (tmp_path, {"n_layers": 7, "backend": "numpy", "n_threads": 1, "progress": False})
     assert main(["demo"]) == 0
-    backend, _ = _backends.select()
-    defaults = {"n_layers": None, "backend": backend, "n_threads": checks.threads(None), "progress": True}
+    defaults = {"n_layers": None, "backend": "auto", "n_threads": checks.threads(None), "progress": True}
     assert calls.pop() == (Path(), defaults)
 
 

@@ -172,8 +172,8 @@ def test_mnist_of_our_own(tmp_path):
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     write_mnist(tmp_path, images, np.array([7, 1], np.uint8))
     data = datasets.mnist(tmp_path)
-    assert np.array_equal(data.X_train, images)
-    assert np.array_equal(data.X_test, images)
+    assert np.array_equal(data.X_train, images[:, None])
+    assert np.array_equal(data.X_test, images[:, None])
     assert data.y_test.tolist() == [7, 1]
     assert data.y_train.dtype == np.int64
 

@@ -52,14 +52,15 @@ def test_the_readme_shows_the_quickstart() -> None:
 def test_what_the_documentation_shows_of_stopping_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (EXAMPLES.parent / "docs" / "howto.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)
     assert names["longer"].n_layers == 50
     assert rn.load(names["file"]).n_layers == 300
-    assert names["net"].n_layers < 1000
+    assert names["short"].n_layers < 20
+    assert len(names["scores"]) == 20
 
 
 def test_what_the_documentation_shows_of_sparse_codes() -> None:

@@ -273,7 +273,7 @@ def test_not_positive_definite_names_the_matrix(backend, n, dtype):
     for spoil in (-1.0, 0.0, np.nan, np.inf):
         bad = A.copy()
         bad[1, 1, n - 1, n - 1] = spoil
-        message = "matrix 4 of 6 is not positive definite"
+        message = r"^matrix \(1, 1\) of shape \(2, 3\) is not positive definite$"
         with pytest.raises(np.linalg.LinAlgError, match=message):
             linalg.cholesky(bad)
         with pytest.raises(np.linalg.LinAlgError, match=message):

@@ -180,8 +180,8 @@ class TestResume:
 
     #: What may be another in a build that goes on.
     FREE: ClassVar = {
-        "eta", "momentum", "tol", "patience", "backend", "n_threads", "progress", "on_layer", "resume", "checkpoint",
-        "every",
+        "channels", "eta", "momentum", "tol", "patience", "backend", "n_threads", "progress", "on_layer", "resume",
+        "checkpoint", "every",
     }  # fmt: skip
 
     def test_knows_of_every_option_whether_it_must_be_the_same(self):

@@ -50,12 +50,12 @@ def test_compat_is_the_reference_sampling(workloads):
 
 def test_mnist():
     data = datasets.mnist(MNIST)
-    assert data.X_train.shape == (60000, 28, 28)
-    assert data.X_test.shape == (10000, 28, 28)
+    assert data.X_train.shape == (60000, 1, 28, 28)
+    assert data.X_test.shape == (10000, 1, 28, 28)
     assert data.X_train.dtype == np.uint8
     assert data.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     assert data.y_test[:5].tolist() == [7, 2, 1, 0, 4]
     X, y = datasets.first_per_class(data.X_train, data.y_train, 10, classes=[1, 0], skip=5)
-    assert X.shape == (20, 28, 28)
+    assert X.shape == (20, 1, 28, 28)
     assert np.array_equal(X[:10], data.X_train[data.y_train == 1][5:15])
     assert np.array_equal(y, np.repeat([1, 0], 10))

@@ -96,7 +96,7 @@ def test_errors_along_the_steps_are_those_of_the_codes():
 
 
 def test_images_have_about_unit_scale():
-    X = training.images(np.full((2, 3, 4), 51, np.uint8))
+    X = training.images(np.full((2, 1, 3, 4), 51, np.uint8))
     assert X.shape == (2, 1, 3, 4)
     assert float(X.abs().max()) < 1e-6
     assert training.images(np.zeros((2, 3, 4, 4), np.uint8)).shape == (2, 3, 4, 4)

@@ -51,6 +51,7 @@ def build_case(rng: np.random.Generator) -> dict[str, Any]:
         options["eta"] = str(eta)
     options["lam"] = float(rng.choice([0.0, 1.0, 20.0, 500.0, 1e4, 1e6]))
     options["n_layers"] = n_layers
+    options["channels"] = "first"  # samples of every shape are meant as they are
     for name, value, share in (
         ("momentum", True, 0.15),
         ("assignment", "given", 0.2),

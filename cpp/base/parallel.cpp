@@ -1,5 +1,6 @@
-// A pool of threads that hands out tasks by a counter. One run at a time uses it; busy_ counts the workers that have
-// not finished, and a worker touches the run only before it is counted off.
+// A pool of threads that hands out tasks by a counter. One run at a time uses it. A worker joins while the run is open,
+// is counted in busy_ from then on, and touches the run only before it is counted off; one that the system wakes too
+// late finds the run closed, and nobody waits for it.
 
 #include "base/parallel.hpp"
 
@@ -141,14 +142,22 @@ class Pool {
       const std::lock_guard lock(mutex_);
       work_ = &work;
       n_workers_ = n_workers;
-      busy_ = n_workers;
       ++generation_;
     }
     wake_.notify_all();
     return n_workers;
   }
 
-  // Whether the threads have ended, after kPollInterval at the latest.
+  // Whether threads look out for work; otherwise they sleep, and waking them takes a while.
+  bool awake() const { return awake_ > 0; }
+
+  // No more threads join.
+  void close() {
+    const std::lock_guard lock(mutex_);
+    work_ = nullptr;
+  }
+
+  // Whether the threads that joined have ended, after kPollInterval at the latest.
   bool wait() {
     for (const auto begin = std::chrono::steady_clock::now(); busy_ > 0;) {
       relax();
@@ -162,12 +171,15 @@ class Pool {
 
  private:
   void serve(int thread, unsigned seen) {
+    ++awake_;
     for (;;) {
       for (auto begin = std::chrono::steady_clock::now(); generation_ == seen;) {
         relax();
         if (std::chrono::steady_clock::now() - begin > kSpin) {
           std::unique_lock lock(mutex_);
+          --awake_;
           wake_.wait(lock, [&] { return generation_ != seen; });
+          ++awake_;
         }
       }
       const TaskBody* work;
@@ -175,8 +187,9 @@ class Pool {
         const std::lock_guard lock(mutex_);
         seen = generation_;
         work = thread <= n_workers_ ? work_ : nullptr;
+        if (work == nullptr) continue;
+        ++busy_;
       }
-      if (work == nullptr) continue;
       (*work)(0, thread);
       if (--busy_ == 0) {
         const std::lock_guard lock(mutex_);
@@ -188,7 +201,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::atomic<unsigned> generation_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> busy_{0}, awake_{0};
   const TaskBody* work_ = nullptr;
   int n_workers_ = 0;
   std::vector<std::thread> threads_;
@@ -243,14 +256,19 @@ void Parallel::run(index_t n_tasks, double work, TaskBody body) {
   Pool* used = nullptr;
   if (n_workers > 0) {
     used = &pool();
-    held = std::unique_lock(used->in_use, std::try_to_lock);
+    // Sleeping threads are woken by the run that is worth it, or once as much was done without them: this one or the
+    // next are then shared, and those after it find them awake.
+    unshared_work_ += work;
+    if (used->awake() || unshared_work_ >= kWakingWork) held = std::unique_lock(used->in_use, std::try_to_lock);
   }
   if (held.owns_lock()) {
     const int started = used->start(worker, n_workers);
     if (started < n_workers) n_threads_ = 1 + started;
     shared_ = started > 0;
+    unshared_work_ = 0;
   }
   run.work(0);
+  if (held.owns_lock() && current == used) used->close();
   while (held.owns_lock() && current == used && !used->wait()) {
     try {
       poll_if_due();

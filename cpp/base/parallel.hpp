@@ -2,8 +2,8 @@
 //
 // Which thread runs a task is left open, so tasks must not depend on it: that makes results the same for any number of
 // threads. Threads are started on first use, as many as the system gives, spin for a short while between runs, then
-// sleep. When another caller holds them (a second Python thread), a run goes on the caller's thread alone. After fork
-// the child starts its own.
+// sleep. Waking them must pay, and a run does not wait for those that come too late. When another caller holds them (a
+// second Python thread), a run goes on the caller's thread alone. After fork the child starts its own.
 #pragma once
 
 #include <atomic>
@@ -18,6 +18,8 @@ namespace redunet {
 
 // About 10 microseconds of one core: handing tasks over and waiting for the last costs two or three.
 constexpr double kSerialWork = 5e5;
+// About 60 microseconds, as long as threads that sleep take to wake, or a little more.
+constexpr double kWakingWork = 3e6;
 
 // A reference to what runs a task, body(task, thread); it must outlive the run. Unlike std::function it never
 // allocates.
@@ -63,6 +65,7 @@ class Parallel {
   Subnormals subnormals_;
   std::chrono::steady_clock::time_point last_poll_;
   double unpolled_work_ = 0;        // of short runs: a look at the clock costs as much as one of them
+  double unshared_work_ = 0;        // of runs that others could have shared, since others last did
   std::uint64_t callers_mode_ = 0;  // of the arithmetic of the caller's thread, for poll
   bool shared_ = false;             // other threads work on the run
 };

@@ -37,7 +37,7 @@ void layer_operators(const KernelSet& set, Parallel& parallel, const Problem& pr
 void operators_of_grams(const KernelSet& set, Parallel& parallel, const Problem& problem, const Sizes& sizes,
                         const double* grams, double* dense, double* rates) {
   const Features<double> none(sizes, {});
-  OperatorBuilder<double>(set, parallel, problem, none).run(grams, {dense, nullptr}, rates);
+  OperatorBuilder<double>(set, parallel, problem, none).run(grams, none, {dense, nullptr}, rates);
 }
 
 template <class T>

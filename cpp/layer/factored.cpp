@@ -29,21 +29,26 @@ OperatorBuilder<T>::FactorGroup::FactorGroup(index_t number_, index_t group, ind
       interleaved(interleaves<T>(n_freqs, rank, sizes.planes)) {}
 
 template <class T>
-void OperatorBuilder<T>::factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out) {
-  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
+OperatorBuilder<T>::Factorings::Factorings(const OperatorBuilder& builder) {
+  const auto n_factored = static_cast<index_t>(builder.factored_numbers_.size());
   if (n_factored == 0) return;
-  const index_t groups = divide_up(layout_.sizes.F, B<T>);
-  const index_t together = groups >= kFewestTasks * parallel_.n_threads() ? n_factored : 1;
-  parallel_.run(groups * n_factored / together, gram_work(), [&](index_t task, int thread) {
-    for (index_t part = task * together; part < (task + 1) * together; ++part) {
-      const index_t number = at(factored_numbers_, part % n_factored);
-      const FactorGroup group(number, part / n_factored, at(problem_.ranks, number), layout_.sizes);
-      Scratch& scratch = at(scratch_, thread);
-      gather(features, group, scratch);
-      group.interleaved ? factor_interleaved(features, group, out, scratch)
-                        : factor_singly(features, group, out, scratch);
-    }
-  });
+  const index_t groups = divide_up(builder.layout_.sizes.F, B<T>);
+  together = groups >= kFewestTasks * builder.parallel_.n_threads() ? n_factored : 1;
+  n_tasks = groups * n_factored / together;
+  work = builder.gram_work();
+}
+
+template <class T>
+void OperatorBuilder<T>::factor(index_t task, const Factorings& factorings, const Features<T>& features,
+                                const std::optional<LayerOperators<T>>& out, Scratch& scratch) {
+  const auto n_factored = static_cast<index_t>(factored_numbers_.size());
+  for (index_t part = task * factorings.together; part < (task + 1) * factorings.together; ++part) {
+    const index_t number = at(factored_numbers_, part % n_factored);
+    const FactorGroup group(number, part / n_factored, at(problem_.ranks, number), layout_.sizes);
+    gather(features, group, scratch);
+    group.interleaved ? factor_interleaved(features, group, out, scratch)
+                      : factor_singly(features, group, out, scratch);
+  }
 }
 
 // rows <- sqrt(a weight_i) v_i(p), channels in lanes.
@@ -206,8 +211,10 @@ void OperatorBuilder<T>::factor_singly(const Features<T>& features, const Factor
   }
 }
 
-#define REDUNET_INSTANTIATE(T) \
-  template void OperatorBuilder<T>::factor(const Features<T>&, const std::optional<LayerOperators<T>>&);
+#define REDUNET_INSTANTIATE(T)                                                             \
+  template OperatorBuilder<T>::Factorings::Factorings(const OperatorBuilder&);             \
+  template void OperatorBuilder<T>::factor(index_t, const Factorings&, const Features<T>&, \
+                                           const std::optional<LayerOperators<T>>&, Scratch&);
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)
 

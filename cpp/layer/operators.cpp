@@ -122,10 +122,13 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
   if (interleaved_ && !total_is_sum_ && groups >= kFewestTasks * parallel_.n_threads()) {
-    parallel_.run(groups, gram_work() + invert_work(), [&, C = C, F = F](index_t group, int thread) {
-      for (index_t q = group * B<T>; q < std::min((group + 1) * B<T>, n_dense * slot_stride_); ++q)
+    const Factorings factorings(*this);
+    const double work = gram_work() + invert_work() + factorings.work;
+    parallel_.run(groups + factorings.n_tasks, work, [&, C = C, F = F](index_t task, int thread) {
+      if (task >= groups) return factor(task - groups, factorings, features, out, at(scratch_, thread));
+      for (index_t q = task * B<T>; q < std::min((task + 1) * B<T>, n_dense * slot_stride_); ++q)
         if (q % slot_stride_ < F) gram(features, at(dense_numbers_, q / slot_stride_), q % slot_stride_, 0, C);
-      invert_group(group, out, at(scratch_, thread));
+      invert_group(task, out, at(scratch_, thread));
     });
   } else {
     const index_t n_blocks = divide_up(C, kGramTaskRows);
@@ -134,9 +137,8 @@ void OperatorBuilder<T>::run(const Features<T>& features, const std::optional<La
       const index_t block = n_blocks - 1 - task % n_blocks, p = task / n_blocks % F, slot = first + task / n_blocks / F;
       gram(features, at(dense_numbers_, slot), p, block * kGramTaskRows, std::min((block + 1) * kGramTaskRows, C));
     });
-    invert(total_is_sum_, out);
+    invert_and_factor(total_is_sum_, features, out);
   }
-  factor(features, out);
 }
 
 template <class T>
@@ -166,13 +168,12 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longes
         }
     }
   });
-  invert(total_is_sum_, out);
-  factor(features, out);
+  invert_and_factor(total_is_sum_, features, out);
   set_rates(features, out, rates);
 }
 
 template <class T>
-void OperatorBuilder<T>::run(const T* grams, const LayerOperators<T>& out, double* rates) {
+void OperatorBuilder<T>::run(const T* grams, const Features<T>& none, const LayerOperators<T>& out, double* rates) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
   const index_t element = interleaved_ ? P * B<T> : P, imag = interleaved_ ? B<T> : 1;
@@ -185,29 +186,30 @@ void OperatorBuilder<T>::run(const T* grams, const LayerOperators<T>& out, doubl
         if (P == 2) G[e * element + imag] = from[e * P + 1];
       }
     }
-  invert(false, out);
+  invert_and_factor(false, none, out);
   sum_rates(rates);
   check_logdets();
 }
 
-// Dense operators from the Gram matrices; add_up: that of all samples from those of the classes.
+// Dense operators from the Gram matrices, and factors, which need none; add_up: the Gram of all samples from those of
+// the classes.
 template <class T>
-void OperatorBuilder<T>::invert(bool add_up, const std::optional<LayerOperators<T>>& out) {
+void OperatorBuilder<T>::invert_and_factor(bool add_up, const Features<T>& features,
+                                           const std::optional<LayerOperators<T>>& out) {
   const auto [m, C, F, P] = layout_.sizes;
   const auto n_dense = static_cast<index_t>(dense_numbers_.size());
-  const auto scratch = [&](int thread) -> Scratch& { return at(scratch_, thread); };
-  if (interleaved_) {
-    const index_t groups = divide_up(n_dense * slot_stride_, B<T>);
-    if (add_up)  // before the class Grams are inverted in place
-      parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
-                    [&](index_t group, int) { add_up_total(group); });
-    parallel_.run(groups, invert_work(), [&](index_t group, int thread) { invert_group(group, out, scratch(thread)); });
-  } else {
-    parallel_.run(n_dense * F, invert_work(), [&](index_t q, int thread) {
-      if (add_up && q < slot_stride_) add_up_total(q);
-      invert_matrix(q, out, scratch(thread));
-    });
-  }
+  if (interleaved_ && add_up)  // before the class Grams are inverted in place
+    parallel_.run(std::max<index_t>(1, slot_stride_ / B<T>), double(n_dense * F * C * C * P),
+                  [&](index_t group, int) { add_up_total(group); });
+  const Factorings factorings(*this);
+  const index_t n_inverses = interleaved_ ? divide_up(n_dense * slot_stride_, B<T>) : n_dense * F;
+  parallel_.run(n_inverses + factorings.n_tasks, invert_work() + factorings.work, [&](index_t task, int thread) {
+    Scratch& scratch = at(scratch_, thread);
+    if (task >= n_inverses) return factor(task - n_inverses, factorings, features, out, scratch);
+    if (interleaved_) return invert_group(task, out, scratch);
+    if (add_up && task < slot_stride_) add_up_total(task);
+    invert_matrix(task, out, scratch);
+  });
 }
 
 // G of slot 0 <- the sum of the class Grams: one matrix, one lane group, or (few frequencies) everything.

@@ -33,7 +33,7 @@ class OperatorBuilder {
   void run(const std::vector<GramSum<T>>& sums, index_t longest, const Features<T>& features,
            const std::optional<LayerOperators<T>>& out, double* rates);
   // The same from Gram matrices of all numbers, (k + 1, F, C, C), interleaved, of whatever samples.
-  void run(const T* grams, const LayerOperators<T>& out, double* rates);
+  void run(const T* grams, const Features<T>& none, const LayerOperators<T>& out, double* rates);
   // Operators and log dets alone, whether or not a matrix is positive definite.
   void run(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
   double logdet(index_t number, index_t p) const { return logdets_[number * layout_.sizes.F + p]; }
@@ -57,14 +57,22 @@ class OperatorBuilder {
     bool interleaved;  // in lanes, or one after the other
   };
 
+  // The tasks that make factors; `together` groups each.
+  struct Factorings {
+    explicit Factorings(const OperatorBuilder& builder);
+    index_t n_tasks = 0, together = 1;
+    double work = 0;
+  };
+
   // Work on the same frequencies stays together, for the sake of the caches, where it leaves each thread so many tasks.
   static constexpr index_t kFewestTasks = 3;
 
   double gram_work() const;
   double invert_work() const;
   void gram(const Features<T>& features, index_t number, index_t p, index_t row_begin, index_t row_end);
-  void invert(bool add_up, const std::optional<LayerOperators<T>>& out);
-  void factor(const Features<T>& features, const std::optional<LayerOperators<T>>& out);
+  void invert_and_factor(bool add_up, const Features<T>& features, const std::optional<LayerOperators<T>>& out);
+  void factor(index_t task, const Factorings& factorings, const Features<T>& features,
+              const std::optional<LayerOperators<T>>& out, Scratch& scratch);
   void set_gram_errors(index_t longest);
   void set_logdet(index_t number, index_t p, double logdet, double sensitivity);
   void set_rates(const Features<T>& features, const std::optional<LayerOperators<T>>& out, double* rates);

@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
         demo.main(
             Path(options.out),
             n_layers=options.layers,
-            backend=backend,
+            backend=options.backend,
             n_threads=n_threads,
             progress=not options.quiet,
         )
@@ -196,8 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "experiment",
         help="repeat one of the lecture's experiments",
-        description="Repeat an experiment at full depth and write results.json, report.md and its figures. Needs "
-        "matplotlib and scikit-learn; those on digits need MNIST's four IDX files.",
+        description="Repeat an experiment at full depth and write results.json, report.md and, with matplotlib, its "
+        "figures. Says at once what it lacks: a package, or MNIST's four IDX files.",
     )
     one.add_argument("name", choices=EXPERIMENTS, metavar="NAME", help="one of those that `redunet experiments` lists")
     one.add_argument(

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets, plot
-from redunet._backends import select
-from redunet._inputs import checks
+from redunet._backends import instead_of_engine, select
+from redunet._inputs import checks, words
 from redunet.classifiers import NearestSubspace
 from redunet.frontends.lift import RandomLift
 from redunet.network import ReduNet, build
@@ -43,7 +43,7 @@ N_CHANNELS = 32
 KERNEL_SIZE = 5
 N_COMPONENTS = 10
 EPSILON_SQ = 0.1
-DFT_NORM = "backward"
+DFT_NORM: words.DftNorm = "backward"
 SEED = 0
 
 # Digits of each class in the pictures of cosines.
@@ -89,7 +89,7 @@ def main(
     out: Path,
     *,
     n_layers: int | None = None,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = True,
 ) -> Comparison:
@@ -135,7 +135,7 @@ def main(
 def compare(
     *,
     n_layers: int | None = None,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Comparison:
@@ -152,14 +152,17 @@ def compare(
     >>> demo.compare(n_layers=2).equivariant.net.signal_shape
     (8, 8)
     """
-    backend, _ = select(backend)
+    slow = instead_of_engine(backend)
+    chosen, _ = select(backend)
     data = datasets.digits(n_train_per_class=N_TRAIN_PER_CLASS, random_state=SEED)
+    if slow:
+        tell(f"redunet: {slow}")
     from threadpoolctl import threadpool_limits  # which scikit-learn brings
 
     # The matrices are small: threads of NumPy's BLAS gain little, and where others use the cores they wait for one
     # another (2 threads on 2 busy cores: 46 s for the equivariant network; 1 thread: 10 s). The engine has its own.
     with threadpool_limits(1, user_api="blas"):
-        return _compare(data, n_layers, {"backend": backend, "n_threads": n_threads}, progress)
+        return _compare(data, n_layers, {"backend": chosen, "n_threads": n_threads}, progress)
 
 
 def _compare(data: datasets.Split, n_layers: int | None, chosen: Any, progress: bool) -> Comparison:

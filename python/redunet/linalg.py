@@ -1,7 +1,10 @@
 """Batched Hermitian positive definite linear algebra, named and shaped as in `numpy.linalg`.
 
 Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the
-whole batch in one call. As LAPACK does, `cholesky`, `inv`, `solve` and `logdet` read the lower triangle only.
+whole batch in one call. As LAPACK does, they read the lower triangle of a matrix only.
+
+Tensors of PyTorch on the CPU, JAX arrays, and all others whose library has ``from_dlpack`` give arrays of that library,
+in the same memory; everything else gives NumPy's. Of two arguments the first that is of such a library decides.
 
 Accuracy. With u the rounding unit of the dtype (6e-8 or 1e-16) and c the condition number of A, as a rule of thumb:
 A - L L* and A X - B are a small multiple of n u beside A and beside A X, whatever c is; A inv(A) - I, and the relative
@@ -14,6 +17,9 @@ inverses within ten times that of two substitutions with the factor, for conditi
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,17 +27,28 @@ import numpy.typing as npt
 
 from redunet._backends import arrays, select_with
 from redunet._backends.host_contract import HostBackend
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 
 Array = npt.NDArray[Any]
 
 #: Multiply-adds that one thread does sooner than the cores are counted and woken (about 10 microseconds).
 SERIAL_WORK = 100_000
 
-__all__ = ["QuadraticForms", "cholesky", "inv", "logdet", "logdet_of_sums", "quadratic_forms", "solve"]
+__all__ = [
+    "QuadraticForms",
+    "SlogDet",
+    "cholesky",
+    "det",
+    "inv",
+    "logdet",
+    "logdet_of_sums",
+    "quadratic_forms",
+    "slogdet",
+    "solve",
+]
 
 
-def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def cholesky(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Lower triangular L with A = L L*.
 
     Parameters
@@ -49,7 +66,8 @@ def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None =
     Raises
     ------
     numpy.linalg.LinAlgError
-        If a matrix is not square or not positive definite; the message gives its index in the batch.
+        If a matrix is not square or not positive definite; the message gives its index in the batch: "matrix 3 of 10",
+        or "matrix (3, 5) of shape (10, 8)".
 
     Examples
     --------
@@ -59,10 +77,10 @@ def cholesky(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None =
            [1., 2.]])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    return module.cholesky(array, n_threads=cores)
+    return _back(_run(module.cholesky, array, n_threads=cores), A)
 
 
-def inv(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def inv(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Inverses of Hermitian positive definite matrices, by one Cholesky factorisation each.
 
     Parameters and errors are those of `cholesky`.
@@ -80,10 +98,12 @@ def inv(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None
            [0.  , 0.5 ]])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    return module.inv(array, n_threads=cores)
+    return _back(_run(module.inv, array, n_threads=cores), A)
 
 
-def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def solve(
+    A: npt.ArrayLike, B: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
+) -> Array:
     """X with A X = B, for Hermitian positive definite A.
 
     Parameters
@@ -124,8 +144,8 @@ def solve(A: npt.ArrayLike, B: npt.ArrayLike, *, backend: str = "auto", n_thread
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
     if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
         array, rhs = _in_common(array, rhs, "B", np.shape(B))
-    X = module.solve(array, arrays.plain(rhs, array.dtype), n_threads=cores)
-    return X[..., 0] if vector else X
+    X = _run(module.solve, array, arrays.plain(rhs, array.dtype), n_threads=cores)
+    return _back(X[..., 0] if vector else X, A, B)
 
 
 def _in_common(array: Array, rhs: Array, name: str, given: tuple[int, ...]) -> tuple[Array, Array]:
@@ -141,7 +161,7 @@ def _in_common(array: Array, rhs: Array, name: str, given: tuple[int, ...]) -> t
     return array, np.broadcast_to(rhs, (*batch, *rhs.shape[-2:])).astype(kind, copy=False)
 
 
-def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+def logdet(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
     """Natural logarithms of the determinants, 2 sum log diag(L); they neither overflow nor lose the sign.
 
     Parameters and errors are those of `cholesky`.
@@ -158,7 +178,66 @@ def logdet(A: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = N
     array([2.079442])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    return module.logdet(array, n_threads=cores)[()]  # of one matrix a scalar
+    return _back(_run(module.logdet, array, n_threads=cores)[()], A)  # of one matrix a scalar
+
+
+class SlogDet(NamedTuple):
+    """What `slogdet` gives, as `numpy.linalg.slogdet` does.
+
+    Attributes
+    ----------
+    sign : (...) real array
+        Ones: determinants of positive definite matrices are positive.
+    logabsdet : (...) real array
+        log det A.
+    """
+
+    sign: Array
+    logabsdet: Array
+
+
+def slogdet(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> SlogDet:
+    """Sign and logarithm of the determinants, for programs that call `numpy.linalg.slogdet`; see `logdet`.
+
+    Parameters and errors are those of `cholesky`.
+
+    Returns
+    -------
+    SlogDet
+        ``(sign, logabsdet)``.
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> sign, logabsdet = rn.linalg.slogdet([[4.0, 0.0], [0.0, 2.0]])
+    >>> float(sign), float(logabsdet.round(6))
+    (1.0, 2.079442)
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    found = _run(module.logdet, array, n_threads=cores)
+    return SlogDet(_back(np.ones_like(found)[()], A), _back(found[()], A))
+
+
+def det(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
+    """Determinants; infinite or zero where they leave the range of the dtype, which `logdet` does not.
+
+    Parameters and errors are those of `cholesky`.
+
+    Returns
+    -------
+    (...) real array, or a scalar for one matrix
+        exp(log det A).
+
+    Examples
+    --------
+    >>> import redunet as rn
+    >>> rn.linalg.det([[4.0, 0.0], [0.0, 2.0]]).round(6)
+    np.float64(8.0)
+    """
+    array, module, cores = _batch(A, backend, n_threads)
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.exp(_run(module.logdet, array, n_threads=cores))
+    return _back(found[()], A)
 
 
 class QuadraticForms(NamedTuple):
@@ -177,7 +256,7 @@ class QuadraticForms(NamedTuple):
 
 
 def quadratic_forms(
-    A: npt.ArrayLike, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None
+    A: npt.ArrayLike, X: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
 ) -> QuadraticForms:
     """x* A^-1 x of vectors x, and log det A, from one Cholesky factorisation of each matrix.
 
@@ -224,12 +303,13 @@ def quadratic_forms(
     if rows.dtype != array.dtype or rows.shape[:-2] != array.shape[:-2]:
         array, rows = _in_common(array, rows, "X", np.shape(X))
     cores = _cores((array.size + rows.size) * n, n_threads)
-    forms, logdet = module.quadratic_forms(array, arrays.plain(rows, array.dtype), n_threads=cores)
-    return QuadraticForms(forms[..., 0] if vector else forms, logdet[()])
+    forms, logdet = _run(module.quadratic_forms, array, arrays.plain(rows, array.dtype), n_threads=cores)
+    forms = forms[..., 0] if vector else forms
+    return QuadraticForms(_back(forms, A, X), _back(logdet[()], A, X))
 
 
 def logdet_of_sums(
-    A: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, backend: str = "auto",
+    A: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> Array:  # fmt: skip
     """log det(A[first] + A[second]) for many pairs of few matrices, without the array of their sums.
@@ -274,7 +354,8 @@ def logdet_of_sums(
         raise ValueError(f"first has shape {i.shape} and second {j.shape}; expected shapes that broadcast") from None
     i, j = (arrays.plain(np.broadcast_to(index, shape), np.dtype(np.int64)) for index in (i, j))
     cores = _cores(i.size * array.shape[1] ** 3, n_threads)
-    return module.logdet_of_sums(array, i, j, n_threads=cores)[()]  # of one pair a scalar
+    found = _run(module.logdet_of_sums, array, i, j, n_threads=cores, batch=i.shape)
+    return _back(found[()], A)  # of one pair a scalar
 
 
 def _indices(value: npt.ArrayLike, name: str, n: int) -> npt.NDArray[np.int64]:
@@ -304,6 +385,27 @@ def _batch(
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
     return array, select_with(function, backend), _cores(array.size * shape[-1], n_threads)
+
+
+def _run(
+    function: Callable[..., Any], array: Array, *others: Array, n_threads: int, batch: tuple[int, ...] | None = None
+) -> Any:
+    """What a backend's function gives; its error names a matrix by the index that the caller has for it."""
+    try:
+        return function(array, *others, n_threads=n_threads)
+    except np.linalg.LinAlgError as error:
+        shape = array.shape[:-2] if batch is None else batch
+        place = re.fullmatch(r"matrix (\d+) of (\d+) (.*)", str(error))
+        if place is None or len(shape) < 2 or int(place[2]) != math.prod(shape):
+            raise
+        index = tuple(map(int, np.unravel_index(int(place[1]), shape)))
+        raise np.linalg.LinAlgError(f"matrix {index} of shape {shape} {place[3]}") from None
+
+
+def _back(found: Any, *given: Any) -> Array:
+    """The result, of the library of what was given."""
+    result: Array = arrays.give_back(found, *given)
+    return result
 
 
 def _cores(work: int, n_threads: int | None) -> int:

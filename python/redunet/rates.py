@@ -11,13 +11,13 @@ frequencies, C in place of d. Nats unless bits are asked for. Features are taken
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import RateReduction
-from redunet._inputs import checks, prepare
+from redunet._inputs import checks, prepare, words
 
 Array = npt.NDArray[Any]
 UNITS = {"nats": 1.0, "bits": 1.0 / math.log(2.0)}
@@ -27,9 +27,9 @@ def coding_length(
     Z: npt.ArrayLike,
     *,
     epsilon_sq: float,
-    mean: str = "zero",
-    unit: str = "nats",
-    backend: str = "auto",
+    mean: words.Mean = "zero",
+    unit: words.Unit = "nats",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> float:
     """Length of the code of m vectors up to the squared distortion eps^2.
@@ -92,10 +92,10 @@ def coding_rate(
     *,
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
-    dft_norm: str = "ortho",
-    group: str = "cyclic",
-    unit: str = "nats",
-    backend: str = "auto",
+    dft_norm: words.DftNorm = "ortho",
+    group: words.Group = "cyclic",
+    unit: words.Unit = "nats",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> float:
     """Coding rate R of all features together.
@@ -141,11 +141,11 @@ def rate_reduction(
     *,
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
-    dft_norm: str = "ortho",
-    group: str = "cyclic",
+    dft_norm: words.DftNorm = "ortho",
+    group: words.Group = "cyclic",
     per_class: bool = False,
-    unit: str = "nats",
-    backend: str = "auto",
+    unit: words.Unit = "nats",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> RateReduction:
     """Coding-rate reduction of features under a membership.
@@ -190,10 +190,10 @@ def rate_reduction_gradient(
     *,
     epsilon_sq: float = 0.1,
     sample_weight: npt.ArrayLike | None = None,
-    dft_norm: str = "ortho",
-    group: str = "cyclic",
-    with_respect_to: str = "features",
-    backend: str = "auto",
+    dft_norm: words.DftNorm = "ortho",
+    group: words.Group = "cyclic",
+    with_respect_to: Literal["features", "membership"] = "features",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
 ) -> Array:
     """Gradient of the coding-rate reduction (in nats).

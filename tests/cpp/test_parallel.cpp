@@ -41,6 +41,26 @@ TEST(what_tasks_write_is_seen_by_the_caller_and_by_later_tasks) {
   for (const int value : values) CHECK(value == 400);
 }
 
+TEST(threads_that_sleep_are_woken_where_that_pays) {
+  using namespace std::chrono;
+  Parallel parallel(2);
+  std::atomic<int> helped{0};
+  // The first task waits for another thread, for a while; the second is for that thread.
+  const auto run = [&](double work, milliseconds patience) {
+    helped = 0;
+    const auto end = steady_clock::now() + patience;
+    parallel.run(2, work, [&](index_t task, int thread) {
+      if (thread != 0) ++helped;
+      while (task == 0 && helped == 0 && steady_clock::now() < end) std::this_thread::yield();
+    });
+    return helped > 0;
+  };
+  CHECK(run(1e9, seconds(20)));
+  std::this_thread::sleep_for(milliseconds(200));  // long enough for it to sleep
+  for (double sum = kSerialWork; sum < kWakingWork; sum += kSerialWork) CHECK(!run(kSerialWork, milliseconds(5)));
+  CHECK(run(kSerialWork, seconds(20)));
+}
+
 TEST(an_error_reaches_the_caller) {
   Parallel parallel(3);
   for (int round = 0; round < 20; ++round) {

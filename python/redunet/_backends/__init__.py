@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -144,13 +144,25 @@ def require(name: str, why: str = "") -> Any:
     return backend
 
 
+def instead_of_engine(name: str = "auto") -> str:
+    """Where NumPy is what computes and nobody asked for it: why, and what to do, in one line; else ""."""
+    chosen = _default.get() or _from_environment() if _checked(name, "backend") == "auto" else name
+    if chosen != "auto" or select()[0] != "numpy":
+        return ""
+    return (
+        f"the compiled engine is missing, so that NumPy computes the same, many times more slowly: {_load('cpu')[1]}. "
+        "Install it again with a C++20 compiler and Python's headers (Debian and Ubuntu: apt install g++ python3-dev): "
+        "pip install --force-reinstall --no-deps --no-cache-dir redunet, or . in a clone"
+    )
+
+
 def status() -> dict[str, str]:
     """Every backend with "available" or the reason why it can't be used."""
     return {name: _load(name)[1] or "available" for name in MODULES}
 
 
 @contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: Literal["auto", "cuda", "cpu", "numpy"]) -> Iterator[None]:
     """Use a backend for every call in the block that does not name one itself.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Arrays as backends read them; and samples that lie on a CUDA device, which come in and go back without leaving it.
+"""Arrays as backends read them, and as other libraries have them; those of a CUDA device need not leave it.
 
 They are read through DLPack, or ``__cuda_array_interface__`` where a library has no DLPack, after all that the library
 has put on its stream. What comes back is an array of the same library, whose numbers are there already.
@@ -53,7 +53,23 @@ def view(X: Any, name: str) -> Any:
     return X if isinstance(X, module.Array) else module.view(X, name)
 
 
-def give_back(Z: Any, X: Any) -> Any:
-    """Z, an array of the CUDA engine, as an array of X's library; as it is where that has no ``from_dlpack``."""
-    from_dlpack = getattr(sys.modules.get(type(X).__module__.partition(".")[0]), "from_dlpack", None)
-    return Z if from_dlpack is None else from_dlpack(Z)
+def give_back(Z: Any, *given: Any) -> Any:
+    """Z, of NumPy or the CUDA engine, as an array of the first library among those given that is neither.
+
+    It is the same memory, by DLPack; Z as it is, where all that was given is of NumPy, or has no ``from_dlpack``.
+    """
+    for X in given:
+        if not isinstance(X, (np.ndarray, np.generic, list, tuple, int, float, complex)):
+            from_dlpack = _from_dlpack(X)
+            if from_dlpack is not None:
+                return from_dlpack(np.asarray(Z) if isinstance(Z, np.generic) else Z)
+    return Z
+
+
+def _from_dlpack(X: Any) -> Any:
+    """The function of X's library, which X names as the array API says, or its class's module is in; or None."""
+    if hasattr(X, "__array_namespace__"):
+        return getattr(X.__array_namespace__(), "from_dlpack", None)
+    libraries = (sys.modules.get(kind.__module__.partition(".")[0]) for kind in type(X).__mro__)
+    found = (getattr(library, "from_dlpack", None) for library in libraries)
+    return next((function for function in found if function is not None), None)

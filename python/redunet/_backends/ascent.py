@@ -7,6 +7,7 @@ features; ``cpp/shared/step_rule.hpp`` says the same for the loops of the compil
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -307,13 +308,20 @@ class Ascent(Generic[S]):
 
 def apply(state: State, operators: Operators) -> tuple[State, Floats]:
     """New samples through all layers, and their assignments by the last one."""
-    remembered = state
     pi = np.zeros((state.n_samples, len(operators.gammas)))
+    for stage, assigned in stages(state, operators):
+        state, pi = stage, assigned
+    return state, pi
+
+
+def stages(state: State, operators: Operators) -> Iterator[tuple[State, Floats]]:
+    """New samples after every layer, and their assignments by it; a state is good until the next is asked for."""
+    remembered = state
+    remember = bool(operators.betas.any())
     for layer in range(operators.n_layers):
         point = _ahead(state, remembered, float(operators.betas[layer]))
-        remembered, state = state, point.copy()
-        pi = state.advance(operators.layers(layer, layer + 1), float(operators.etas[layer])).pi
-    return state, pi
+        remembered, state = state, point.copy() if remember else point
+        yield state, state.advance(operators.layers(layer, layer + 1), float(operators.etas[layer])).pi
 
 
 def advance(state: State, operators: Operators, eta: float, pi: Floats | None = None) -> Taken:

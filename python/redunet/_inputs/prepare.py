@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from redunet._backends import select_for
 from redunet._backends.contract import Backend, Problem
-from redunet._inputs import checks
+from redunet._inputs import axes, checks
+from redunet._inputs.axes import Channels
 from redunet._inputs.problem import largest_square_root, make_problem
 from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
@@ -29,7 +30,7 @@ class Samples:
     Attributes
     ----------
     array : array or array of the CUDA engine, (m, C, *signal_shape)
-        The samples.
+        The samples, whose channels are first however they came.
     given : array-like
         What they came as: what is made of them goes back like it.
     name : str
@@ -42,6 +43,8 @@ class Samples:
         The backend's name, and itself.
     n_threads : int
         At least 1.
+    channels : {"first", "last", None}
+        Where they had their channels: what is made of them has them there too.
     """
 
     array: Array
@@ -52,6 +55,7 @@ class Samples:
     backend: str
     module: Backend
     n_threads: int
+    channels: Channels | None
 
     def __len__(self) -> int:
         return len(self.array)
@@ -70,9 +74,16 @@ class Samples:
             self.array, self.dtype, self.module, name=self.name, normalize=normalize, n_threads=self.n_threads
         )
 
+    def nowhere(self) -> Array:
+        """NaN in the place of features, which have the samples' shape."""
+        shape = (len(self), *axes.shape_as_given(self.array.shape[1:], self.channels))
+        self.spectra(normalize=True)  # samples that are not finite are an error all the same
+        return np.full(shape, np.nan, self.dtype)
+
     def from_spectra(self, V: Array, dtype: np.dtype[Any] | None = None) -> Array:
         """Samples of spectra, which are lost, of ``dtype`` (default: the one computed in); like those given."""
-        return self.fourier.inverse(V, dtype or self.dtype, self.module, like=self.given, n_threads=self.n_threads)
+        Z = self.fourier.inverse(V, dtype or self.dtype, self.module, like=self.given, n_threads=self.n_threads)
+        return axes.as_given(Z, self.channels)
 
 
 def samples(
@@ -83,16 +94,17 @@ def samples(
     dtype: npt.DTypeLike | None = None,
     backend: str = "auto",
     n_threads: int | None = None,
+    channels: Channels | None = "first",
 ) -> Samples:
-    """Samples on their way in; errors name the argument ``name``."""
-    array = checks.samples(X, name, on_device=True)
+    """Samples on their way in; errors name the argument ``name``. For ``channels`` see `redunet._inputs.axes`."""
+    array = axes.channels_first(checks.samples(X, name, on_device=True), channels, name)
     kind = checks.floating(dtype, array)
     cores = checks.threads(n_threads)
     fourier = groups.transform(array.shape[2:], kind.kind == "f", checks.group(group, array.shape, name))
     if not (fourier.on_device or isinstance(array, np.ndarray)):
         raise TypeError(f"{name} lies on a CUDA device; expected an array of the host with group={group!r}")
     chosen, module = select_for(array, backend)
-    return Samples(array, X, name, kind, fourier, chosen, module, cores)
+    return Samples(array, X, name, kind, fourier, chosen, module, cores, channels)
 
 
 def problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ KEEPS = ("operators", "features")
 DFT_NORMS = ("ortho", "backward")
 
 
+@cache
 def largest_square_root(dtype: np.dtype[Any]) -> float:
     """A number whose square, summed over all channels and frequencies, does not overflow."""
     return float(np.sqrt(np.finfo(dtype).max)) / 2**8
@@ -108,10 +110,12 @@ def problem_of(
     operators are dense.
     """
     checks.choice(dft_norm, "dft_norm", DFT_NORMS)
+    masses = np.empty(len(sizes) + 1)
+    masses[0], masses[1:] = total, sizes
     with np.errstate(over="ignore", divide="ignore"):
-        alphas = n_channels / (n_columns * np.concatenate([[total], sizes]) * epsilon_sq)
+        alphas = n_channels / (n_columns * masses * epsilon_sq)
     largest = largest_square_root(dtype)
-    if not ((alphas * n_points < largest) & (alphas > 1 / largest)).all():
+    if not (float(alphas.max()) * n_points < largest and float(alphas.min()) > 1 / largest):
         raise ValueError(
             f"epsilon_sq is {epsilon_sq!r} and the samples weigh {total:.6g}: alpha = C / (m epsilon_sq) is out of "
             f"the range of {dtype}; expected numbers nearer to 1"

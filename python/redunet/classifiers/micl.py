@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet import linalg
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.classifiers import kernels
 from redunet.classifiers.base import Classifier, accuracy, features
 from redunet.classifiers.increments import Code
@@ -103,9 +103,10 @@ class MICL(Classifier):
     cv_errors_: Array
 
     def __init__(
-        self, epsilon_sq: float | str = 1.0, *, mean: str = "estimate", criterion: str = "length", kernel: Any = None,
-        gamma: float | str = "scale", degree: int = 3, coef0: float = 1.0, kernel_dim: int | None = None,
-        n_neighbors: int | None = None, priors: Any = "empirical", candidates: npt.ArrayLike | None = None, cv: int = 5,
+        self, epsilon_sq: float | Literal["cv"] = 1.0, *, mean: words.Mean = "estimate",
+        criterion: words.Criterion = "length", kernel: Any = None, gamma: float | Literal["scale"] = "scale",
+        degree: int = 3, coef0: float = 1.0, kernel_dim: int | None = None, n_neighbors: int | None = None,
+        priors: Any = "empirical", candidates: npt.ArrayLike | None = None, cv: int = 5,
     ) -> None:  # fmt: skip
         self.epsilon_sq = _number_or(epsilon_sq, "epsilon_sq", "cv")
         self.mean = checks.choice(mean, "mean", MEANS)
@@ -337,8 +338,8 @@ class MICL(Classifier):
 
 
 def scores(
-    Z: npt.ArrayLike, y: npt.ArrayLike, X: npt.ArrayLike, *, epsilon_sq: float, mean: str = "estimate",
-    criterion: str = "length", priors: Any = "empirical",
+    Z: npt.ArrayLike, y: npt.ArrayLike, X: npt.ArrayLike, *, epsilon_sq: float, mean: words.Mean = "estimate",
+    criterion: words.Criterion = "length", priors: Any = "empirical",
 ) -> Array:  # fmt: skip
     """`MICL.scores` of samples X (m, D), (m, k), for the classes that labels y make of Z (N, D)."""
     trained = MICL(epsilon_sq, mean=mean, criterion=criterion, priors=priors).fit(Z, y)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.tasks import interruptible
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.classifiers.base import Classifier, accuracy, chunks, features, truth
 from redunet.transforms import correlate, groups, norms
 
@@ -77,7 +77,7 @@ class NearestSubspace(Classifier):
     ['a']
     """
 
-    def __init__(self, n_components: int = 10, *, group: str = "cyclic") -> None:
+    def __init__(self, n_components: int = 10, *, group: words.Group = "cyclic") -> None:
         self.n_components = checks.integer(n_components, "n_components", 1)
         self.group = checks.choice(group, "group", groups.GROUPS)
 
@@ -117,7 +117,7 @@ class NearestSubspace(Classifier):
         ]
         return self
 
-    def scores(self, Z: npt.ArrayLike, *, shifts: str | None = None) -> Array:
+    def scores(self, Z: npt.ArrayLike, *, shifts: Literal["best"] | None = None) -> Array:
         """Squared distances to the subspaces, ||z||^2 - ||U_j* z||^2, (m, k) float64: the smallest wins.
 
         They are computed in double precision, since subspaces may be close, and never negative. Of samples with norms
@@ -146,7 +146,7 @@ class NearestSubspace(Classifier):
         array, exponents = norms.squarable(self._check(Z))
         return norms.scaled_back(self._distances(array, shifts), exponents)
 
-    def _distances(self, array: Array, shifts: str | None) -> Array:
+    def _distances(self, array: Array, shifts: Literal["best"] | None) -> Array:
         """`scores` of samples that can be squared."""
         if shifts is not None:
             checks.choice(shifts, "shifts", SHIFTS)
@@ -174,7 +174,7 @@ class NearestSubspace(Classifier):
             best[part] = np.where(ties, nearest, distances)
         return best
 
-    def predict(self, Z: npt.ArrayLike, *, shifts: str | None = None) -> Array:
+    def predict(self, Z: npt.ArrayLike, *, shifts: Literal["best"] | None = None) -> Array:
         """Labels of samples, (m,).
 
         Parameters
@@ -194,7 +194,7 @@ class NearestSubspace(Classifier):
         array, _ = norms.squarable(self._check(Z))
         return self._decode(self._distances(array, shifts).argmin(axis=1))
 
-    def score(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, shifts: str | None = None) -> float:
+    def score(self, Z: npt.ArrayLike, y: npt.ArrayLike, *, shifts: Literal["best"] | None = None) -> float:
         """Accuracy: the share of samples whose label is predicted as in ``y``, (m,); Z and shifts as in `scores`."""
         return accuracy(self.predict(Z, shifts=shifts), y)
 

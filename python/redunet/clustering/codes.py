@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.tasks import interruptible
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.rates import UNITS
 
 Array = npt.NDArray[Any]
@@ -32,8 +32,8 @@ class Coding:
     """How clusters are coded: the squared distortion eps^2, about which mean, and whether bases and means are too."""
 
     epsilon_sq: float
-    mean: str
-    length: str
+    mean: words.Mean
+    length: words.Length
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon_sq", checks.positive(self.epsilon_sq, "epsilon_sq"))
@@ -130,9 +130,9 @@ def code_length(
     labels: npt.ArrayLike,
     *,
     epsilon_sq: float,
-    mean: str = "estimate",
-    length: str = "full",
-    unit: str = "nats",
+    mean: words.Mean = "estimate",
+    length: words.Length = "full",
+    unit: words.Unit = "nats",
 ) -> float:
     """Length of the code of samples in given clusters, up to the squared distortion eps^2.
 
@@ -184,7 +184,7 @@ def code_length(
 
 
 def effective_dimensions(
-    X: npt.ArrayLike, labels: npt.ArrayLike, *, epsilon_sq: float, mean: str = "estimate"
+    X: npt.ArrayLike, labels: npt.ArrayLike, *, epsilon_sq: float, mean: words.Mean = "estimate"
 ) -> Floats:
     """How many dimensions of every cluster rise above the distortion.
 

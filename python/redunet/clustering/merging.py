@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from redunet._backends import select_with
 from redunet._backends.host_contract import MergeRequest
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.clustering.codes import Coding, length_of_partition, vectors
 from redunet.clustering.path import MergePath
 from redunet.progress import Progress
@@ -24,11 +24,11 @@ def merge_path(
     X: npt.ArrayLike,
     *,
     epsilon_sq: float,
-    mean: str = "estimate",
-    length: str = "full",
+    mean: words.Mean = "estimate",
+    length: words.Length = "full",
     connectivity: Any = None,
     init: npt.ArrayLike | None = None,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = False,
 ) -> MergePath:
@@ -200,11 +200,11 @@ def phase_transition(
     X: npt.ArrayLike,
     epsilons: npt.ArrayLike,
     *,
-    mean: str = "estimate",
-    length: str = "full",
+    mean: words.Mean = "estimate",
+    length: words.Length = "full",
     connectivity: Any = None,
     init: npt.ArrayLike | None = None,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = False,
 ) -> PhaseTransition:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import ReadOnlyCopies
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -96,7 +96,7 @@ class MergePath(ReadOnlyCopies):
         """Bytes of all arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
-    def labels(self, stop: str | int = "best", *, min_cluster_size: int = 1) -> Integers:
+    def labels(self, stop: words.Stop | int = "best", *, min_cluster_size: int = 1) -> Integers:
         """The partition at a place of the path.
 
         Parameters
@@ -137,7 +137,7 @@ class MergePath(ReadOnlyCopies):
         number[kept] = np.arange(len(kept))
         return number[roots]
 
-    def _n_merges(self, stop: str | int) -> int:
+    def _n_merges(self, stop: words.Stop | int) -> int:
         """Merges until a stop."""
         if isinstance(stop, str):
             k = self.n_best if checks.choice(stop, "stop", STOPS) == "best" else self.n_first
@@ -148,7 +148,7 @@ class MergePath(ReadOnlyCopies):
             raise ValueError(f"stop is {k}; expected a number of clusters on this path: {least} to {self.n_start}")
         return self.n_start - k
 
-    def linkage(self, height: str = "gain") -> Floats:
+    def linkage(self, height: Literal["gain", "order"] = "gain") -> Floats:
         """The tree as SciPy's linkage matrix, for `scipy.cluster.hierarchy`: its dendrograms, its cuts.
 
         Parameters

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.tasks import interruptible
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.clustering.codes import Coding, vectors
 
 Array = npt.NDArray[Any]
@@ -128,7 +128,7 @@ def descend(X: Floats, codes: Integers, coding: Coding, max_iter: int) -> tuple[
 
 
 def vertex_steps(
-    X: npt.ArrayLike, labels: npt.ArrayLike, *, epsilon_sq: float, mean: str = "estimate", max_iter: int = 100
+    X: npt.ArrayLike, labels: npt.ArrayLike, *, epsilon_sq: float, mean: words.Mean = "estimate", max_iter: int = 100
 ) -> VertexSteps:
     """Move samples between clusters, all at once, as long as that lowers their coding rate and entropy.
 

@@ -96,8 +96,8 @@ def mnist(folder: str | os.PathLike[str]) -> Split:
     Returns
     -------
     Split
-        X_train, y_train, X_test, y_test: uint8 images (m, H, W) and int64 labels (m,). For `redunet.build` give the
-        images a channel, ``X[:, None]``, or sample them with `redunet.to_polar`.
+        X_train, y_train, X_test, y_test: uint8 images (m, 1, H, W), as `redunet.build` and all front ends take them,
+        and int64 labels (m,).
 
     Raises
     ------
@@ -110,7 +110,7 @@ def mnist(folder: str | os.PathLike[str]) -> Split:
     --------
     >>> data = mnist("path/to/mnist")  # doctest: +SKIP
     >>> data.X_train.shape  # doctest: +SKIP
-    (60000, 28, 28)
+    (60000, 1, 28, 28)
     """
     where = Path(checks.path(folder, "folder"))
     missing(where, MNIST_FILES)
@@ -122,5 +122,5 @@ def mnist(folder: str | os.PathLike[str]) -> Split:
                 f"{where / images_name} holds {images.dtype} of shape {images.shape} and {labels_name} holds shape "
                 f"{labels.shape}; expected uint8 images (m, H, W) and labels (m,)"
             )
-        parts += [images, labels.astype(np.int64)]
+        parts += [images[:, None], labels.astype(np.int64)]
     return Split(*parts)

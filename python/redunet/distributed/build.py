@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.distributed import shares
 from redunet.distributed.communicator import Communicator
 from redunet.distributed.layouts import backend_over
@@ -27,7 +27,7 @@ ALIKE = (
 
 
 def build(
-    X: npt.ArrayLike, y: npt.ArrayLike, *, comm: Communicator, layout: str = "auto", **options: Any
+    X: npt.ArrayLike, y: npt.ArrayLike, *, comm: Communicator, layout: words.Layout = "auto", **options: Any
 ) -> tuple[ReduNet, Array]:
     """Construct one network from the samples of all ranks of a communicator.
 
@@ -96,12 +96,12 @@ def build(
 
 
 def _build(
-    comm: Communicator, X: npt.ArrayLike, y: npt.ArrayLike, layout: str, arguments: dict[str, Any]
+    comm: Communicator, X: npt.ArrayLike, y: npt.ArrayLike, layout: words.Layout, arguments: dict[str, Any]
 ) -> tuple[ReduNet, Array]:
     """The same, where an error is one of all ranks."""
     said = {name: _comparable(name, arguments[name]) for name in ALIKE} | {"layout": repr(layout)}
     sample_weight, n_threads = arguments.pop("sample_weight"), arguments["n_threads"]
-    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads")}
+    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads", "channels")}
     if comm.rank:
         arguments["checkpoint"], arguments["progress"] = None, False
     samples, n = shares.own_samples(X, group=arguments["group"], **where)

@@ -14,9 +14,12 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redunet._backends import instead_of_engine
 from redunet._inputs import checks
+from redunet.experiments import digits, needs
 from redunet.experiments.options import DataMissing, Options
 from redunet.experiments.report import Report
+from redunet.terminal import tell
 
 __all__ = ["EXPERIMENTS", "DataMissing", "Experiment", "Options", "Report", "run"]
 
@@ -35,6 +38,8 @@ class Experiment:
         Whether it needs the folder of MNIST's files.
     needs_torch : bool
         Whether it needs PyTorch.
+    needs : tuple of str
+        Other packages that it can't do without, by the names under which they are imported.
     """
 
     module: str
@@ -42,6 +47,13 @@ class Experiment:
     what: str
     needs_mnist: bool = True
     needs_torch: bool = False
+    needs: tuple[str, ...] = ()
+
+    def check(self, options: Options) -> None:
+        """An error where a package or the data are missing."""
+        needs.require(*(("torch",) if self.needs_torch else ()), *self.needs)
+        if self.needs_mnist:
+            digits.check_folder(options)
 
     def load(self) -> Callable[[Options], Report]:
         """The function."""
@@ -54,18 +66,22 @@ class Experiment:
 EXPERIMENTS = {
     "gauss2d": Experiment("gaussians", "gauss2d", "two Gaussians on the circle, 2000 layers", False),
     "gauss3d": Experiment("gaussians", "gauss3d", "three Gaussians on the sphere, 2000 layers", False),
-    "rot01": Experiment("rotations", "rot01", "MNIST's 0 and 1 at every rotation, 3500 layers"),
-    "rot10": Experiment("rotations", "rot10", "ten digits at every rotation, 40 layers"),
+    "rot01": Experiment("rotations", "rot01", "MNIST's 0 and 1 at every rotation, 3500 layers", needs=("scipy",)),
+    "rot10": Experiment("rotations", "rot10", "ten digits at every rotation, 40 layers", needs=("scipy",)),
     "trans01": Experiment("translations", "trans01", "MNIST's 0 and 1 at every translation, 2000 layers"),
     "trans10": Experiment("translations", "trans10", "ten digits at every translation, 25 layers"),
-    "iris": Experiment("vectors", "iris", "Fisher's irises, 4000 layers", False),
+    "iris": Experiment("vectors", "iris", "Fisher's irises, 4000 layers", False, needs=("sklearn",)),
     "sinusoid": Experiment("sinusoids", "sinusoid", "sine against square waves, 2000 layers", False),
     "mnist": Experiment("vectors", "mnist_vectors", "MNIST as vectors, 50 layers"),
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
     "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
-    "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
-    "clustering": Experiment("clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False),
+    "micl": Experiment(
+        "micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets", needs=("sklearn",)
+    ),
+    "clustering": Experiment(
+        "clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False, needs=("sklearn",)
+    ),
     "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),
     "crate": Experiment("transformers", "white_box", "a white-box transformer: rates along its layers", True, True),
     "relu": Experiment("relu_membership", "relu_membership", "equation 17 trained, with ReLU and without", True, True),
@@ -80,15 +96,18 @@ EXPERIMENTS = {
         "segmentation",
         "images by coding length against felzenszwalb and mean colour",
         False,
+        needs=("skimage",),
     ),
     "finetune": Experiment("finetune", "finetune", "a constructed network trained by backpropagation", True, True),
-    "depth": Experiment("depth", "depth", "how few layers: step schemes compared"),
-    "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01"),
+    "depth": Experiment("depth", "depth", "how few layers: step schemes compared", needs=("scipy",)),
+    "ablations": Experiment("ablations", "ablations", "what each choice does, on rot01", needs=("scipy",)),
 }
 
 
 def run(name: str, options: Options | None = None) -> Report:
-    """Run one experiment.
+    """Run one experiment. What it needs is looked for first; figures are left out where matplotlib is not installed.
+
+    A line on standard error says so, and that the compiled engine is missing where it is.
 
     Parameters
     ----------
@@ -104,10 +123,16 @@ def run(name: str, options: Options | None = None) -> Report:
     DataMissing, FileNotFoundError
         If its data are not here.
     ImportError
-        If matplotlib, scikit-learn for iris, or PyTorch for networks that are trained, is not installed.
+        If a package that it needs is not installed: the message says which, and how it is.
     """
     checks.choice(name, "name", tuple(EXPERIMENTS))
     chosen: object = Options() if options is None else options
     if not isinstance(chosen, Options):
         raise TypeError(f"options is a {type(chosen).__name__}; expected Options or None")
-    return EXPERIMENTS[name].load()(chosen)
+    experiment = EXPERIMENTS[name]
+    experiment.check(chosen)
+    if slow := instead_of_engine():
+        tell(f"redunet: {slow}")
+    if not needs.is_here("matplotlib"):
+        tell(f"redunet: no figures without {needs.how_to_install('matplotlib')}")
+    return experiment.load()(chosen)

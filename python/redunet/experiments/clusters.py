@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets, plot
+from redunet._inputs import words
 from redunet.clustering import PhaseTransition, merge_path, phase_transition, vertex_steps
+from redunet.experiments import needs
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.network import build
@@ -29,7 +31,7 @@ OUTLIERS = (0.0, 0.5, 1.0, 2.0)
 EPSILONS = np.geomspace(1 / 256, 1.4, 25)
 MOST_CLUSTERS = 12
 LAYERS = 20
-MEANS = {"coding length, zero mean": "zero", "coding length, estimated mean": "estimate"}
+MEANS: dict[str, words.Mean] = {"coding length, zero mean": "zero", "coding length, estimated mean": "estimate"}
 
 Method = Callable[[Array, Array, int], Array]
 
@@ -41,10 +43,7 @@ def clustering(options: Options) -> Report:
     subspaces in R^10 and R^50; digits, on 16 principal components. And the vertex step, alone, after merging, and
     alternating with layers of a network. ``seeds`` samples of each; ``n_train`` samples of each cluster, at most.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    needs.require("sklearn")
     n = N_SAMPLES if options.n_train is None else min(N_SAMPLES, 4 * options.n_train)
     report = Report(
         "clustering",
@@ -72,18 +71,18 @@ def _scale(X: Array, mean: str) -> float:
     return float(np.sqrt(np.square(X - X.mean(axis=0) if mean == "estimate" else X).sum(axis=1).mean()))
 
 
-def _transition(X: Array, mean: str, length: str = "full") -> PhaseTransition:
+def _transition(X: Array, mean: words.Mean, length: words.Length = "full") -> PhaseTransition:
     return phase_transition(X, _scale(X, mean) * EPSILONS, mean=mean, length=length)
 
 
-def _epsilon_sq(X: Array, mean: str) -> float:
+def _epsilon_sq(X: Array, mean: words.Mean) -> float:
     """By the plateau; where the shortest code is one cluster at every distortion, the least."""
     transition = _transition(X, mean)
     epsilon = transition.epsilons[0] if (transition.n_best == 1).all() else transition.plateau()
     return float(epsilon) ** 2
 
 
-def _by_plateau(mean: str) -> Method:
+def _by_plateau(mean: words.Mean) -> Method:
     return lambda X, y, k: merge_path(X, epsilon_sq=_epsilon_sq(X, mean), mean=mean).labels()
 
 
@@ -158,7 +157,8 @@ def _regimes(report: Report, n: int) -> None:
 
     X, y = datasets.lines_and_plane(n, noise=NOISE, random_state=0)
     axes = report.axes("regimes", "Clusters against the distortion; the noise is in red.", columns=2)
-    for ax, length in zip(axes, ("full", "rate"), strict=True):
+    lengths: tuple[words.Length, ...] = ("full", "rate")
+    for ax, length in zip(axes, lengths, strict=True):
         transition = phase_transition(X, EPSILONS, mean="zero", length=length)
         plot.phase_transition(transition, ax=ax, title=f'length="{length}"')
         ax.axvline(NOISE, color="tab:red", linewidth=1)

@@ -246,6 +246,4 @@ def _figure(report: Report, name: str, curves: dict[str, Curve]) -> None:
     axes[2].set(xlabel="layers", ylabel="accuracy, shifts" if which else "accuracy", xscale="log")
     for ax in axes:
         ax.grid(True, **plot.GRID)
-    report.figures[name].legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False
-    )
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)

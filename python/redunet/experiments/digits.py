@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets
+from redunet.datasets.idx import MNIST_FILES
+from redunet.datasets.reading import missing
 from redunet.experiments.options import DataMissing, Options
 
 Array = npt.NDArray[Any]
@@ -28,6 +30,26 @@ def folder(options: Options) -> Path:
     if not given:
         raise DataMissing("this experiment needs MNIST: give --data DIR, the folder of its four IDX files")
     return Path(given)
+
+
+def check_folder(options: Options) -> None:
+    """An error where the data that `images_of` reads are missing; nothing is read.
+
+    Raises
+    ------
+    DataMissing
+        If no folder was given.
+    FileNotFoundError
+        If it holds neither set.
+    """
+    where = folder(options)
+    if not is_cifar(where):
+        missing(where, MNIST_FILES)
+
+
+def is_cifar(where: Path) -> bool:
+    """Whether a folder holds CIFAR-10's files."""
+    return any((where / f"data_batch_1.bin{end}").is_file() for end in ("", ".gz"))
 
 
 def mnist(options: Options) -> datasets.Split:
@@ -54,8 +76,7 @@ def images_of(options: Options) -> datasets.Split:
         If it holds neither.
     """
     where = folder(options)
-    is_cifar = any((where / f"data_batch_1.bin{end}").is_file() for end in ("", ".gz"))
-    return datasets.cifar10(where) if is_cifar else datasets.mnist(where)
+    return datasets.cifar10(where) if is_cifar(where) else datasets.mnist(where)
 
 
 def training_digits(data: datasets.Split, n: int, classes: Sequence[int], seed: int) -> tuple[Array, Array]:

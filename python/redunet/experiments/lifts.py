@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from redunet._inputs import words
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.digits import held_out_digits, mnist, training_digits
 from redunet.experiments.networks import timed_build
@@ -70,7 +71,7 @@ def lifts(options: Options) -> Report:
 def _lifts(channels: int) -> dict[str, Callable[[int], Any]]:
     """Lifts by their names, of a seed."""
 
-    def sparse(lam: float, source: str = "random") -> Callable[[int], Any]:
+    def sparse(lam: float, source: words.Source = "random") -> Callable[[int], Any]:
         return lambda seed: SparseLift(channels, KERNEL, lam=lam, n_iter=STEPS, source=source, random_state=seed)
 
     return {

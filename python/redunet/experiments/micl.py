@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import datasets
+from redunet._inputs import words
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
 from redunet.classifiers.members import NearestOfClasses
+from redunet.experiments import needs
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
@@ -44,10 +46,7 @@ def micl(options: Options) -> Report:
     class; ``seeds`` draws of 5 to 200 digits of each class, every rival tuned by cross-validation; digits, wine, iris
     and breast cancer by nested cross-validation, ``seeds`` times.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    needs.require("sklearn")
     data = mnist(options)
     report = Report(
         "micl",
@@ -70,7 +69,8 @@ def _whole(report: Report, data: datasets.Split, options: Options) -> None:
     X, y = _at_most(pixels[:-n_held], data.y_train[:-n_held], options.n_train)
     V, v = _at_most(pixels[-n_held:], data.y_train[-n_held:], options.n_test)
     every, labels = np.concatenate([X, V]), np.concatenate([y, v])
-    for mean, name in (("estimate", "estimated"), ("zero", "zero")):
+    means: tuple[tuple[words.Mean, str], ...] = (("estimate", "estimated"), ("zero", "zero"))
+    for mean, name in means:
         found = {n: _local_errors(X, y, V, v, n, mean) for n in NEIGHBORS_OF_DIGITS}
         n = min(found, key=lambda n: found[n].min())
         epsilon = float(EPSILONS[found[n].argmin()])

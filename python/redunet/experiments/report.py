@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -64,11 +65,14 @@ class Report:
         self, name: str, caption: str, *, columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.2, 3.9),
         projection: str | None = None,
     ) -> list[Axes]:  # fmt: skip
-        """New axes, row by row, of a figure of this name; ``size`` is that of one of them, in inches."""
+        """New axes, row by row, of a figure of this name; ``size`` is that of one of them, in inches.
+
+        Where matplotlib is not installed, what is drawn on them is nowhere.
+        """
         try:
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("the figures need matplotlib: pip install 'redunet[plot]'") from error
+        except ImportError:
+            return [cast("Axes", Nowhere(projection or "rectilinear"))] * (columns * rows)
         figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
         self.figures[name] = figure
         self.captions[name] = caption
@@ -108,6 +112,34 @@ class Report:
         (where / "results.json").write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
         (where / "report.md").write_text(self.markdown(), encoding="utf-8")
         return where
+
+
+class Nowhere:
+    """Stands for axes, and for whatever they give, where nothing can be drawn: the numbers are wanted all the same.
+
+    Attributes
+    ----------
+    name : str
+        The projection, as axes call it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, name: str) -> Nowhere:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Nowhere:
+        """Itself, as all that it is asked for."""
+        return self
+
+    def __getitem__(self, _: Any) -> Nowhere:
+        return self
+
+    def __iter__(self) -> Iterator[Nowhere]:
+        return iter((self,))
 
 
 def spread(values: Any, digits: int = 4) -> str | None:

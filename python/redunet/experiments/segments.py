@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from redunet import plot
 from redunet import segmentation as seg
-from redunet.experiments import bsds, mosaics
+from redunet.experiments import bsds, mosaics, needs
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.segmentation import superpixels, windows
@@ -99,10 +99,7 @@ def segmentation(options: Options) -> Report:
     With ``bsds`` the photographs of BSDS500's test set. ``seeds`` times as many mosaics; ``n_test`` images, at most, of
     the set, and about an eighth of it mosaics of each kind, small ones.
     """
-    try:
-        import skimage  # noqa: F401
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-image: pip install 'redunet[image]'") from error
+    needs.require("skimage")
     count, rows = COUNT * options.seeds, ROWS
     if options.n_test is not None:
         count, rows = min(count, 1 + options.n_test // 8), 61

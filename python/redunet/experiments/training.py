@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._inputs import checks
+from redunet.experiments import needs
 from redunet.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ MANY = 500
 
 def pytorch() -> Any:
     """The module, or what to install."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("this experiment needs PyTorch: pip install 'redunet[torch]'") from error
+    needs.require("torch")
+    import torch
+
     return torch
 
 
@@ -49,10 +49,9 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 def images(X: Array) -> torch.Tensor:
-    """Bytes (m, H, W), or (m, C, H, W), as float32 images (m, C, H, W) of mean about 0 and deviation about 1."""
+    """Bytes (m, C, H, W) as float32 images of mean about 0 and deviation about 1."""
     torch = pytorch()
-    values = X[:, None] if X.ndim == 3 else X
-    return (torch.from_numpy(values.astype(np.float32) / 255) - 0.2) / 0.35
+    return (torch.from_numpy(X.astype(np.float32) / 255) - 0.2) / 0.35
 
 
 def train(

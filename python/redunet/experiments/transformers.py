@@ -109,7 +109,7 @@ def _run(
     X, y = images(digits), torch.from_numpy(labels)
     some = X_test[np.random.default_rng(0).permutation(len(X_test))[:PROBED]]
     with reproducible(seed):
-        model = CRATE(digits.shape[1:], PATCH, 10, DIM, depth, HEADS, in_channels=1)
+        model = CRATE(digits.shape[2:], PATCH, 10, DIM, depth, HEADS, in_channels=1)
         report.settings["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         before = coding_rate_probe(model, some, EPSILON_SQ)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import plot
+from redunet._inputs import words
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.networks import Built, accuracies, agreement, brute_force, plain_network, timed_build
@@ -25,12 +26,12 @@ PUBLISHED = {"equivariant": (0.975, 0.909), "plain": (0.980, 0.540)}  # test dig
 
 
 def pixels(images: Array) -> Array:
-    """Images as (m, 1, H, W) in [0, 1], single precision."""
-    scaled: Array = images[:, None].astype(np.float32) / np.float32(255)
+    """Bytes (m, 1, H, W) as numbers in [0, 1], single precision."""
+    scaled: Array = images.astype(np.float32) / np.float32(255)
     return scaled
 
 
-def lifted(images: Array, n_channels: int, kernel_size: int, seed: int, activation: str = "relu") -> Array:
+def lifted(images: Array, n_channels: int, kernel_size: int, seed: int, activation: words.Activation = "relu") -> Array:
     """Images through random kernels: (m, n_channels, H, W), float32."""
     lift = RandomLift(n_channels, kernel_size, activation=activation, random_state=10 + seed)
     return np.asarray(lift(pixels(images)), np.float32)
@@ -152,7 +153,10 @@ def _accuracy(report: Report, found: Found) -> None:
 
 
 def _lifts(report: Report, options: Options, digits: Array, y: Array, images: Array, y_test: Array) -> None:
-    for C, size, activation in ((5, 9, "relu"), (5, 5, "relu"), (5, 9, "identity"), (16, 9, "relu"), (1, 0, "")):
+    tried: tuple[tuple[int, int, words.Activation], ...] = (
+        (5, 9, "relu"), (5, 5, "relu"), (5, 9, "identity"), (16, 9, "relu"), (1, 0, "identity")
+    )  # fmt: skip
+    for C, size, activation in tried:
         if size == 0:
             X, X_test, name = pixels(digits), pixels(images), "none: raw pixels"
         else:
@@ -240,7 +244,8 @@ def forward10(options: Options) -> Report:
                 [np.nan if v is None else v for v in scores.values()] + [built.net.rates.delta[-1], built.seconds]
             )
             if seed == 0 and eta == ETA and norm == "backward":
-                for size, activation in ((3, "relu"), (5, "relu"), (9, "identity")):
+                lifts: tuple[tuple[int, words.Activation], ...] = ((3, "relu"), (5, "relu"), (9, "identity"))
+                for size, activation in lifts:
                     lift = RandomLift(16, size, activation=activation, random_state=10)
                     first, second = (np.asarray(lift(pixels(some)), np.float32) for some in (digits, images))
                     other = timed_build(

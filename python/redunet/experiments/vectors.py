@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet import plot
+from redunet.experiments import needs
 from redunet.experiments.digits import held_out_digits, mnist, training_digits
 from redunet.experiments.networks import accuracies, timed_build
 from redunet.experiments.options import Options
@@ -22,11 +23,10 @@ def iris(options: Options) -> Report:
 
     Nearest subspace has one dimension a class, as in the authors' code.
     """
-    try:
-        from sklearn.datasets import load_iris
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    needs.require("sklearn")
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import train_test_split
+
     X_all, y_all = load_iris(return_X_y=True)
     n_layers = options.layers(4000)
     report = Report(

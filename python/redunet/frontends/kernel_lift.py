@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import axes, checks
+from redunet._inputs.axes import Channels
 from redunet._inputs.randomness import Seed, generator
 
 Array = npt.NDArray[Any]
@@ -29,7 +30,7 @@ class KernelLift:
         self.random_state = random_state
         generator(random_state)  # an error now rather than at the first samples
 
-    def fit(self: Lift, X: npt.ArrayLike, y: object = None) -> Lift:
+    def fit(self: Lift, X: npt.ArrayLike, y: object = None, *, channels: Channels | None = None) -> Lift:
         """Draw the kernels, for the channels of X and where they are made of samples from its own.
 
         Parameters
@@ -38,22 +39,26 @@ class KernelLift:
             Samples, real.
         y : object
             Ignored.
+        channels : {None, "first", "last"}, default None
+            Where X has its channels, as in `redunet.build`.
 
         Returns
         -------
         RandomLift or SparseLift
             This lift.
         """
-        self._draw(signals(X))
+        self._draw(signals(X, channels))
         return self
 
-    def transform(self, X: npt.ArrayLike) -> Array:
+    def transform(self, X: npt.ArrayLike, *, channels: Channels | None = None) -> Array:
         """Lift X; the same as calling the lift.
 
         Parameters
         ----------
         X : array_like, (m, C', T) or (m, C', H, W)
             Samples, real.
+        channels : {None, "first", "last"}, default None
+            Where X has its channels, and the result then has them too.
 
         Returns
         -------
@@ -68,27 +73,29 @@ class KernelLift:
         TypeError
             If X is not of real numbers.
         """
-        return self(X)
+        return self(X, channels=channels)
 
-    def fit_transform(self, X: npt.ArrayLike, y: object = None) -> Array:
+    def fit_transform(self, X: npt.ArrayLike, y: object = None, *, channels: Channels | None = None) -> Array:
         """`fit`, then `transform`, of the same samples."""
-        return self.fit(X).transform(X)
+        return self.fit(X, channels=channels).transform(X, channels=channels)
 
-    def __call__(self, X: npt.ArrayLike) -> Array:
+    def __call__(self, X: npt.ArrayLike, *, channels: Channels | None = None) -> Array:
         """Lift X, (m, C', T) or (m, C', H, W), to n_channels; draws the kernels if there are none yet."""
-        samples = signals(X)
-        if not hasattr(self, "kernels_"):
+        drawn = hasattr(self, "kernels_")  # for channels that were looked at when they were
+        samples = signals(X, "first" if drawn and channels is None else channels)
+        if not drawn:
             self._draw(samples)
-        channels, n_axes = self.kernels_.shape[1], self.kernels_.ndim - 2
-        if samples.shape[1] != channels or samples.ndim - 2 != n_axes:
-            axes = "T" if n_axes == 1 else "H, W"
+        C, n_axes = self.kernels_.shape[1], self.kernels_.ndim - 2
+        if samples.shape[1] != C or samples.ndim - 2 != n_axes:
+            wanted = axes.shape_as_given((C, *("T" if n_axes == 1 else "HW")), channels)
             raise ValueError(
-                f"X has shape {samples.shape}; expected (m, {channels}, {axes}), as the kernels were drawn for"
+                f"X has shape {(len(samples), *axes.shape_as_given(samples.shape[1:], channels))}; "
+                f"expected (m, {', '.join(map(str, wanted))}), as the kernels were drawn for"
             )
         dtype = checks.floating(None, samples)
         shape = (len(samples), self.n_channels, *samples.shape[2:])
         checks.memory(math.prod(shape) * dtype.itemsize, "the lifted samples")
-        return self._apply(samples, np.empty(shape, dtype))
+        return axes.as_given(self._apply(samples, np.empty(shape, dtype)), channels)
 
     def _draw(self, samples: Array) -> None:
         n_axes = samples.ndim - 2
@@ -125,14 +132,14 @@ def kernel_sizes(size: Any) -> int | tuple[int, ...]:
     return tuple(checks.integer(n, "kernel_size", 1) for n in size)
 
 
-def signals(X: npt.ArrayLike) -> Array:
-    """Real samples (m, C, T) or (m, C, H, W)."""
+def signals(X: npt.ArrayLike, channels: Channels | None) -> Array:
+    """Real samples (m, C, T) or (m, C, H, W), of X with its channels where it is said."""
     array = checks.samples(X)
     if array.ndim == 2:
         raise ValueError(f"X has shape {array.shape}; expected (m, C, T) or (m, C, H, W)")
     if array.dtype.kind == "c":
         raise TypeError(f"X has dtype {array.dtype}; expected real numbers")
-    return array
+    return axes.channels_first(array, channels, "X")
 
 
 def check_finite(block: Array, start: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.tasks import interruptible
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet._inputs.randomness import Seed
 from redunet.frontends.kernel_lift import KernelLift, check_finite, gaussian_kernels
 
@@ -89,7 +89,7 @@ class RandomLift(KernelLift):
         n_channels: int,
         kernel_size: int | tuple[int, ...],
         *,
-        activation: str = "relu",
+        activation: words.Activation = "relu",
         threshold: float = 0.0,
         random_state: Seed = None,
     ) -> None:

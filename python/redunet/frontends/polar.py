@@ -1,4 +1,4 @@
-"""Polar sampling: images (m, H, W) become signals (m, C, T), so that turning an image shifts its signal.
+"""Polar sampling: gray images (m, H, W) become signals (m, C, T), so that turning an image shifts its signal.
 
 Channel c at time t is the image at radius r_c on the ray of angle 360 t / T degrees: the ray that points left once the
 image is turned by that angle (`scipy.ndimage.rotate`). The centre is ((H - 1) / 2, (W - 1) / 2); outside, images are 0.
@@ -32,7 +32,7 @@ def to_polar(
 
     Parameters
     ----------
-    images : array_like, (m, H, W)
+    images : array_like, (m, H, W) or (m, 1, H, W)
         Real grey values; uint8 with `compat`.
     n_channels : int
         C, the number of radii. They are the middles (c + 1/2) R / C of C rings, from the centre outwards, with
@@ -96,8 +96,10 @@ def _images(images: npt.ArrayLike) -> Array:
     array = checks.array(images, "images")
     if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         raise TypeError(f"images have dtype {array.dtype}; expected real numbers of at most double precision")
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 3:
-        raise ValueError(f"images have shape {array.shape}; expected (m, H, W)")
+        raise ValueError(f"images have shape {array.shape}; expected (m, H, W) or (m, 1, H, W)")
     if 0 in array.shape:
         raise ValueError(f"images have shape {array.shape}; expected at least one image and pixel")
     return array

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.transforms import groups
 
 Array = npt.NDArray[Any]
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 CHUNK_BYTES = 1 << 24
 
 
-def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1, group: str = "cyclic") -> Array:
+def shifts(X: npt.ArrayLike, *, stride: int | tuple[int, int] = 1, group: words.Group = "cyclic") -> Array:
     """All cyclic shifts of every sample, by multiples of the stride, and of its mirror images if asked.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet._inputs.randomness import Seed
 from redunet.frontends.kernel_lift import KernelLift, check_finite, gaussian_kernels
 from redunet.sparse import ConvolutionalDictionary, fista
@@ -82,7 +82,7 @@ class SparseLift(KernelLift):
         *,
         lam: float = 0.1,
         n_iter: int = 20,
-        source: str = "random",
+        source: words.Source = "random",
         random_state: Seed = None,
     ) -> None:
         super().__init__(n_channels, kernel_size, random_state)

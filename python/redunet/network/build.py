@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem, RateReduction
-from redunet._inputs import checks, prepare
+from redunet._inputs import checks, prepare, words
+from redunet._inputs.axes import Channels
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
 from redunet.network.redunet import ReduNet, load
@@ -45,18 +46,19 @@ def build(
     y: npt.ArrayLike,
     *,
     n_layers: int,
-    group: str = "cyclic",
-    eta: float | Sequence[float] | npt.NDArray[Any] | str = "auto",
+    channels: Channels | None = None,
+    group: words.Group = "cyclic",
+    eta: float | Sequence[float] | npt.NDArray[Any] | words.StepRule = "auto",
     momentum: bool = False,
     epsilon_sq: float = 0.1,
     lam: float = 500.0,
     sample_weight: npt.ArrayLike | None = None,
-    assignment: str = "estimated",
-    dft_norm: str = "ortho",
-    keep: str = "operators",
+    assignment: words.Assignment = "estimated",
+    dft_norm: words.DftNorm = "ortho",
+    keep: words.Keep = "operators",
     tol: float | None = None,
     patience: int = 10,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     dtype: npt.DTypeLike | None = None,
     progress: bool = False,
@@ -80,6 +82,9 @@ def build(
         non-negative membership whose rows sum to 1.
     n_layers : int
         Number of layers (at most, with `tol` or `on_layer`).
+    channels : {None, "first", "last"}, default None
+        Where signals and images have their channels: ``"last"`` for (m, T, C) and (m, H, W, C), and Z is like X. With
+        None they are first, and shapes that look otherwise are a warning; ``"first"`` says that there is no mistake.
     group : {"cyclic", "dihedral"}, default "cyclic"
         What networks of signals and images are equivariant to. ``"dihedral"``: to shifts and mirror images, of images
         those of rows and of columns. The network is the cyclic one of all samples and their mirror images (index t at
@@ -136,7 +141,8 @@ def build(
     net : ReduNet
         The network.
     Z : array, X's shape
-        Features of the samples after the last layer, in X's order, of X's floating dtype (integers: float64).
+        Features of the samples after the last layer, in X's order, of X's floating dtype (integers: float64). They are
+        NumPy's, of tensors and JAX arrays too, and of X's library where X lies on a CUDA device.
 
     Raises
     ------
@@ -166,7 +172,7 @@ def build(
     >>> net.transform(X).shape
     (300, 3)
     """
-    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads)
+    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels)
     options = BuildOptions.checked(
         n_layers=n_layers,
         group=group,

@@ -11,14 +11,17 @@ reduction. Signals and images run one such problem per frequency, coupled only b
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from redunet._backends.ascent import stages
 from redunet._backends.contract import Operators, ReadOnlyCopies
-from redunet._inputs import checks, prepare
+from redunet._inputs import axes, checks, prepare, words
+from redunet._inputs.axes import Channels
 from redunet.network.layers import Layers, Rates
 from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
@@ -57,14 +60,14 @@ class ReduNet(ReadOnlyCopies):
     classes_: Array
     n_channels: int
     signal_shape: tuple[int, ...]
-    group: str
+    group: words.Group
     rates: Rates
     etas: npt.NDArray[np.float64]
     betas: npt.NDArray[np.float64]
     epsilon_sq: float
     lam: float
-    assignment: str
-    dft_norm: str
+    assignment: words.Assignment
+    dft_norm: words.DftNorm
     dtype: np.dtype[Any]
     backend: str
     _operators: Operators | None
@@ -115,13 +118,22 @@ class ReduNet(ReadOnlyCopies):
         """Bytes of the kept operators."""
         return 0 if self._operators is None else self._operators.dense.nbytes + self._operators.factors.nbytes
 
-    def transform(self, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    def transform(
+        self,
+        X: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
+    ) -> Array:
         """Features of new samples.
 
         Parameters
         ----------
         X : (m, d), (m, C, T) or (m, C, H, W) array
             Samples like those that the network was built from; scaled to unit norm first.
+        channels : {"first", "last"}, default "first"
+            Where X has its channels: ``"last"`` for (m, T, C) and (m, H, W, C).
         backend : str, default "auto"
             See `use_backend`.
         n_threads : int, optional
@@ -130,7 +142,7 @@ class ReduNet(ReadOnlyCopies):
         Returns
         -------
         Z : array, X's shape, ``net.dtype``
-            Unit-norm features.
+            Unit-norm features; of NumPy, or of X's library where X lies on a CUDA device.
 
         Raises
         ------
@@ -141,29 +153,145 @@ class ReduNet(ReadOnlyCopies):
         -----
         NaN or infinity in an operator, of a file that was loaded unverified, makes every feature NaN.
         """
-        return self._forward(X, backend, n_threads)[0]
+        return self._forward(X, channels, backend, n_threads)[0]
 
-    def assign(self, X: npt.ArrayLike, *, backend: str = "auto", n_threads: int | None = None) -> Array:
+    def assign(
+        self,
+        X: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
+    ) -> Array:
         """Soft assignment of new samples to the classes by the last layer: softmax_j(-lambda ||C^j z||).
 
         Parameters are those of `transform`; the result has shape (m, k) and rows that sum to 1.
         """
-        return self._forward(X, backend, n_threads)[1]
+        return self._forward(X, channels, backend, n_threads)[1]
 
-    def _forward(self, X: npt.ArrayLike, backend: str, n_threads: int | None) -> tuple[Array, Array]:
-        given = prepare.samples(X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads)
-        expected = (self.n_channels, *self.signal_shape)
-        if given.array.shape[1:] != expected:
-            wanted = ", ".join(map(str, ("m", *expected)))
-            raise ValueError(f"X has shape {given.array.shape}; this network expects ({wanted})")
-        if given.dtype != self.dtype:
-            raise TypeError(f"X has dtype {given.array.dtype}; this network was built from real samples")
-        V = given.spectra(normalize=True)
+    def staged_transform(
+        self,
+        X: npt.ArrayLike,
+        *,
+        every: int = 1,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
+    ) -> Iterator[Array]:
+        """Features of new samples along the layers, each of which is applied once.
+
+        Parameters
+        ----------
+        X, channels, backend, n_threads
+            As in `transform`.
+        every : int, default 1
+            Features are given after every so many layers, and after the last.
+
+        Yields
+        ------
+        Z : array, X's shape, ``net.dtype``
+            Unit-norm features after ``every``, ``2 * every``, ... and `n_layers` layers: those of
+            ``net.truncate(n).transform(X)``, to rounding.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `transform`, when it is called and not when the first features are asked for.
+
+        Examples
+        --------
+        >>> import redunet as rn
+        >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
+        >>> net, _ = rn.build(X, y, n_layers=5)
+        >>> [Z.shape for Z in net.staged_transform(X, every=2)]  # after 2, 4 and 5 layers
+        [(150, 3), (150, 3), (150, 3)]
+        """
+        every = checks.integer(every, "every", 1)
+        wanted = {*range(every, self.n_layers + 1, every), self.n_layers}
+        return self._staged(self._entering(X, channels, backend, n_threads), wanted)
+
+    def _staged(self, given: prepare.Samples, wanted: Container[int]) -> Iterator[Array]:
+        """Features after those numbers of layers that are wanted."""
+        if not self.operators.finite and given.on_host:
+            yield from (given.nowhere() for n in range(1, self.n_layers + 1) if n in wanted)
+            return
+        state = given.module.state(given.spectra(normalize=True), self.operators, n_threads=given.n_threads)
+        for n, (stage, _) in enumerate(stages(state, self.operators), start=1):
+            if n in wanted:
+                yield given.from_spectra(stage.features())
+
+    def truncate(self, n_layers: int) -> ReduNet:
+        """The network of the first layers, which shares their operators.
+
+        Parameters
+        ----------
+        n_layers : int
+            How many, from 1 to all.
+
+        Returns
+        -------
+        ReduNet
+            As if it had been built with so many layers: it can be applied, saved and gone on with. Of a network with
+            momentum the last of its rates are those ahead of the features, where the next layer was built.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there are not so many layers.
+
+        Examples
+        --------
+        >>> import redunet as rn
+        >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
+        >>> net, _ = rn.build(X, y, n_layers=5)
+        >>> net.truncate(2).n_layers, net.truncate(2).rates.delta.shape
+        (2, (3,))
+        """
+        n = checks.integer(n_layers, "n_layers", 1)
+        if n > self.n_layers:
+            raise ValueError(f"n_layers is {n}; expected at most {self.n_layers}, the layers of this network")
+        operators = self._operators and self._operators.layers(0, n)
+        if operators is not None and vars(self._operators).get("finite"):
+            operators = operators.known_finite()
+        rates = Rates(self.rates.rate[: n + 1], self.rates.per_class[: n + 1])
+        return replace(self, rates=rates, etas=self.etas[:n], betas=self.betas[:n], _operators=operators)
+
+    def _forward(
+        self, X: npt.ArrayLike, channels: Channels, backend: str, n_threads: int | None
+    ) -> tuple[Array, Array]:
+        given = self._entering(X, channels, backend, n_threads)
         if not self.operators.finite and given.on_host:
             # An engine leaves a class, and what may be NaN in the rest of its operator, as soon as it is out.
-            return np.full(given.array.shape, np.nan, self.dtype), np.full((len(given), self.n_classes), np.nan)
+            return given.nowhere(), np.full((len(given), self.n_classes), np.nan)
+        V = given.spectra(normalize=True)
         pi = given.module.apply(V, self.operators, n_threads=given.n_threads)
         return given.from_spectra(V), pi
+
+    def _entering(self, X: npt.ArrayLike, channels: Channels, backend: str, n_threads: int | None) -> prepare.Samples:
+        """Samples like those of the network, on their way in."""
+        checks.choice(channels, "channels", ("first", "last"))
+        given = prepare.samples(
+            X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads, channels=channels
+        )
+        expected = (self.n_channels, *self.signal_shape)
+        if given.array.shape[1:] != expected:
+            raise ValueError(
+                self._misfit((len(given), *axes.shape_as_given(given.array.shape[1:], channels)), channels)
+            )
+        if given.dtype != self.dtype:
+            raise TypeError(f"X has dtype {given.array.dtype}; this network was built from real samples")
+        return given
+
+    def _misfit(self, shape: tuple[int, ...], channels: Channels) -> str:
+        """What is wrong with samples of this shape, whose channels are where it says."""
+        expected = (self.n_channels, *self.signal_shape)
+        wanted = ", ".join(map(str, ("m", *axes.shape_as_given(expected, channels))))
+        cure = ""
+        if channels == "first" and shape[1:] == axes.shape_as_given(expected, "last"):
+            cure = ": pass channels='last'"
+        elif expected == (1, *shape[1:]):
+            cure = ": pass X[:, None]"
+        return f"X has shape {shape}; this network expects ({wanted}){cure}"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, with a checksum for each tensor.

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.rates import UNITS
 from redunet.segmentation.boundary import between_segments, squared_distances
 from redunet.segmentation.labels import (
@@ -104,7 +104,7 @@ def probabilistic_rand_index(labels: npt.ArrayLike, truths: npt.ArrayLike) -> fl
     return _mean([_rand(table) for table in contingencies(given, all_truths(truths, given, "truths"))])
 
 
-def variation_of_information(labels: npt.ArrayLike, truth: npt.ArrayLike, *, unit: str = "bits") -> float:
+def variation_of_information(labels: npt.ArrayLike, truth: npt.ArrayLike, *, unit: words.Unit = "bits") -> float:
     """What two segmentations do not say about each other: H(labels | truth) + H(truth | labels).
 
     Parameters

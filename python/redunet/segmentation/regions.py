@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from redunet._backends import select_with
 from redunet._backends.host_contract import MergeRequest
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.clustering.codes import Coding, magnitude
 from redunet.clustering.path import MergePath, first_places
 from redunet.progress import Progress
@@ -201,12 +201,12 @@ def merge_regions(
     labels: npt.ArrayLike,
     *,
     epsilon_sq: float,
-    mean: str = "estimate",
-    length: str = "full",
+    mean: words.Mean = "estimate",
+    length: words.Length = "full",
     overlap: float = 1.0,
     boundary_bits: float = 0.0,
     mask: npt.ArrayLike | None = None,
-    backend: str = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = False,
 ) -> MergePath:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.clustering.codes import Coding
 from redunet.clustering.path import STOPS, MergePath
 from redunet.segmentation.labels import label_image
@@ -27,17 +27,17 @@ DISTORTION = 0.025
 def segment(
     image: npt.ArrayLike,
     *,
-    epsilon_sq: float | str = "auto",
+    epsilon_sq: float | Literal["auto"] = "auto",
     superpixels: int | npt.ArrayLike = 400,
     window: int = 7,
     n_components: int = 8,
     overlap: float = 9.0,
     boundary_bits: float = 1.65,
     n_segments: int | None = None,
-    stop: str = "best",
+    stop: words.Stop = "best",
     mask: npt.ArrayLike | None = None,
-    color: str = "auto",
-    backend: str = "auto",
+    color: Literal["auto", "none"] = "auto",
+    backend: words.Backend = "auto",
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Integers:
@@ -170,7 +170,7 @@ def _reachable(k: int, path: MergePath) -> int:
     return k
 
 
-def _image(path: MergePath, stop: str | int, shape: tuple[int, ...], mask: Mask | None) -> Integers:
+def _image(path: MergePath, stop: words.Stop | int, shape: tuple[int, ...], mask: Mask | None) -> Integers:
     labels = path.labels(stop)
     if mask is None:
         return labels.reshape(shape)

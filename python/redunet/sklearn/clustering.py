@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import checks, randomness
+from redunet._inputs import checks, randomness, words
 from redunet.classifiers import MICL
 from redunet.clustering import effective_dimensions, merge_path, vertex_steps
 from redunet.clustering.codes import Coding, magnitude
@@ -91,13 +91,13 @@ class CodingLengthClustering(VectorClusterer):
         epsilon_sq: float = 0.1,
         *,
         n_clusters: int | None = None,
-        mean: str = "estimate",
-        length: str = "full",
-        stop: str = "best",
+        mean: words.Mean = "estimate",
+        length: words.Length = "full",
+        stop: words.Stop = "best",
         min_cluster_size: int = 1,
         refine: bool = False,
         connectivity: Any = None,
-        backend: str = "auto",
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -167,7 +167,7 @@ class CodingLengthClustering(VectorClusterer):
         self.dims_, self._classifier = np.empty(0), None
         if self.n_clusters_:
             self.dims_ = effective_dimensions(members, labels, epsilon_sq=self.epsilon_sq, mean=self.mean)
-            criterion = "length" if self.length == "full" else "rate"
+            criterion: words.Criterion = "length" if self.length == "full" else "rate"
             shares = self.sizes_ / len(members)
             self._classifier = MICL(self.epsilon_sq, mean=self.mean, criterion=criterion, priors=shares)
             self._classifier.fit(members, labels)
@@ -250,7 +250,7 @@ class CodingRateKSubspaces(VectorClusterer):
         n_clusters: int = 8,
         epsilon_sq: float = 0.1,
         *,
-        mean: str = "estimate",
+        mean: words.Mean = "estimate",
         n_init: int = 10,
         max_iter: int = 100,
         random_state: randomness.Seed = None,

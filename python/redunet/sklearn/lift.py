@@ -9,6 +9,8 @@ import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from redunet._inputs import words
+from redunet._inputs.axes import Channels
 from redunet.frontends import lift
 from redunet.sklearn.signals import SignalEstimator
 
@@ -31,6 +33,8 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: each row of a table is
         one signal of one channel.
+    channels : {None, "first", "last"}, default None
+        Where X has its channels, as in `redunet.build`; the output has them there too.
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None
         Where the kernels come from.
 
@@ -39,7 +43,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
     lift_ : redunet.RandomLift
         The lift, with ``kernels_``.
     n_features_in_ : int
-        Columns of a table, or channels of signals and images.
+        Columns of a table, or channels of signals and images (the first of their axes, with the channels last).
 
     Examples
     --------
@@ -57,9 +61,10 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         n_channels: int = 16,
         kernel_size: int | tuple[int, ...] = 3,
         *,
-        activation: str = "relu",
+        activation: words.Activation = "relu",
         threshold: float = 0.0,
         signal_shape: int | Sequence[int] | None = None,
+        channels: Channels | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_channels = n_channels
@@ -67,6 +72,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         self.activation = activation
         self.threshold = threshold
         self.signal_shape = signal_shape
+        self.channels = channels
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> RandomLift:
@@ -90,8 +96,8 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
             activation=self.activation,
             threshold=self.threshold,
             random_state=self.random_state,
-        ).fit(signals)
-        self._n_features_out = self.n_channels * signals[0, 0].size
+        ).fit(signals, channels=self.channels)
+        self._n_features_out = self.n_channels * signals[0].size // self.lift_.kernels_.shape[1]
         return self
 
     def transform(self, X: Any) -> Array:
@@ -110,11 +116,13 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         check_is_fitted(self)
         X = self._samples(X, reset=False)
         self._check_container(X)
-        lifted = self.lift_.transform(self._signals(X))
+        lifted = self.lift_.transform(self._signals(X), channels=self.channels)
         return lifted.reshape(len(X), -1) if X.ndim == 2 else lifted
 
     def _signals(self, X: Array) -> Array:
-        return X[:, None] if X.ndim == 2 and self.signal_shape is None else super()._signals(X)
+        if X.ndim == 2 and self.signal_shape is None:
+            return X[:, :, None] if self._last else X[:, None]
+        return super()._signals(X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.classifiers.micl import DEFAULTS, MICL
 from redunet.sklearn.signals import SignalEstimator
 
@@ -71,9 +71,10 @@ class MICLClassifier(ClassifierMixin, SignalEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, epsilon_sq: float | str = 1.0, *, mean: str = "estimate", criterion: str = "length", kernel: Any = None,
-        gamma: float | str = "scale", degree: int = 3, coef0: float = 1.0, kernel_dim: int | None = None,
-        n_neighbors: int | None = None, priors: Any = "empirical", candidates: Any = None, cv: int = 5,
+        self, epsilon_sq: float | Literal["cv"] = 1.0, *, mean: words.Mean = "estimate",
+        criterion: words.Criterion = "length", kernel: Any = None, gamma: float | Literal["scale"] = "scale",
+        degree: int = 3, coef0: float = 1.0, kernel_dim: int | None = None, n_neighbors: int | None = None,
+        priors: Any = "empirical", candidates: Any = None, cv: int = 5,
     ) -> None:  # fmt: skip
         self.epsilon_sq = epsilon_sq
         self.mean = mean

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import checks
+from redunet._inputs import axes, checks, words
+from redunet._inputs.axes import Channels
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
 from redunet.sklearn.signals import SignalEstimator
+from redunet.sklearn.stopping import Patience, check_options, hold_out
 from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 
 Array = npt.NDArray[Any]
@@ -49,7 +51,8 @@ class NetworkEstimator(SignalEstimator):
     def _features(self, X: Any) -> Array:
         check_is_fitted(self)
         X = self._samples(X, reset=False)
-        Z = self.net_.transform(self._signals(X), backend=self.backend, n_threads=self.n_threads)
+        where: Channels = "last" if self._last else "first"
+        Z = self.net_.transform(self._signals(X), channels=where, backend=self.backend, n_threads=self.n_threads)
         return Z.reshape(X.shape)
 
 
@@ -60,7 +63,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     ----------
     n_layers : int, default 20
         Number of layers (at most, with `tol`).
-    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    channels, group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -73,7 +76,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     classes_ : (k,) array
         The labels.
     n_features_in_ : int
-        Columns of a table, or channels of signals and images.
+        Columns of a table, or channels of signals and images (the first of their axes, with the channels last).
 
     Examples
     --------
@@ -92,17 +95,18 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         self,
         n_layers: int = 20,
         *,
-        group: str = "cyclic",
+        channels: Channels | None = None,
+        group: words.Group = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
-        assignment: str = "estimated",
-        dft_norm: str = "ortho",
+        assignment: words.Assignment = "estimated",
+        dft_norm: words.DftNorm = "ortho",
         tol: float | None = None,
         patience: int = 10,
         signal_shape: int | Sequence[int] | None = None,
-        backend: str = "auto",
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -171,7 +175,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
 
 
 class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
-    """Nearest subspace on the features of a ReduNet.
+    """Nearest subspace on the features of a ReduNet, whose number of layers may be chosen by accuracy.
 
     Parameters
     ----------
@@ -179,7 +183,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Number of layers (at most, with `tol`).
     n_components : int, default 10
         Dimensions of each class's subspace (at most).
-    group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
+    channels, group, eta, momentum, epsilon_sq, lam, assignment, dft_norm, tol, patience, backend, n_threads, progress
         As in `redunet.build`.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: the rows of a table
@@ -188,6 +192,15 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         ``"best"``, for signals and images: a class is as near as the nearest of all that `group` makes of a sample, so
         that every shift has the same prediction. With None it is the sample as it stands: the features are
         shift-equivariant, and what is said of a shifted sample may differ.
+    early_stopping : bool, default False
+        Whether to hold out some samples of `fit`, in the proportions of the classes, and to keep as many layers as give
+        the highest accuracy on them, the fewest of several. The network and the subspaces are of the other samples.
+    validation_fraction : float, default 0.1
+        Share of the samples that `early_stopping` holds out, between 0 and 1.
+    n_iter_no_change : int, default 10
+        With `early_stopping`: layers to wait for a higher accuracy than the best before, up to `n_layers`.
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
+        Which samples are held out.
 
     Attributes
     ----------
@@ -197,11 +210,16 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         The classifier on its features, with the axes of signals and images.
     classes_ : (k,) array
         The labels.
+    validation_scores_ : (n,) float64 array
+        Accuracy on the samples held out after every layer that was looked at; only with `early_stopping`.
     n_features_in_ : int
-        Columns of a table, or channels of signals and images.
+        Columns of a table, or channels of signals and images (the first of their axes, with the channels last).
 
     Notes
     -----
+    `early_stopping` builds `n_iter_no_change` + 1 layers, and goes on from them to twice as many as often as it has to.
+    After each layer it finds the subspaces of all classes, which may take longer than the layer.
+
     Distances to subspaces are no probabilities, so there is no ``predict_proba``: wrap the classifier in
     ``sklearn.calibration.CalibratedClassifierCV`` where you need one.
 
@@ -219,18 +237,23 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         n_layers: int = 20,
         *,
         n_components: int = 10,
-        group: str = "cyclic",
+        channels: Channels | None = None,
+        group: words.Group = "cyclic",
         eta: Any = "auto",
         momentum: bool = False,
         epsilon_sq: float = 0.1,
         lam: float = 500.0,
-        assignment: str = "estimated",
-        dft_norm: str = "ortho",
+        assignment: words.Assignment = "estimated",
+        dft_norm: words.DftNorm = "ortho",
         tol: float | None = None,
         patience: int = 10,
         signal_shape: int | Sequence[int] | None = None,
-        shifts: str | None = None,
-        backend: str = "auto",
+        shifts: Literal["best"] | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        random_state: Any = None,
+        backend: words.Backend = "auto",
         n_threads: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -260,9 +283,58 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
                     f"shifts is {self.shifts!r} and X has shape {X.shape}; expected signals (m, C, T) or images "
                     "(m, C, H, W), or a table with signal_shape"
                 )
+        check_options(self.validation_fraction, self.n_iter_no_change, self.random_state)
+        if checks.flag(self.early_stopping, "early_stopping"):
+            return self._fit_early(X, y, weights)
         Z = self._build(X, y, weights)
-        self.subspaces_ = fit_subspaces(self.n_components, self._signals(Z), y, weights, self.group)
+        self.subspaces_ = fit_subspaces(self.n_components, self._channels_first(Z), y, weights, self.group)
         return self
 
+    def _fit_early(self, X: Array, y: Array, weights: Array | None) -> ReduNetClassifier:
+        """`fit` of some samples, with as many layers as the others want."""
+        kept, held = hold_out(y, self.validation_fraction, self.random_state)
+        weights_kept, weights_held = (None if weights is None else weights[at] for at in (kept, held))
+        patience = Patience(self.n_iter_no_change)
+        for net in self._growing(X[kept], y[kept], weights_kept):
+            wanted = range(len(patience.scores) + 1, net.n_layers + 1)
+            stages = (self._stages(net, X[at], wanted) for at in (kept, held))
+            for Z, Z_held in zip(*stages, strict=True):
+                subspaces = fit_subspaces(self.n_components, Z, y[kept], weights_kept, self.group)
+                right = subspaces.predict(Z_held, shifts=self.shifts) == y[held]
+                if patience.look(float(np.average(right, weights=weights_held))):
+                    self.subspaces_ = subspaces
+                if patience.over:
+                    break
+            if patience.over:
+                break
+        self.net_, self.classes_ = net.truncate(patience.best), net.classes_
+        self.validation_scores_ = np.array(patience.scores)
+        return self
+
+    def _growing(self, X: Array, y: Array, weights: Array | None) -> Iterator[ReduNet]:
+        """Networks of more and more layers, to ``n_layers``; each goes on from the one before."""
+        options = {name: getattr(self, name) for name in BUILD_OPTIONS}
+        most = checks.integer(self.n_layers, "n_layers", 1)
+        etas = checks.step_sizes(self.eta, most)
+        n, net = min(self.n_iter_no_change + 1, most), None
+        while True:
+            options |= {"n_layers": n, "eta": self.eta if etas is None else etas[:n], "resume": net}
+            net, _ = build(self._signals(X), y, sample_weight=weights, **options)
+            yield net
+            if n == most or net.n_layers < n:
+                return
+            n = min(2 * n, most)
+            options["channels"] = self.channels or "first"  # a warning is said once
+
+    def _stages(self, net: ReduNet, X: Array, wanted: range) -> Iterator[Array]:
+        """Features as `subspaces_` has them, after those numbers of layers."""
+        where: Channels = "last" if self._last else "first"
+        given = net._entering(self._signals(X), where, self.backend, self.n_threads)
+        return (axes.channels_first(Z, where, "Z") for Z in net._staged(given, wanted))
+
     def _features(self, X: Any) -> Array:
-        return self._signals(NetworkEstimator._features(self, X))
+        return self._channels_first(NetworkEstimator._features(self, X))
+
+    def _channels_first(self, Z: Array) -> Array:
+        """Features as `subspaces_` has them."""
+        return axes.channels_first(self._signals(Z), "last" if self._last else "first", "Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from redunet._inputs import checks
+from redunet._inputs.axes import Channels
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +25,7 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
     """What the estimators share: tables or signals as X, and weights."""
 
     signal_shape: int | Sequence[int] | None = None
+    channels: Channels | None = None
 
     def _samples(self, X: Any, *, reset: bool) -> Array:
         result: Array = self._validated(X, reset=reset)
@@ -55,8 +57,15 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is zero for every sample; expected a positive weight for some")
         return (X, y, weights) if used.all() else (X[used], y[used], weights[used])
 
+    @property
+    def _last(self) -> bool:
+        """Whether X has its channels last."""
+        if self.channels is not None:
+            checks.choice(self.channels, "channels", get_args(Channels))
+        return self.channels == "last"
+
     def _signals(self, X: Array) -> Array:
-        """X with the axes of its signals: a table is (m, C * prod(signal_shape))."""
+        """X with the axes of its signals: a table is (m, C * prod(signal_shape)), or with the channels last."""
         if self.signal_shape is None:
             return X
         given: Any = self.signal_shape
@@ -64,24 +73,28 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         if lengths.ndim != 1 or len(lengths) not in (1, 2):
             raise ValueError(f"signal_shape is {given!r}; expected (T,) or (H, W)")
         shape = tuple(checks.integer(n, "signal_shape", 1) for n in lengths.tolist())
+        last = self._last
+        points = ", ".join(map(str, shape))
         if X.ndim > 2:
-            if X.shape[2:] != shape:
-                raise ValueError(f"X has shape {X.shape}; signal_shape says (m, C, {', '.join(map(str, shape))})")
+            if (X.shape[1:-1] if last else X.shape[2:]) != shape:
+                says = f"(m, {points}, C)" if last else f"(m, C, {points})"
+                raise ValueError(f"X has shape {X.shape}; signal_shape says {says}")
             return X
         C, rest = divmod(X.shape[1], int(np.prod(shape)))
         if C == 0 or rest:
             raise ValueError(
                 f"X has shape {X.shape}; expected (m, C * {' * '.join(map(str, shape))}), as signal_shape says"
             )
-        return X.reshape(len(X), C, *shape)
+        return X.reshape(len(X), *shape, C) if last else X.reshape(len(X), C, *shape)
 
     def _check_container(self, X: Array) -> None:
         """An error for signals whose features should be a table of pandas or polars."""
         asked = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
         if X.ndim > 2 and asked != "default":
+            points = X.shape[1:-1] if self._last else X.shape[2:]
             raise ValueError(
                 f"X has shape {X.shape}, and set_output asks for a table of {asked}: "
-                f"pass X.reshape({len(X)}, -1), with signal_shape={X.shape[2:]}"
+                f"pass X.reshape({len(X)}, -1), with signal_shape={points}"
             )
 
     def __sklearn_tags__(self) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from redunet._inputs import checks
+from redunet._inputs import checks, words
 from redunet.classifiers import NearestSubspace
 from redunet.sklearn.signals import SignalEstimator
 from redunet.transforms import norms
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
     """Predictions from a fitted `NearestSubspace`, ``subspaces_``, on the features of X."""
 
-    shifts: str | None = None
+    shifts: Literal["best"] | None = None
     subspaces_: NearestSubspace
     classes_: Array
 
@@ -70,7 +70,7 @@ class SubspaceMixin(ClassifierMixin):  # type: ignore[misc]
 
 
 def fit_subspaces(
-    n_components: int, Z: Array, y: Array, weights: Array | None, group: str = "cyclic"
+    n_components: int, Z: Array, y: Array, weights: Array | None, group: words.Group = "cyclic"
 ) -> NearestSubspace:
     """The subspaces of features whose weights are all positive."""
     return NearestSubspace(n_components=n_components, group=group)._fit(Z, y, weights)

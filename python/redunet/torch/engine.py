@@ -50,7 +50,9 @@ def compute(
     fourier = _fourier(Z.shape[2:])
     module = select("auto", on_host=True)[1]
     problem, kept = _problem(Z, labels, membership, weights, setting, fourier)
-    of_total = replace(problem, gammas=problem.gammas / setting.gamma2)  # the gradient of R' - R_c / gamma2
+    of_total = problem
+    if setting.gamma2 != 1:  # the gradient of R' - R_c / gamma2
+        of_total = replace(problem, gammas=problem.gammas / setting.gamma2)
     V = (
         Z[:, :, None]
         if Z.ndim == 2
@@ -106,7 +108,7 @@ def _problem(
     sizes: npt.NDArray[Any]
     if labels is not None:
         counts = np.bincount(labels)
-        sizes = counts.astype(np.float64) if weights is None else np.bincount(labels, weights=weights)
+        sizes = counts if weights is None else np.bincount(labels, weights=weights)
     else:
         membership = np.empty((m, 0)) if membership is None else membership
         sizes = membership.sum(axis=0) if weights is None else weights @ membership

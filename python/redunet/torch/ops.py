@@ -36,8 +36,8 @@ def _run(
     labels = membership = weights = None
     if y is not None and y.ndim == 1:
         labels = y.detach().contiguous().numpy()
-        if labels.min() < 0:
-            bad = int(labels.argmin())
+        bad = int(labels.argmin())
+        if labels[bad] < 0:
             raise ValueError(f"y is {labels[bad]} for sample {bad}; expected labels >= 0")
     elif y is not None:
         membership = _nonnegative(y, "y is a membership with")
@@ -84,10 +84,16 @@ def compute_rates_and_gradient(
 
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors hold numbers, here and now, so that what an operator costs beside its work can be saved."""
-    return not torch.compiler.is_compiling() and all(
+    if torch.compiler.is_compiling() or _in_transform():
+        return False
+    return all(
         tensor is None or (type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu")
         for tensor in tensors
     )
+
+
+#: Whether `torch.func` is at work, as PyTorch's own functions ask; where that cannot be asked, it may be.
+_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 rates = torch.library.custom_op(
