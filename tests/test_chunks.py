@@ -140,6 +140,14 @@ class TestSources:
         with chunks:
             agree([(net, chunks.features)], {"X": X.astype(float), "y": y, "n_layers": 3}, WHOLE)
 
+    def test_channels_that_are_last(self):
+        X, y = np.moveaxis(self.given["X"], 1, -1), self.given["y"]
+        net, chunks = distributed.build_chunks([(X[:20], y[:20]), (X[20:], y[20:])], n_layers=3, channels="last")
+        _, Z = rn.build(X, y, n_layers=3, channels="last")
+        with chunks:
+            assert chunks.features.shape == X.shape
+            np.testing.assert_allclose(chunks.features, Z, atol=1e-8)
+
     def test_dtype(self):
         X, y = self.given["X"], self.given["y"]
         source = [(X[:20], y[:20]), (X[20:].astype("f4"), y[20:])]

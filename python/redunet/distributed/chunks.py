@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from redunet._backends import select
 from redunet._backends.contract import DeviceBackend, Problem
-from redunet._inputs import checks, prepare
+from redunet._inputs import axes, checks, prepare
 from redunet._inputs.problem import problem_of
 from redunet.distributed.chunk_states import ByChunks, Chunking, Features
 from redunet.distributed.grams import OperatorsOfAll
@@ -126,7 +126,7 @@ class _Samples(prepare.Samples):
         write_npy(
             self.chunking.scratch.at(FEATURES),
             self.dtype,
-            (n, *self.array.shape[1:]),
+            (n, *axes.shape_as_given(self.array.shape[1:], self.channels)),
             (super(_Samples, self).from_spectra(table.read(rows)) for rows in self.chunking.chunks()),
         )
 
@@ -222,7 +222,8 @@ def build_chunks(
     if arguments["keep"] == "features":
         raise ValueError('keep is "features"; expected "operators", with which a build from chunks goes on')
     del arguments["X"], arguments["y"], arguments["sample_weight"]
-    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads")} | {"group": arguments["group"]}
+    where = {name: arguments.pop(name) for name in ("dtype", "backend", "n_threads", "channels")}
+    where["group"] = arguments["group"]
     where["backend"] = _on_host(where["backend"])
     checked = BuildOptions.checked(**arguments)
     temporary = None if scratch is not None else tempfile.mkdtemp(prefix="redunet-")
@@ -244,7 +245,9 @@ def _build(
     """The same in a folder that is ours."""
     settings = {name: getattr(options, name) for name in SETTINGS}
     taken = _taken(source, scratch, Intake(scratch, n_bytes // (1 + COPIES), where), settings)
-    like = prepare.samples(np.zeros((1, *taken.shape), taken.dtype), **{**where, "dtype": taken.dtype})
+    like = prepare.samples(
+        np.zeros((1, *taken.shape), taken.dtype), **{**where, "dtype": taken.dtype, "channels": "first"}
+    )
     problem = _problem(taken, like, options)
     rows = _rows(n_bytes, like, problem.n_classes, options)
     chunking = Chunking(scratch=scratch, n=taken.n, rows=rows, **tables_of(scratch))
@@ -257,6 +260,7 @@ def _build(
         return OperatorsOfAll(single(), like.module, problem, like.n_channels, features.dtype, like.n_threads)
 
     fields = {**vars(like), "array": like.array[:0], "given": None, "module": ByChunks(chunking, like.module, of_all)}
+    fields["channels"] = where["channels"]
     net, _ = construct(_Samples(**fields, chunking=chunking, features=features), taken.classes, problem, options)
     scratch.keep_only(*([] if temporary else [net.n_layers, net.n_layers - options.momentum]))
     return net, Chunks(chunking, taken.classes, temporary)

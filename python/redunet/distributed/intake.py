@@ -86,7 +86,7 @@ class Intake:
     n_bytes : int
         Of X, at most, that are taken at a time.
     where : dict
-        ``group``, ``dtype``, ``backend`` and ``n_threads`` of `build`.
+        ``group``, ``channels``, ``dtype``, ``backend`` and ``n_threads`` of `build`.
     """
 
     def __init__(self, scratch: Scratch, n_bytes: int, where: dict[str, Any]) -> None:
