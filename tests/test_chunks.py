@@ -142,7 +142,7 @@ class TestSources:
 
     def test_channels_that_are_last(self):
         X, y = np.moveaxis(self.given["X"], 1, -1), self.given["y"]
-        net, chunks = distributed.build_chunks([(X[:20], y[:20]), (X[20:], y[20:])], n_layers=3, channels="last")
+        _, chunks = distributed.build_chunks([(X[:20], y[:20]), (X[20:], y[20:])], n_layers=3, channels="last")
         _, Z = rn.build(X, y, n_layers=3, channels="last")
         with chunks:
             assert chunks.features.shape == X.shape
