@@ -273,6 +273,16 @@ def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64
     return _coded(values, name)
 
 
+def place(label: Any, name: str, classes: Array) -> int:
+    """Which of the classes, (k,), a label is."""
+    found, names = label.item() if isinstance(label, np.generic) else label, classes.tolist()
+    if np.ndim(found) == 0:
+        for index, one in enumerate(names):
+            if isinstance(one, bool) == isinstance(found, bool) and one == found:
+                return index
+    raise ValueError(f"{name} is {label!r}; expected one of the classes {', '.join(map(repr, names))}")
+
+
 def membership(
     y: npt.ArrayLike, m: int, *, whole: bool = True
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None, Array]:
