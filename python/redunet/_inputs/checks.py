@@ -12,6 +12,7 @@ import numbers
 import operator
 import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, cast
 
@@ -271,6 +272,14 @@ def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64
         cure = f": pass numpy.ravel({name})" if values.shape == (m, 1) else ""
         raise ValueError(f"{name} has shape {values.shape}; expected labels ({m},){cure}")
     return _coded(values, name)
+
+
+def one_kind(dtypes: Iterable[np.dtype[Any]], name: str) -> None:
+    """An error for labels that come in parts of several kinds: NumPy would make text of numbers, or floats."""
+    found = set(dtypes)
+    kinds = {"i" if dtype.kind == "u" else dtype.kind for dtype in found}
+    if len(kinds) > 1 or np.result_type(*found).kind not in (*kinds, "u"):
+        raise TypeError(f"{name} has labels of the dtypes {', '.join(sorted(map(str, found)))}; expected one kind")
 
 
 def place(label: Any, name: str, classes: Array) -> int:

@@ -382,10 +382,7 @@ class ClassGrams(ReadOnlyCopies):
     def _joined(self, others: Iterable[ClassGram], name: str = "y") -> ClassGrams:
         """With more classes, or more of these."""
         every = [*self._classes, *others]
-        dtypes = {one.label.dtype for one in every}
-        kinds = {"i" if dtype.kind == "u" else dtype.kind for dtype in dtypes}
-        if len(kinds) > 1 or np.result_type(*dtypes).kind not in (*kinds, "u"):
-            raise TypeError(f"{name} has labels of the dtypes {', '.join(sorted(map(str, dtypes)))}; expected one kind")
+        checks.one_kind((one.label.dtype for one in every), name)
         _, places = checks.labels(np.concatenate([one.label for one in every]), len(every), name)
         joined: dict[int, ClassGram] = {}
         for place, one in zip(places.tolist(), every, strict=True):
