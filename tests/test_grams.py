@@ -461,7 +461,7 @@ class TestForgetClass:
             rest = y != label
             expected, W = rn.build(X[rest], y[rest], n_layers=3, eta=0.4, **settings)
             for given in ((X, y), (X[rest], y[rest])):
-                without, Z = rn.forget_class(net, *given, label)
+                without, Z = rn.forget_class(net, *given, label, eta=0.4)
                 np.testing.assert_array_equal(Z, W)
                 for name, some in (("without", without), ("expected", expected)):
                     some.save(tmp_path / name)
@@ -477,9 +477,9 @@ class TestForgetClass:
         rest = y != "a"
         again = {"n_layers": 5, "assignment": "given", "sample_weight": weights[rest]}
         momentum = "momentum" in options
-        for eta in (None, options.get("eta", "auto")):
+        for eta in (net.etas, options.get("eta", "auto")):
             without, Z = rn.forget_class(net, X, y, np.str_("a"), eta=eta, sample_weight=weights)
-            expected, W = rn.build(X[rest], y[rest], eta=net.etas if eta is None else eta, momentum=momentum, **again)
+            expected, W = rn.build(X[rest], y[rest], eta=eta, momentum=momentum, **again)
             np.testing.assert_array_equal(Z, W)
             np.testing.assert_array_equal(without.etas, expected.etas)
             np.testing.assert_array_equal(without.betas, expected.betas)
@@ -489,7 +489,7 @@ class TestForgetClass:
         """What is forgotten was in the network: features of samples are others, and those of no network that knew."""
         X, y = samples((60, 6), "f8")
         net, _ = rn.build(X, y, n_layers=5, eta=0.5)
-        without, _ = rn.forget_class(net, X, y, "a")
+        without, _ = rn.forget_class(net, X, y, "a", eta=0.5)
         never, _ = rn.build(X[y != "a"], y[y != "a"], n_layers=5, eta=0.5)
         np.testing.assert_array_equal(without.transform(X), never.transform(X))
         assert relative(without.transform(X), net.transform(X)) > 1e-3

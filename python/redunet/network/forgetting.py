@@ -23,7 +23,7 @@ def forget_class(
     y: npt.ArrayLike,
     label: Any,
     *,
-    eta: float | Sequence[float] | npt.NDArray[Any] | str | None = None,
+    eta: float | Sequence[float] | npt.NDArray[Any] | str = "auto",
     momentum: bool | None = None,
     sample_weight: npt.ArrayLike | None = None,
     backend: str = "auto",
@@ -45,10 +45,9 @@ def forget_class(
         Their labels.
     label : a label
         The class to forget.
-    eta : float, (n_layers,) array, "auto" or "search", optional
-        Step sizes, as in `build`. Default: those that the network has, which needs no trials. Were they chosen by
-        "auto" or "search", they depend on the class as well: ``eta="auto"`` chooses them again, as if it had never
-        been.
+    eta : float, (n_layers,) array, "auto" or "search", default "auto"
+        Step sizes, as in `build`: give what the network was built with. Its own, ``net.etas``, need no trials; but
+        those that "auto" or "search" chose know of the class, and are longer than natural for fewer samples.
     momentum : bool, optional
         As in `build`. Default: whether the network has any.
     sample_weight, backend, n_threads, progress, on_layer, checkpoint, every
@@ -69,16 +68,16 @@ def forget_class(
     Notes
     -----
     The first layer without a class is a subtraction (`ClassGrams`). All that comes after it is moved by other
-    operators: nothing of the deeper layers, and none of the features in them, belongs to the network that never saw the
-    class. So it costs what building costs with the samples that remain, less the trials of steps: as much as a forward
-    pass of them, and their Gram matrices and factorisations, in every layer.
+    operators: nothing of the deeper layers, and none of the features in them, belongs to the network that never saw
+    the class. So it costs what building costs with the samples that remain: in every layer a forward pass of them,
+    their Gram matrices and factorisations, and trials of steps where these are not given.
 
     Examples
     --------
     >>> import redunet as rn
     >>> X, y = rn.datasets.gaussian_mixture(50, n_features=3, random_state=0)
     >>> net, _ = rn.build(X, y, n_layers=5, eta=0.5)
-    >>> rn.forget_class(net, X, y, 1)[0].classes_.tolist()
+    >>> rn.forget_class(net, X, y, 1, eta=0.5)[0].classes_.tolist()
     [0, 2]
     """
     checks.instance(net, ReduNet, "net")
@@ -99,7 +98,7 @@ def forget_class(
         classes[codes[left]],
         n_layers=net.n_layers,
         group=net.group,
-        eta=net.etas if eta is None else eta,
+        eta=eta,
         momentum=bool(net.betas.any()) if momentum is None else momentum,
         epsilon_sq=net.epsilon_sq,
         lam=net.lam,
