@@ -64,7 +64,9 @@ EXPERIMENTS = {
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
     "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
-    "increments": Experiment("increments", "increments", "digits two classes at a time, and one forgotten, 10 layers"),
+    "incremental": Experiment(
+        "incremental", "incremental", "digits two classes at a time, and one forgotten, 10 layers"
+    ),
     "micl": Experiment("micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets"),
     "clustering": Experiment("clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False),
     "sparse": Experiment("unrolled", "sparse_codes", "sparse codes in few steps: ISTA, FISTA, LISTA", False, True),

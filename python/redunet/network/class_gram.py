@@ -113,7 +113,7 @@ def class_gram(
         given = prepare.samples(part, group=group, dtype=np.float64, backend=backend, n_threads=n_threads)
         V = given.spectra(normalize=True)
         state = given.module.state(V, one_class(len(part), part.shape[1], fourier), n_threads=given.n_threads)
-        made = ClassGram(label, len(part), state.grams()[1], sum_error(len(part), fourier))
+        made = ClassGram(label, len(part), state.grams()[1].copy(), sum_error(len(part), fourier))
         total = made if total is None else total.plus(made)
     assert total is not None
     return total

@@ -411,6 +411,7 @@ class ClassGrams(ReadOnlyCopies):
             dtype=dtype,
         )
         problem = replace(problem, ranks=np.zeros_like(problem.ranks))
+        checks.memory(2 * (self.nbytes + self._classes[0].gram.nbytes), "the operators of a layer")
         grams = np.empty((len(sizes) + 1, *self._classes[0].gram.shape), self._classes[0].gram.dtype)
         for one, room in zip(self._classes, grams[1:], strict=True):
             room[:] = one.gram

@@ -75,8 +75,9 @@ def _fields(container: Container) -> dict[str, Any]:
     storage.check_sums(container, text, header["checksums"])
     grams = storage.complex_view(container.tensor("grams"), dtype.kind == "c")
     sizes, errors = container.numbers("sizes").tolist(), container.numbers("errors").tolist()
-    ones = tuple(
-        ClassGram(label=narrow(labels[j : j + 1]), size=sizes[j], gram=grams[j], error=errors[j]) for j in range(k)
+    ones = tuple(  # with memory of their own: that of a class that is forgotten is given back
+        ClassGram(label=narrow(labels[j : j + 1]), size=sizes[j], gram=grams[j].copy(), error=errors[j])
+        for j in range(k)
     )
     for one in ones:
         diagonals = np.einsum("pcc->pc", one.gram).real

@@ -73,7 +73,7 @@ def _tasks(data: datasets.Split, options: Options, seed: int) -> dict[str, Task]
     return made
 
 
-def increments(options: Options) -> Report:
+def incremental(options: Options) -> Report:
     """MNIST's digits 0 and 1, then 2 and 3, ..., then 8 and 9; and the 9 forgotten.
 
     Two front ends: vectors of 784, 200 digits a class, and images lifted to C = 16 by kernels of 9, 50 a class. One
@@ -85,7 +85,7 @@ def increments(options: Options) -> Report:
     data = mnist(options)
     n_layers = options.layers(10)
     report = Report(
-        "increments",
+        "incremental",
         "digits two classes at a time, and one forgotten",
         {"digits per class": f"{options.samples(200)} as vectors, {options.samples(50)} as images", "eta": "auto",
          "epsilon_sq": EPSILON_SQ, "lambda": LAMBDA, "layers": f"1 and {n_layers}", "seeds": options.seeds,
