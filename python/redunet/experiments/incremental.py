@@ -269,9 +269,12 @@ def _draw(report: Report, come: dict[tuple[str, int], list[Array]]) -> None:
     for ax, name in zip(axes, ("vectors", "translations"), strict=True):
         lasts = sorted(last for of, last in come if of == name)
         mean = np.array([np.mean(come[name, last], axis=0) for last in lasts])
-        for column, color, label in ((0, plot.COLORS[0], "one layer"), (6, plot.COLORS[1], "network")):
-            ax.plot(lasts, mean[:, column], "-", color=color, marker=".", label=f"{label}, as classes come")
-            ax.plot(lasts, mean[:, column + 1], "o", color=color, mfc="none", ms=9, label=f"{label}, at once")
+        for column, color, label, dashes, marker, size in (
+            (0, plot.COLORS[0], "one layer", "-", "s", 12),
+            (6, plot.COLORS[1], "network", "--", "o", 7),
+        ):
+            ax.plot(lasts, mean[:, column], dashes, color=color, marker=".", label=f"{label}, as classes come")
+            ax.plot(lasts, mean[:, column + 1], marker, color=color, mfc="none", ms=size, label=f"{label}, at once")
         ax.set(xlabel="classes", ylabel="test accuracy", title=name, xticks=lasts)
         ax.grid(True, **plot.GRID)
     axes[0].legend(frameon=False)
