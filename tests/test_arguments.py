@@ -121,6 +121,8 @@ WRONG = {
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
     "shape": [None, 3, "text", (), (3,), (0, 3), (3, 2.5), (1, 2, 3, 4, 5), {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
+    "label": ["no such", None, 2.5, True, [0], {}, OBJECT, X, print], "other": [None, 3, "net", OBJECT, {}, X],
+    "largest_error": [*NUMBERS, 0],
     "results": [None, 3, {}, {"a": 3}, {"a": {"b": "c"}}, {"a": {"b": 2}}, {"a": {"b": None}}, "text", OBJECT],
 }  # fmt: skip
 
@@ -159,6 +161,16 @@ def public():
     yield "ReduNet.assign", network().assign, {"X": X}
     yield "ReduNet.staged_transform", network().staged_transform, {"X": X}
     yield "ReduNet.truncate", network().truncate, {"n_layers": 1}
+    yield "forget_class", rn.forget_class, {"net": network(), "X": X, "y": Y, "label": 0}
+    grams = rn.ClassGrams.of(X, Y)
+    yield "ClassGrams.of", rn.ClassGrams.of, {"X": SIGNALS, "y": Y}
+    for method in ("add", "forget"):
+        yield f"ClassGrams.{method}", getattr(grams, method), {"X": X, "y": Y}
+    yield "ClassGrams.merge", grams.merge, {"other": grams}
+    yield "ClassGrams.forget_class", grams.forget_class, {"label": 0}
+    yield "ClassGrams.rebuild", grams.rebuild, {"label": 0, "X": X}
+    for method in ("rates", "layer"):
+        yield f"ClassGrams.{method}", getattr(grams, method), {}
     yield "coding_length", rn.coding_length, {"Z": X, "epsilon_sq": 0.1}
     yield "coding_rate", rn.coding_rate, {"Z": X}
     yield "clustering.merge_path", clustering.merge_path, {"X": X, "epsilon_sq": 0.1}

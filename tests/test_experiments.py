@@ -8,7 +8,7 @@ from strokes import check_report, write_mnist, write_strokes
 
 import redunet as rn
 from redunet import cli, experiments
-from redunet.experiments import depth, digits, lifts, networks, report
+from redunet.experiments import depth, digits, incremental, lifts, networks, report
 from redunet.experiments.ablations import relu_network
 
 pytest.importorskip("matplotlib")
@@ -34,6 +34,8 @@ def strokes(tmp_path_factory):
 def test_on_digits(name, strokes, tmp_path, monkeypatch):
     monkeypatch.setattr(lifts, "SETTINGS", {"forward10": (4, 50, 100, "backward"), "trans10": (6, 10, 20, "ortho")})
     monkeypatch.setattr(depth, "TIMED", 0.0)
+    monkeypatch.setattr(incremental, "ORDER", (0, 1, 2, 3))
+    monkeypatch.setattr(incremental, "FORGOTTEN", 3)
     check_report(experiments.run(name, experiments.Options(**SMALL, data=strokes, plain=name == "rot01")), tmp_path)
 
 
@@ -198,3 +200,28 @@ def test_a_network_in_sections_is_the_whole(monkeypatch):
     np.testing.assert_allclose(Z, W, atol=1e-10)
     np.testing.assert_allclose(Z_new, net.transform(X[:7] + 0.1), atol=1e-10)
     assert delta == pytest.approx(net.rates.delta[-1])
+
+
+def test_what_came_in_pieces_is_what_was_built_at_once(strokes, monkeypatch):
+    """The claims of the report, in its tables."""
+    monkeypatch.setattr(incremental, "ORDER", (0, 1, 2, 3))
+    monkeypatch.setattr(incremental, "FORGOTTEN", 3)
+    made = experiments.run("incremental", experiments.Options(**SMALL, data=strokes))
+    one, network, forgotten = list(made.tables.values())[1:]
+    for row in one:
+        assert row["accuracy"] == row["at once"]
+        assert row["same answers"] == 1
+        assert float(row["largest distance of features"]) < 1e-4
+    for row in network:
+        assert row["accuracy"] == row["at once"]
+        assert row["largest distance of features"] == "0"
+    assert [row["classes"] for row in network] == [2, 4, 2, 4]
+    far = {(row["digits"], row["what"]): float(row["largest distance of features"]) for row in forgotten}
+    for name in ("vectors", "translations"):
+        assert far[name, "one layer: class dropped"] == far[name, "network: replayed, steps chosen again"] == 0
+        assert far[name, "one layer: half of the digits subtracted"] < 1e-8
+        for what in ("one layer: nothing forgotten", "network: nothing forgotten"):
+            assert far[name, what] > 1e-3
+    rounding = made.series["rounding"]
+    assert (rounding["double"] <= 2 * rounding["bound"]).all()
+    assert (rounding["single"] > 1e3 * rounding["double"]).all()

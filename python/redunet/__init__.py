@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 from redunet._backends import use_backend
 from redunet._backends.contract import CudaError, RateReduction
-from redunet.network import BuildInterrupted, ReduNet, build, load
+from redunet.network import BuildInterrupted, ClassGrams, ReduNet, build, forget_class, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _SUBMODULES = ("clustering", "datasets", "distributed", "linalg", "plot", "segme
 
 __all__ = [
     "BuildInterrupted",
+    "ClassGrams",
     "CosineNeighbors",
     "CudaError",
     "NearestSubspace",
@@ -53,6 +54,7 @@ __all__ = [
     "coding_rate",
     "datasets",
     "distributed",
+    "forget_class",
     "linalg",
     "load",
     "plot",

@@ -12,6 +12,7 @@ import numbers
 import operator
 import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends import arrays
-from redunet._inputs import control_groups
+from redunet._inputs import control_groups, words
 from redunet.transforms.groups import GROUPS
 
 Array = npt.NDArray[Any]
@@ -224,14 +225,14 @@ def choice(value: Any, name: str, options: tuple[str, ...]) -> str:
     return value
 
 
-def group(value: Any, shape: tuple[int, ...], name: str) -> str:
+def group(value: Any, shape: tuple[int, ...], name: str) -> words.Group:
     """A group that can move samples of this shape, which the argument ``name`` has."""
     choice(value, "group", GROUPS)
     if value != "cyclic" and len(shape) == 2:
         raise ValueError(
             f"group is {value!r} and {name} has shape {shape}; expected signals (m, C, T) or images (m, C, H, W)"
         )
-    return str(value)
+    return cast(words.Group, str(value))
 
 
 def step_sizes(eta: Any, n_layers: int) -> npt.NDArray[np.float64] | None:
@@ -271,6 +272,24 @@ def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64
         cure = f": pass numpy.ravel({name})" if values.shape == (m, 1) else ""
         raise ValueError(f"{name} has shape {values.shape}; expected labels ({m},){cure}")
     return _coded(values, name)
+
+
+def one_kind(dtypes: Iterable[np.dtype[Any]], name: str) -> None:
+    """An error for labels that come in parts of several kinds: NumPy would make text of numbers, or floats."""
+    found = set(dtypes)
+    kinds = {"i" if dtype.kind == "u" else dtype.kind for dtype in found}
+    if len(kinds) > 1 or np.result_type(*found).kind not in (*kinds, "u"):
+        raise TypeError(f"{name} has labels of the dtypes {', '.join(sorted(map(str, found)))}; expected one kind")
+
+
+def place(label: Any, name: str, classes: Array) -> int:
+    """Which of the classes, (k,), a label is."""
+    found, names = label.item() if isinstance(label, np.generic) else label, classes.tolist()
+    if np.ndim(found) == 0:
+        for index, one in enumerate(names):
+            if isinstance(one, bool) == isinstance(found, bool) and one == found:
+                return index
+    raise ValueError(f"{name} is {label!r}; expected one of the classes {', '.join(map(repr, names))}")
 
 
 def membership(

@@ -76,6 +76,9 @@ EXPERIMENTS = {
     "forward10": Experiment("translations", "forward10", "ten digits, constructed only, all test digits, 30 layers"),
     "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
+    "incremental": Experiment(
+        "incremental", "incremental", "digits two classes at a time, and one forgotten, 10 layers"
+    ),
     "micl": Experiment(
         "micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets", needs=("sklearn",)
     ),

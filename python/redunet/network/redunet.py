@@ -309,10 +309,12 @@ class ReduNet(ReadOnlyCopies):
         OSError
             If it can't be written: no folder, no permission, no space; or the path names what is no regular file.
         ValueError
-            If the network was built with ``keep="features"``.
+            If the network was built with ``keep="features"``, or is a layer of `ClassGrams`: these have a `save`.
         """
         from redunet.network import storage
 
+        if not np.isfinite(self.rates.rate).all():
+            raise ValueError("this network has no rates after its layer, which was made of ClassGrams: save these")
         storage.write(checks.path(path, "path"), {**vars(self), "operators": self.operators})
 
     @staticmethod

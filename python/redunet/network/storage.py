@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ def write(path: str, fields: Mapping[str, Any]) -> None:
     operators, rates = fields["operators"], fields["rates"]
     classes, words = label_codec.encode(fields["classes_"])
     given = {
-        "dense": _real_view(operators.dense),
-        "factors": _real_view(operators.factors),
+        "dense": real_view(operators.dense),
+        "factors": real_view(operators.factors),
         "ranks": operators.ranks,
         "alphas": operators.alphas,
         "gammas": operators.gammas,
@@ -58,26 +58,34 @@ def write(path: str, fields: Mapping[str, Any]) -> None:
         "classes": classes,
     }
     tensors = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in given.items()}
-    header = json.dumps(
-        {
-            "format_version": FORMAT_VERSION,
-            "n_channels": fields["n_channels"],
-            "signal_shape": list(fields["signal_shape"]),
-            **{key: fields[key] for key in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")},
-            "dtype": fields["dtype"].name,
-            "backend": fields["backend"],
-            "classes": words,
-            "checksums": {key: checksum(tensor) for key, tensor in tensors.items()},
-        }
-    )
-    write_container(path, tensors, {"redunet": header, "checksum": f"{zlib.crc32(header.encode()):08x}"})
+    header = {
+        "format_version": FORMAT_VERSION,
+        "n_channels": fields["n_channels"],
+        "signal_shape": list(fields["signal_shape"]),
+        **{key: fields[key] for key in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")},
+        "dtype": fields["dtype"].name,
+        "backend": fields["backend"],
+        "classes": words,
+    }
+    write_sealed(path, "redunet", header, tensors)
+
+
+def write_sealed(path: str, key: str, header: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    """Tensors with a header of our own, the metadata's entry ``key``, and checksums of both."""
+    text = json.dumps({**header, "checksums": {name: checksum(tensor) for name, tensor in tensors.items()}})
+    write_container(path, tensors, {key: text, "checksum": f"{zlib.crc32(text.encode()):08x}"})
 
 
 def read(path: str, *, mmap: bool, verify: bool) -> dict[str, Any]:
     """The fields of a network: those of `ReduNet`, its operators as ``operators``."""
+    return read_sealed(path, lambda container: _fields(container, verify), mmap=mmap)
+
+
+def read_sealed(path: str, fields: Callable[[Container], dict[str, Any]], *, mmap: bool) -> dict[str, Any]:
+    """The fields of a file; what can't be right is one `ValueError` with its path."""
     try:
         with files.open_regular(path) as file:
-            return _fields(Container(file, mmap=mmap), verify)
+            return fields(Container(file, mmap=mmap))
     except UNSOUND as error:
         reason = str(error) if isinstance(error, (TypeError, ValueError)) else f"it is damaged: {error!r}"
         cut = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
@@ -85,7 +93,7 @@ def read(path: str, *, mmap: bool, verify: bool) -> dict[str, Any]:
 
 
 def _fields(container: Container, verify: bool) -> dict[str, Any]:
-    text, header = _header(container)
+    text, header = header_of(container, "redunet", FORMAT_VERSION, FIELDS, "network")
     dtype = _dtype(header["dtype"])
     C = checks.integer(header["n_channels"], "n_channels", 1)
     signal_shape = tuple(checks.integer(n, "signal_shape", 1) for n in header["signal_shape"])
@@ -101,18 +109,18 @@ def _fields(container: Container, verify: bool) -> dict[str, Any]:
     _check_shapes(container, C, fourier, dtype)
     k = container.entries["gammas"].shape[0]
     _check_values(container, C, fourier, dtype, lam)
-    classes = _classes(container, header["classes"], k)
+    classes = labels_of(container, header["classes"], k)
     container.check_layout()
     tables = {key: container.tensor(key) for key in TABLES}
     if verify:
-        _check_sums(container, text, header["checksums"])
+        check_sums(container, text, header["checksums"])
         largest = 2 * largest_square_root(dtype)
         for key in ("dense", "factors"):
-            _require(container, key, lambda part: np.abs(part) <= largest, "finite numbers in the dtype's range")
+            require(container, key, lambda part: np.abs(part) <= largest, "finite numbers in the dtype's range")
     is_complex = fourier.spectral_dtype(dtype).kind == "c"
     operators = Operators(
-        dense=_complex_view(container.tensor("dense"), is_complex),
-        factors=_complex_view(container.tensor("factors"), is_complex),
+        dense=complex_view(container.tensor("dense"), is_complex),
+        factors=complex_view(container.tensor("factors"), is_complex),
         lam=lam,
         **{key: tables[key] for key in ("ranks", "alphas", "gammas", "etas", "betas", "freq_weights")},
         n_columns=fourier.n_columns,
@@ -135,17 +143,19 @@ def _fields(container: Container, verify: bool) -> dict[str, Any]:
     }
 
 
-def _header(container: Container) -> tuple[str, dict[str, Any]]:
-    """The network's own part of the header, with every field."""
+def header_of(
+    container: Container, key: str, known: int, fields: Iterable[str], what: str
+) -> tuple[str, dict[str, Any]]:
+    """Our own part of the header, of a version that is known, with every field."""
     try:
-        text = container.metadata["redunet"]
+        text = container.metadata[key]
         header = json.loads(text)
         version = header["format_version"]
     except UNSOUND:
-        raise ValueError("it holds no redunet network") from None
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise ValueError(f"it has format version {version!r}; this redunet reads version {FORMAT_VERSION}")
-    missing = [field for field in FIELDS if field not in header]
+        raise ValueError(f"it holds no redunet {what}") from None
+    if type(version) is not int or version != known:
+        raise ValueError(f"it has format version {version!r}; this redunet reads version {known}")
+    missing = [field for field in fields if field not in header]
     if missing:
         raise ValueError(f"its header lacks {missing[0]!r}")
     return text, header
@@ -199,13 +209,13 @@ def _check_shapes(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
 def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtype[Any], lam: float) -> None:
     """Numbers of layers and classes must be such as `build` makes; of tensors of the right shapes."""
     for name in ("alphas", "gammas", "etas", "betas", "freq_weights"):
-        _require(container, name, np.isfinite, "finite numbers: a hyperparameter is not finite")
+        require(container, name, np.isfinite, "finite numbers: a hyperparameter is not finite")
     for name in ("rate", "per_class"):
-        _require(container, name, np.isfinite, "finite rates")
+        require(container, name, np.isfinite, "finite rates")
     largest = largest_square_root(dtype)
     low, high = 1 / largest, largest / fourier.n_points
-    _require(container, "alphas", lambda part: (part > low) & (part < high), f"numbers in ({low:.3g}, {high:.3g})")
-    _require(container, "gammas", lambda part: (part > 0) & (part <= 1), "numbers in (0, 1]")
+    require(container, "alphas", lambda part: (part > low) & (part < high), f"numbers in ({low:.3g}, {high:.3g})")
+    require(container, "gammas", lambda part: (part > 0) & (part <= 1), "numbers in (0, 1]")
     alphas, gammas = container.numbers("alphas"), container.numbers("gammas")
     eps = float(np.finfo(np.float64).eps)
     if not abs(float(gammas.sum()) - 1) <= (4 + len(gammas)) * eps:
@@ -218,25 +228,25 @@ def _check_values(container: Container, C: int, fourier: Fourier, dtype: np.dtyp
         raise ValueError(f"lam is {lam!r}: lam C / (m_j epsilon_sq) overflows {dtype}; expected a smaller number")
     # Steps that are given are limited by the precision, those that are searched for by the natural step.
     longest = max(largest / alpha, LONGEST_STEP * NATURAL_STEP / float(alphas[0]))
-    _require(container, "etas", lambda part: (part >= 0) & (part <= longest), f"steps in [0, {longest:.3g}]")
-    _require(container, "betas", lambda part: (part >= 0) & (part < 1), "numbers in [0, 1)")
+    require(container, "etas", lambda part: (part >= 0) & (part <= longest), f"steps in [0, {longest:.3g}]")
+    require(container, "betas", lambda part: (part >= 0) & (part < 1), "numbers in [0, 1)")
     if next(iter(container.pieces("betas")))[:1].any():
         raise ValueError("tensor 'betas' begins with another number than 0: there is no layer before the first")
-    _require(container, "freq_weights", lambda part: part > 0, "positive numbers")
+    require(container, "freq_weights", lambda part: part > 0, "positive numbers")
     if not np.array_equal(container.numbers("freq_weights"), fourier.freq_weights):
         raise ValueError("tensor 'freq_weights' does not belong to this signal shape")
 
 
-def _classes(container: Container, words: Any, k: int) -> Array:
+def labels_of(container: Container, words: Any, k: int) -> Array:
     """The labels, after a look at how much memory they take: a sparse file may claim any size."""
     if words in label_codec.JSON:
-        _require(container, "classes", lambda part: part != 0, "JSON")
+        require(container, "classes", lambda part: part != 0, "JSON")
     elif container.entries["classes"].nbytes > k * checks.LONGEST_LABEL:
         raise ValueError(f"tensor 'classes' has more than {checks.LONGEST_LABEL} bytes for each of {k} labels")
     return label_codec.decode(container.numbers("classes"), str(words), k)
 
 
-def _require(container: Container, name: str, holds: Callable[[Array], Array], expected: str) -> None:
+def require(container: Container, name: str, holds: Callable[[Array], Array], expected: str) -> None:
     """An error that names the tensor and the first number of it that is not as expected."""
     start = 0
     for part in container.pieces(name):
@@ -247,15 +257,16 @@ def _require(container: Container, name: str, holds: Callable[[Array], Array], e
         start += len(part)
 
 
-def _check_sums(container: Container, text: str, sums: Any) -> None:
+def check_sums(container: Container, text: str, sums: Any) -> None:
+    """An error where the header, or a tensor of those in the container, has another checksum."""
     if container.metadata.get("checksum") != f"{zlib.crc32(text.encode()):08x}":
         raise ValueError("its header is damaged: the checksum differs")
-    for name in TENSORS:
+    for name in container.entries:
         if container.checksum(name) != sums[name]:
             raise ValueError(f"tensor {name!r} is damaged: its checksum differs")
 
 
-def _real_view(array: Array) -> Array:
+def real_view(array: Array) -> Array:
     """Complex (...) as real (..., 2)."""
     if array.dtype.kind != "c":
         return array
@@ -263,8 +274,8 @@ def _real_view(array: Array) -> Array:
     return real
 
 
-def _complex_view(array: Array, is_complex: bool) -> Array:
-    """The inverse of `_real_view`."""
+def complex_view(array: Array, is_complex: bool) -> Array:
+    """The inverse of `real_view`."""
     if not is_complex:
         return array
     kind = np.complex64 if array.dtype == np.float32 else np.complex128

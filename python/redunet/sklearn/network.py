@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from redunet.sklearn.stopping import Patience, check_options, hold_out
 from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 
 Array = npt.NDArray[Any]
-
+Estimator = TypeVar("Estimator", bound="NetworkEstimator")
 
 #: What of `build` is no parameter of the estimators. The first five are what `fit` is given, or what `transform` needs.
 #: The others belong to one construction: the file or network of one fold of a search is not another's.
@@ -29,11 +29,41 @@ NO_PARAMETERS = ("X", "y", "sample_weight", "dtype", "keep", "on_layer", "resume
 BUILD_OPTIONS = tuple(name for name in inspect.signature(build).parameters if name not in NO_PARAMETERS)
 
 
+class Kept(NamedTuple):
+    """The samples that `partial_fit` was given so far, and the labels that may come."""
+
+    X: Array
+    y: Array
+    weights: Array | None
+    classes: Array | None
+
+    def joined(self, X: Array, y: Array, weights: Array | None, classes: Array | None) -> Kept:
+        """With those of another call."""
+        if X.shape[1:] != self.X.shape[1:]:
+            raise ValueError(f"X has shape {X.shape}; expected (m, {', '.join(map(str, self.X.shape[1:]))}), as before")
+        if classes is not None and not (self.classes is not None and np.array_equal(classes, self.classes)):
+            before = "None" if self.classes is None else self.classes.tolist()
+            raise ValueError(f"classes are {classes.tolist()}; expected {before}, as in the first call, or None")
+        checks.one_kind((self.y.dtype, y.dtype), "y")
+        both = None
+        if not (self.weights is None and weights is None):
+            parts = ((self.y, self.weights), (y, weights))
+            both = np.concatenate([np.ones(len(labels)) if some is None else some for labels, some in parts])
+        return Kept(np.concatenate([self.X, X]), np.concatenate([self.y, y]), both, self.classes)
+
+
+def _classes(given: Any) -> Array:
+    """The labels that may come, sorted."""
+    values = checks.array(given, "classes")
+    return checks.labels(values, values.size, "classes")[0]
+
+
 class NetworkEstimator(SignalEstimator):
     """The fitted network. Estimators name their parameters, those of `BUILD_OPTIONS` among them, for scikit-learn."""
 
     net_: ReduNet
     classes_: Array
+    _kept: Kept | None = None
 
     def _set(self, parameters: dict[str, Any]) -> None:
         """Keep the parameters as they are given, as scikit-learn wants it: ``locals()`` of an ``__init__``."""
@@ -47,6 +77,64 @@ class NetworkEstimator(SignalEstimator):
         self.net_, Z = build(self._signals(X), y, sample_weight=sample_weight, **options)
         self.classes_ = self.net_.classes_
         return Z.reshape(X.shape)
+
+    def _fit(self, X: Array, y: Array, weights: Array | None) -> None:
+        """`fit` of what has been checked."""
+        self._build(X, y, weights)
+
+    def fit(self: Estimator, X: Any, y: Any, sample_weight: Any = None) -> Estimator:
+        """Construct the network.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : (m,) array
+            Labels.
+        sample_weight : (m,) array, optional
+            Weights >= 0; an integer weight w is the sample repeated w times.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(*self._labelled(X, y, sample_weight))
+        self._kept = None
+        return self
+
+    def partial_fit(self: Estimator, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Estimator:
+        """Construct the network of these samples and those of the calls before: what `fit` makes of all of them.
+
+        Every layer but the first is made of features, which new samples move for all: so the samples are kept, copied,
+        in the estimator and in its pickle, and every call takes as long as `fit` with all that have come. Where samples
+        can't be kept, one layer can be made of `redunet.ClassGrams`, and without a class, `redunet.forget_class`.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            More samples, like those before. The first call after `fit`, which keeps none, begins anew.
+        y : (m,) array
+            Labels; of new classes too.
+        classes : (k,) array, optional
+            In the first call: the labels that may come; others are refused then. ``classes_`` are those that have come.
+        sample_weight : (m,) array, optional
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        before = self._kept
+        X, y, weights = self._labelled(X, y, sample_weight, reset=before is None)
+        known = None if classes is None else _classes(classes)
+        kept = Kept(X.copy(), y.copy(), weights, known) if before is None else before.joined(X, y, weights, known)
+        if kept.classes is not None:
+            checks.one_kind((y.dtype, kept.classes.dtype), "y")
+            if len(other := np.setdiff1d(y, kept.classes)):
+                raise ValueError(f"y holds the label {other.tolist()[0]!r}; expected classes {kept.classes.tolist()}")
+        self._fit(kept.X, kept.y, kept.weights)
+        self._kept = kept
+        return self
 
     def _features(self, X: Any) -> Array:
         check_is_fitted(self)
@@ -112,26 +200,6 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
     ) -> None:
         self._set(locals())
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetTransformer:
-        """Construct the network.
-
-        Parameters
-        ----------
-        X : (m, d), (m, C, T) or (m, C, H, W) array, real
-            Samples.
-        y : (m,) array
-            Labels.
-        sample_weight : (m,) array, optional
-            Weights >= 0; an integer weight w is the sample repeated w times.
-
-        Returns
-        -------
-        self
-        """
-        X, y, weights = self._labelled(X, y, sample_weight)
-        self._build(X, y, weights)
-        return self
-
     def fit_transform(self, X: Any, y: Any, sample_weight: Any = None) -> Array:
         """`fit`, then `transform` of the same samples, at the cost of `fit`: the construction gives their features.
 
@@ -148,6 +216,7 @@ class ReduNetTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Netw
         used, labels, weights = self._labelled(X, y, sample_weight)
         self._check_container(used)
         Z = self._build(used, labels, weights)
+        self._kept = None
         # Samples that were left out have no features yet; with given assignments new samples move otherwise.
         return Z if len(Z) == len(np.asarray(y)) and self.assignment == "estimated" else self.transform(X)
 
@@ -259,23 +328,8 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
     ) -> None:
         self._set(locals())
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ReduNetClassifier:
-        """Construct the network, and the subspaces of its features.
-
-        Parameters
-        ----------
-        X : (m, d), (m, C, T) or (m, C, H, W) array, real
-            Samples.
-        y : (m,) array
-            Labels.
-        sample_weight : (m,) array, optional
-            Weights >= 0; an integer weight w is the sample repeated w times.
-
-        Returns
-        -------
-        self
-        """
-        X, y, weights = self._labelled(X, y, sample_weight)
+    def _fit(self, X: Array, y: Array, weights: Array | None) -> None:
+        """The network, and the subspaces of its features."""
         if self.shifts is not None:
             checks.choice(self.shifts, "shifts", SHIFTS)
             if self._signals(X).ndim == 2:
@@ -285,12 +339,12 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
                 )
         check_options(self.validation_fraction, self.n_iter_no_change, self.random_state)
         if checks.flag(self.early_stopping, "early_stopping"):
-            return self._fit_early(X, y, weights)
+            self._fit_early(X, y, weights)
+            return
         Z = self._build(X, y, weights)
         self.subspaces_ = fit_subspaces(self.n_components, self._channels_first(Z), y, weights, self.group)
-        return self
 
-    def _fit_early(self, X: Array, y: Array, weights: Array | None) -> ReduNetClassifier:
+    def _fit_early(self, X: Array, y: Array, weights: Array | None) -> None:
         """`fit` of some samples, with as many layers as the others want."""
         kept, held = hold_out(y, self.validation_fraction, self.random_state)
         weights_kept, weights_held = (None if weights is None else weights[at] for at in (kept, held))
@@ -309,7 +363,6 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
                 break
         self.net_, self.classes_ = net.truncate(patience.best), net.classes_
         self.validation_scores_ = np.array(patience.scores)
-        return self
 
     def _growing(self, X: Array, y: Array, weights: Array | None) -> Iterator[ReduNet]:
         """Networks of more and more layers, to ``n_layers``; each goes on from the one before."""

@@ -43,11 +43,11 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
                 raise
             raise type(error)(f"{'X and y' if y else 'X'} cannot be used: {error}") from error
 
-    def _labelled(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
+    def _labelled(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Array, Array, Array | None]:
         """X, y and weights checked, without the samples of weight zero."""
         if y is not None:
             checks.complete(y)
-        X, y = self._validated(X, y)
+        X, y = self._validated(X, y, reset=reset)
         check_classification_targets(y)
         weights = checks.sample_weights(sample_weight, len(y))
         if weights is None:
