@@ -139,7 +139,8 @@ def _draw(report: Report, first: dict[str, tuple[Trained, Array]], y: Array) -> 
     axes[1].set(xlabel="pass", ylabel="nats", title="rates of the training features")
     for ax in axes:
         style.clean(ax, grid="both", integer=True)
-        ax.legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def _draw_class_pictures(report: Report, loss: str, Z: Array, y: Array, pictures: Array) -> None:
