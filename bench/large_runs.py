@@ -31,7 +31,7 @@ from bench.floor import LayerCost, min_cost
 from bench.workloads import Workload
 from redunet import distributed
 from redunet.distributed.communicator import Bytes, Communicator, Speed, slices
-from redunet.distributed.plan import MEETINGS
+from redunet.distributed.plan import LAYOUTS, meetings
 
 ITEM_BYTES, GRAM_BYTES = 4, 8  # of a real number: of operators, of Gram matrices
 SKEWED_LAYERS = 20
@@ -198,7 +198,8 @@ def waiting(P: int, machine: Machine, between_ranks: float, between_layers: floa
 def latency_bound(run: Run, layout: str, machine: Machine) -> int:
     """Ranks, to a tenth, from which meetings without bytes take longer than the arithmetic."""
     P, seconds = 2.0, run.cost(layout).flops / run.rates[layout]
-    while MEETINGS[layout] * meeting(np.zeros(int(P)), machine).max() < seconds / int(P):
+    n_meetings = meetings(run.shape[0], run.n_classes)[layout]
+    while n_meetings * meeting(np.zeros(int(P)), machine).max() < seconds / int(P):
         P *= 1.1
     return int(P)
 
@@ -263,9 +264,9 @@ def main(arguments: list[str] | None = None) -> None:
     many = Run(shape=(given.samples, 16, 28, 28), n_classes=10, n_layers=100, rates={})
     few = Run(shape=(100, 75, 28, 28), n_classes=10, n_layers=25, rates={})
     by_layout = given.gflops or [
-        1e-9 * measured_rate(run, layout) for run, layout in zip((many, few), MEETINGS, strict=True)
+        1e-9 * measured_rate(run, layout) for run, layout in zip((many, few), LAYOUTS[1:], strict=True)
     ]
-    rates = {layout: 1e9 * given.cores * rate for layout, rate in zip(MEETINGS, by_layout, strict=True)}
+    rates = {layout: 1e9 * given.cores * rate for layout, rate in zip(LAYOUTS[1:], by_layout, strict=True)}
     print(
         f"{by_layout[0]:.3g} Gflop/s a core by samples, {by_layout[1]:.3g} by frequencies; {given.cores} cores a node"
     )

@@ -18,7 +18,7 @@ from distributed_problems import (
 from ranks import on_threads, successes
 
 from redunet import distributed
-from redunet.distributed.plan import MEETINGS
+from redunet.distributed.plan import meetings
 
 
 class TestCommunicator:
@@ -145,7 +145,16 @@ class TestPlan:
             plan = planned((m, *given["X"].shape[1:]), 3, (1e-5, 1e9), **options)
             rates = 8 * 4 * (1 if name == "vectors" else 2)
             assert n_bytes.sum() == 2 * plan.n_bytes[layout] + rates
-            assert n_meetings.tolist() == [MEETINGS[layout]] * 2
+            assert n_meetings.tolist() == [meetings(m, 3)[layout]] * 2
+
+    @pytest.mark.parametrize(("numbers", "of_a_sum", "of_a_layer"), [(4096, 1, 3), (4097, 2, 5)])
+    def test_large_sums_take_two_meetings(self, numbers, of_a_sum, of_a_layer):
+        def work(comm):
+            comm.all_sum(np.ones(numbers))
+            return comm.n_meetings
+
+        assert successes(on_threads(2, work)) == [of_a_sum] * 2
+        assert meetings(numbers, 1)["frequencies"] == of_a_layer
 
     def test_many_samples_are_shared(self):
         plan = planned((60000, 5, 100), 10, (1e-5, 1e9))

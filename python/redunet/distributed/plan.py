@@ -6,8 +6,8 @@ With C channels, F frequencies, m samples, k classes and P ranks a rank sends, a
                                                       O as many in that of the features; complex ones count twice
     by frequencies   (P - 1) / P  2 m (k + 1) numbers in double precision
 
-in 2 and in 3 meetings; a meeting takes the latency and its bytes over the bandwidth. By samples of fewer frequencies
-than ranks, as vectors are, the Gram matrix of all samples travels too, k + 1 of them.
+in 2 and in 3 to 5 meetings, as large sums take two; a meeting takes the latency and its bytes over the bandwidth. By
+samples of fewer frequencies than ranks, as vectors are, the Gram matrix of all samples travels too, k + 1 of them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._inputs import checks, words
-from redunet.distributed.communicator import Communicator
+from redunet.distributed.communicator import SMALL_SUM_BYTES, Communicator
 from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
 
 LAYOUTS = ("auto", "samples", "frequencies")
-#: Meetings of a layer: Gram matrices and operators; residuals, norms and rates.
-MEETINGS = {"samples": 2, "frequencies": 3}
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,8 @@ def planned(
             "samples" if layout == "auto" else layout, "there is one rank", n_bytes, dict.fromkeys(n_bytes, 0.0)
         )
     latency, bandwidth = comm.measured()
-    seconds = {name: MEETINGS[name] * latency + n_bytes[name] / bandwidth for name in n_bytes}
+    n_meetings = meetings(m, n_classes)
+    seconds = {name: n_meetings[name] * latency + n_bytes[name] / bandwidth for name in n_bytes}
     if fourier.n_freqs < comm.size:
         few = f"{comm.size} ranks are more than the frequencies, {fourier.n_freqs}"
         if layout == "frequencies":
@@ -139,6 +138,12 @@ def planned(
     fastest: Literal["samples", "frequencies"]
     fastest = "samples" if seconds["samples"] <= seconds["frequencies"] else "frequencies"
     return Plan(fastest, f"at {1e6 * latency:.3g} us a meeting and {bandwidth / 1e9:.3g} GB/s", n_bytes, seconds)
+
+
+def meetings(m: int, n_classes: int) -> dict[str, int]:
+    """Of a layer: for Gram matrices and operators; for the sums of residuals, norms and rates."""
+    sums = m * n_classes, m, n_classes + 1
+    return {"samples": 2, "frequencies": sum(2 if 8 * n > SMALL_SUM_BYTES else 1 for n in sums)}
 
 
 def _bytes(n: float) -> str:
