@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,45 @@ class TestSources:
 
     def test_empty_pieces(self):
         self.same([*pieces(self.given, 0, 10, 10), (np.empty((0, 20, 7)), [], [])])
+
+    def test_a_piece_is_let_go(self):
+        """The first one too, of which shape and dtype are remembered."""
+        alive = []
+
+        def source():
+            for piece in pieces(self.given, 10, 20, 30):
+                X = piece[0].copy()
+                alive.append(weakref.ref(X))
+                yield X, *piece[1:]
+                del X, piece
+                gc.collect()
+                assert sum(ref() is not None for ref in alive) <= 1
+
+        self.same(source())
+
+    def test_channels_are_doubted_once(self):
+        images = np.random.default_rng(0).standard_normal((12, 16, 16, 3))
+        with pytest.warns(UserWarning, match="channels='last'") as warned:
+            distributed.build_chunks([(images[i : i + 2], [0, 1]) for i in range(0, 12, 2)], n_layers=1)[1].close()
+        assert len(warned) == 1
+
+    def test_chunks_that_hold_no_sample_are_refused_at_the_first(self):
+        def source():
+            yield self.given["X"], self.given["y"]
+            pytest.fail("more was asked for")
+
+        with pytest.raises(ValueError, match=r"chunk_bytes is 100; expected at least \d+, what a sample takes"):
+            distributed.build_chunks(source(), n_layers=1, chunk_bytes=100)
+
+    @pytest.mark.parametrize("content", ["empty", "archive"])
+    def test_files_that_are_no_arrays(self, content, tmp_path):
+        (tmp_path / "X.npy").write_bytes(b"")
+        if content == "archive":
+            with open(tmp_path / "X.npy", "wb") as file:
+                np.savez(file, X=self.given["X"])
+        np.save(tmp_path / "y.npy", self.given["y"])
+        with pytest.raises(ValueError, match=r"source has 'X\.npy', which cannot be read: "):
+            distributed.build_chunks(tmp_path, n_layers=1)
 
     def test_arrays(self):
         self.same((self.given["X"], self.given["y"].tolist(), self.given["sample_weight"]))

@@ -403,6 +403,18 @@ class TestErrors:
         refused(other, {**GIVEN, "y": GIVEN["y"] + 1})
         refused(other, dtype="f4")
 
+    def test_not_of_membership_that_comes_in_other_pieces(self, tmp_path):
+        """Whole in the first piece, and not in a larger one."""
+        Pi = np.eye(3)[GIVEN["y"] % 3]
+        Pi[30] = 0.5, 0.5, 0
+        given = {**GIVEN, "y": Pi}
+        build({**given, "n_layers": 2}, 10, scratch=tmp_path)
+        net, _ = build(given, scratch=tmp_path, chunk_bytes="1MiB")
+        assert net.n_layers == 5
+        Pi[0] = Pi[0, ::-1]
+        with pytest.raises(ValueError, match=r"^scratch was begun with other samples"):
+            build(given, 20, scratch=tmp_path)
+
     def test_of_scratch_that_is_damaged(self, tmp_path):
         build({**GIVEN, "n_layers": 2}, scratch=tmp_path)
         os.truncate(tmp_path / "features-000002", 100)
@@ -436,3 +448,22 @@ class TestErrors:
         """)
         assert out == "True\n"
         assert not Scratch(str(tmp_path)).has("work-0")
+
+    def test_a_temporary_folder_that_a_forked_process_knows_is_not_its_own(self, tmp_path):
+        if not hasattr(os, "fork"):
+            pytest.skip("there is no fork")
+        out = output(f"""
+            import os, sys, tempfile
+            import numpy as np
+            from redunet import distributed
+            tempfile.tempdir = {str(tmp_path)!r}
+            X = np.random.default_rng(0).standard_normal((20, 4))
+            net, chunks = distributed.build_chunks((X, np.arange(20) % 2), n_layers=1)
+            pid = os.fork()
+            if not pid:
+                sys.exit()
+            os.waitpid(pid, 0)
+            print(chunks.features.shape)
+        """)
+        assert out == "(20, 4)\n"
+        assert os.listdir(tmp_path) == []

@@ -59,15 +59,15 @@ class Chunks:
 
     Notes
     -----
-    Of a scratch folder that was not given, `close` removes the files, as does the end of the process, and of this
-    object. It is a context manager.
+    Of a scratch folder that was not given, `close` removes the files, as does the end of the process that made it, and
+    of this object there. It is a context manager.
     """
 
     def __init__(self, chunking: Chunking, classes: Array, temporary: bool) -> None:
         self._chunking, self._classes = chunking, classes
         self._table = Table.of_npy(chunking.scratch.at(FEATURES))
         self.folder, self.n_samples = chunking.scratch.path, chunking.n
-        self._goes = weakref.finalize(self, remove_folder, self.folder) if temporary else None
+        self._goes = weakref.finalize(self, _remove_folder_of, os.getpid(), self.folder) if temporary else None
 
     @property
     def features(self) -> Array:
@@ -163,7 +163,7 @@ def build_chunks(
     scratch : path-like, optional
         A folder for features, empty or new, on a disk with room for three times the spectra of all samples, for six
         times with momentum, and for one more with ``eta="search"``. If it has a build from chunks that was stopped or
-        killed, this goes on from its last checkpoint, and looks at the first sample of the source alone; the network
+        killed, this goes on from its last checkpoint, and compares the first sample of the source alone; the network
         is then the one of a build that never stopped, to the last bit if `chunk_bytes` and threads are the same.
         Default: a temporary one, without checkpoints, that goes with the `Chunks`.
     every : int, default 10
@@ -244,7 +244,11 @@ def _build(
 ) -> tuple[ReduNet, Chunks]:
     """The same in a folder that is ours."""
     settings = {name: getattr(options, name) for name in SETTINGS}
-    taken = _taken(source, scratch, Intake(scratch, n_bytes // (1 + COPIES), where), settings)
+
+    def of_any_size(like: prepare.Samples) -> None:
+        _rows(n_bytes, like, 1, options)  # how many classes there are is not known yet
+
+    taken = _taken(source, scratch, Intake(scratch, n_bytes // (1 + COPIES), where, of_any_size), settings)
     like = prepare.samples(
         np.zeros((1, *taken.shape), taken.dtype), **{**where, "dtype": taken.dtype, "channels": "first"}
     )
@@ -355,6 +359,12 @@ def _n_bytes(value: Any) -> int:
     if found is None or found[2] not in UNITS:
         raise ValueError(f'chunk_bytes is {value!r}; expected a number of bytes, or text such as "512MiB" or "2 GB"')
     return int(float(found[1]) * UNITS[found[2]])
+
+
+def _remove_folder_of(process: int, path: str) -> None:
+    """One of this process, not of the one that it was forked from."""
+    if os.getpid() == process:
+        remove_folder(path)
 
 
 def remove_folder(path: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -87,10 +87,14 @@ class Intake:
         Of X, at most, that are taken at a time.
     where : dict
         ``group``, ``channels``, ``dtype``, ``backend`` and ``n_threads`` of `build`.
+    check : callable
+        Of the first samples: raises where the others should not be taken in.
     """
 
-    def __init__(self, scratch: Scratch, n_bytes: int, where: dict[str, Any]) -> None:
-        self.scratch, self.n_bytes, self.where = scratch, n_bytes, where
+    def __init__(
+        self, scratch: Scratch, n_bytes: int, where: dict[str, Any], check: Callable[[prepare.Samples], None]
+    ) -> None:
+        self.scratch, self.n_bytes, self.where, self.check = scratch, n_bytes, where, check
         self.like: prepare.Samples | None = None
         self.n = self.first = 0
         self.axes, self.soft, self.weighted = 0, False, False
@@ -120,7 +124,7 @@ class Intake:
         for piece in pieces(source, self.n_bytes):
             given, y = self._checked(piece)[:2]
             if y is not None:
-                return given.dtype == taken.dtype and _first(given, y) == taken.first
+                return given.dtype == taken.dtype and _first(given, y, np.ndim(piece.y)) == taken.first
         return False
 
     def _checked(self, piece: Piece) -> tuple[prepare.Samples, Any, Any]:
@@ -139,12 +143,15 @@ class Intake:
         given, theirs, weights = self._checked(piece)
         if theirs is None:
             return
+        if self.like is None:
+            self.check(given)
         try:
             spectra = given.spectra(normalize=True)
             axes = np.ndim(piece.y)
             if self.like is None:
-                self.like = replace(given, array=given.array[:0], given=None)
-                self.axes, self.weighted, self.first = axes, weights is not None, _first(given, theirs)
+                self.like = replace(given, array=np.empty((0, *given.array.shape[1:]), given.array.dtype), given=None)
+                self.axes, self.weighted, self.first = axes, weights is not None, _first(given, theirs, axes)
+                self.where = {**self.where, "channels": self.where["channels"] or "first"}  # a warning is said once
             if axes != self.axes:
                 raise ValueError(f"y has {axes} axes; expected {self.axes}, as before")
             if (weights is not None) != self.weighted:
@@ -227,10 +234,12 @@ def spectra_table(path: str, given: prepare.Samples) -> Table:
     return Table(path, np.dtype(fourier.spectral_dtype(given.dtype)), shape)
 
 
-def _first(given: prepare.Samples, y: Any) -> int:
-    """A checksum of the first sample, and of its label."""
+def _first(given: prepare.Samples, y: Any, axes: int) -> int:
+    """A checksum of the first sample, and of its label or membership, whatever the samples after it are."""
     labels, Pi, classes = y
-    label = classes[labels[:1]] if Pi is None else Pi[0]
+    if Pi is None:
+        Pi = np.eye(len(classes))[labels[:1]]
+    label = classes[labels[:1]] if axes == 1 else Pi[0]
     X = np.ascontiguousarray(given.array[:1], np.result_type(given.array, given.dtype))
     return zlib.crc32(repr(label.tolist()).encode(), zlib.crc32(X.tobytes()))
 

@@ -97,9 +97,12 @@ def _of_folder(folder: str) -> Iterator[Piece]:
 
 def _load(path: str) -> Any:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not _is_array(array):
+            raise ValueError("it is an archive of arrays; expected one array")
+    except (EOFError, ValueError) as error:
         raise ValueError(f"source has {os.path.basename(path)!r}, which cannot be read: {error}") from error
+    return array
 
 
 def _piece(place: str, X: Any, y: Any, weights: Any = None) -> Piece:
