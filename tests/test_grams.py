@@ -7,9 +7,11 @@ what `test_backends` promises of a layer, 1e-4 in single and 1e-10 in double pre
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import pickle
 import struct
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -487,6 +489,25 @@ class TestForgetClass:
             np.testing.assert_array_equal(without.betas, expected.betas)
         assert not np.array_equal(expected.etas, net.etas)
 
+    def test_channels_may_be_last(self):
+        X, y = samples((30, 16, 16), "f8")
+        net, _ = rn.build(X, y, n_layers=2, eta=0.5, channels="first")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            expected, W = rn.forget_class(net, X, y, "c", eta=0.5)
+            without, Z = rn.forget_class(net, np.moveaxis(X, 1, -1), y, "c", eta=0.5, channels="last")
+        np.testing.assert_array_equal(without.operators.dense, expected.operators.dense)
+        np.testing.assert_array_equal(Z, np.moveaxis(W, 1, -1))
+
+    def test_dates_in_any_unit(self):
+        X, _ = samples((30, 4), "f8")
+        days = np.array(["2020-01-01", "2021-01-01"], "M8[ns]")[np.arange(30) % 2]
+        net, _ = rn.build(X, days, n_layers=1)
+        for label in (np.datetime64("2020-01-01"), datetime.date(2020, 1, 1)):
+            assert rn.forget_class(net, X, days, label)[0].classes_.tolist() == [days[1].item()]
+        grams = rn.ClassGrams.of(X, days.astype("M8[D]"))
+        assert grams.forget_class(np.datetime64("2020-01-01", "s")).sizes.tolist() == [15]
+
     def test_features_are_far_from_those_before(self):
         """What is forgotten was in the network: features of samples are others, and those of no network that knew."""
         X, y = samples((60, 6), "f8")
@@ -508,5 +529,10 @@ class TestForgetClass:
         one, _ = rn.build(X[some], y[some], n_layers=1)
         with pytest.raises(ValueError, match="label is 'a', the only class; expected that one is left"):
             rn.forget_class(one, X, y, "a")
+        with pytest.raises(ValueError, match=r"X has shape \(30, 5\); this network expects \(m, 4\)"):
+            rn.forget_class(net, np.ones((30, 5)), y, "c")
+        for label in (["c", ["d"]], {"c"}):
+            with pytest.raises(ValueError, match=r"label is .*; expected one of the classes"):
+                rn.forget_class(net, X, y, label)
         without, _ = rn.forget_class(replace(net, _operators=None), X, y, "c")
         assert without.classes_.tolist() == ["a", "bird"]

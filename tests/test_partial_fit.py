@@ -99,6 +99,13 @@ def test_classes_as_scikit_learn_has_them(estimator: Any, data: tuple[np.ndarray
         clone(estimator).partial_fit(X, y).partial_fit(X, y, classes=["a"])
     with pytest.raises(ValueError, match=r"classes has shape \(\); expected labels"):
         clone(estimator).partial_fit(X, y, classes="a")
+    for first, second in (("U", "O"), ("O", "U")):
+        mixed = clone(estimator).partial_fit(X[:12], y[:12].astype(first), classes=np.array(["a", "bird", "c"], second))
+        mixed.partial_fit(X[12:], y[12:].astype(second))
+        assert mixed.classes_.tolist() == ["a", "bird", "c"]
+    numbers = clone(estimator).partial_fit(X[:6], np.arange(6) % 2 * 1.0, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"y holds the label 3\.0; expected classes \[0, 1, 2\]"):
+        numbers.partial_fit(X[:1], [3.0])
     same(some, clone(estimator).fit(X, y), X)
 
 

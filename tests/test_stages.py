@@ -95,6 +95,11 @@ def test_stages_check_at_once():
     net, _ = rn.build(samples(), Y, **OPTIONS)
     with pytest.raises(ValueError, match=r"X has shape \(2, 3, 7\); this network expects \(m, 3, 8\)"):
         net.staged_transform(np.ones((2, 3, 7)))
+    with pytest.raises(ValueError, match="X holds NaN or infinity in sample 1"):
+        net.staged_transform(np.full((2, 3, 8), [[[1]], [[np.nan]]]))
+    bare, _ = rn.build(samples(), Y, **{**OPTIONS, "keep": "features"})
+    with pytest.raises(ValueError, match="operators"):
+        bare.staged_transform(samples())
     with pytest.raises(ValueError, match="n_layers is 7; expected at most 6, the layers of this network"):
         net.truncate(7)
 
@@ -171,7 +176,8 @@ class TestEarlyStopping:
         assert model.net_.n_layers == 1
         steps = ReduNetClassifier(8, eta=np.linspace(0.1, 0.8, 8), **options).fit(X, y)
         np.testing.assert_array_equal(steps.net_.etas, [0.1])
-        assert not hasattr(ReduNetClassifier(2, n_components=1).fit(X, y), "validation_scores_")
+        model.set_params(n_layers=2, early_stopping=False).fit(X, y)
+        assert not hasattr(model, "validation_scores_")
 
     def test_the_same_samples_are_held_out_for_the_same_seed(self):
         from redunet.sklearn import ReduNetClassifier

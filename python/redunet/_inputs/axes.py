@@ -6,6 +6,7 @@ Where nothing is said of channels, a shape that looks like a common mistake is a
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -27,7 +28,7 @@ MOST_COLOURS = 4
 MANY_CHANNELS = 8
 LEAST_CHANNELS = 32
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def channels_first(X: Array, channels: Channels | None, name: str) -> Array:

@@ -13,6 +13,7 @@ import operator
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -274,18 +275,30 @@ def labels(y: Any, m: int, name: str = "y") -> tuple[Array, npt.NDArray[np.int64
     return _coded(values, name)
 
 
-def one_kind(dtypes: Iterable[np.dtype[Any]], name: str) -> None:
+def one_kind(parts: Iterable[Array], name: str) -> None:
     """An error for labels that come in parts of several kinds: NumPy would make text of numbers, or floats."""
-    found = set(dtypes)
-    kinds = {"i" if dtype.kind == "u" else dtype.kind for dtype in found}
-    if len(kinds) > 1 or np.result_type(*found).kind not in (*kinds, "u"):
+    every = list(parts)
+    kinds = {_kind(part) for part in every}
+    found = {part.dtype for part in every}
+    if len(kinds) > 1 or (kinds == {"i"} and np.result_type(*found).kind not in "iu"):
         raise TypeError(f"{name} has labels of the dtypes {', '.join(sorted(map(str, found)))}; expected one kind")
+
+
+def _kind(labels: Array) -> str:
+    """A letter for integers, for text of any dtype, and for every other kind of label."""
+    kind = labels.dtype.kind
+    if kind in "UT" or (kind == "O" and all(isinstance(one, str) for one in labels.flat)):
+        return "U"
+    return "i" if kind == "u" else kind
 
 
 def place(label: Any, name: str, classes: Array) -> int:
     """Which of the classes, (k,), a label is."""
     found, names = label.item() if isinstance(label, np.generic) else label, classes.tolist()
-    if np.ndim(found) == 0:
+    if classes.dtype.kind in "mM":  # of which one unit is another number
+        with suppress(TypeError, ValueError):
+            found = np.asarray(label, classes.dtype.kind + "8").astype(classes.dtype, casting="same_kind").item()
+    if not isinstance(found, (list, tuple, dict, set, np.ndarray)):
         for index, one in enumerate(names):
             if isinstance(one, bool) == isinstance(found, bool) and one == found:
                 return index

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import RateReduction
-from redunet._inputs import checks, words
+from redunet._inputs import axes, checks, words
+from redunet._inputs.axes import Channels
 from redunet.network.build import build
 from redunet.network.redunet import ReduNet
 
@@ -24,6 +25,7 @@ def forget_class(
     label: Any,
     *,
     eta: float | Sequence[float] | npt.NDArray[Any] | words.StepRule = "auto",
+    channels: Channels = "first",
     momentum: bool | None = None,
     sample_weight: npt.ArrayLike | None = None,
     backend: words.Backend = "auto",
@@ -48,6 +50,8 @@ def forget_class(
     eta : float, (n_layers,) array, "auto" or "search", default "auto"
         Step sizes, as in `build`: give what the network was built with. Its own, ``net.etas``, need no trials; but
         those that "auto" or "search" chose know of the class, and are longer than natural for fewer samples.
+    channels : {"first", "last"}, default "first"
+        As in `ReduNet.transform`.
     momentum : bool, optional
         As in `build`. Default: whether the network has any.
     sample_weight, backend, n_threads, progress, on_layer, checkpoint, every
@@ -63,7 +67,7 @@ def forget_class(
     Raises
     ------
     ValueError, TypeError
-        If the network has no such class, or y other classes than the network; and as `build`.
+        If X is not like the network's samples, it has no such class, or y other classes; and as `build`.
 
     Notes
     -----
@@ -81,7 +85,10 @@ def forget_class(
     [0, 2]
     """
     checks.instance(net, ReduNet, "net")
-    array = checks.samples(X)
+    checks.choice(channels, "channels", get_args(Channels))
+    array = axes.channels_first(checks.samples(X), channels, "X")
+    if array.shape[1:] != (net.n_channels, *net.signal_shape):
+        raise ValueError(net._misfit((len(array), *axes.shape_as_given(array.shape[1:], channels)), channels))
     classes, codes = checks.labels(y, len(array))
     known, names = net.classes_.tolist(), classes.tolist()
     forgotten = known[checks.place(label, "label", net.classes_)]
@@ -93,7 +100,7 @@ def forget_class(
         raise ValueError(f"y holds the classes {names}; expected those of the network, {known}, or all but {label!r}")
     left = codes != names.index(forgotten) if forgotten in names else np.ones(len(codes), bool)
     weights = checks.sample_weights(sample_weight, len(array))
-    return build(
+    made, Z = build(
         array[left],
         classes[codes[left]],
         n_layers=net.n_layers,
@@ -112,4 +119,6 @@ def forget_class(
         on_layer=on_layer,
         checkpoint=checkpoint,
         every=every,
+        channels="first",
     )
+    return made, axes.as_given(Z, channels)

@@ -384,7 +384,7 @@ class ClassGrams(ReadOnlyCopies):
     def _joined(self, others: Iterable[ClassGram], name: str = "y") -> ClassGrams:
         """With more classes, or more of these."""
         every = [*self._classes, *others]
-        checks.one_kind((one.label.dtype for one in every), name)
+        checks.one_kind((one.label for one in every), name)
         _, places = checks.labels(np.concatenate([one.label for one in every]), len(every), name)
         joined: dict[int, ClassGram] = {}
         for place, one in zip(places.tolist(), every, strict=True):

@@ -212,13 +212,13 @@ class ReduNet(ReadOnlyCopies):
 
     def _staged(self, given: prepare.Samples, wanted: Container[int]) -> Iterator[Array]:
         """Features after those numbers of layers that are wanted."""
-        if not self.operators.finite and given.on_host:
-            yield from (given.nowhere() for n in range(1, self.n_layers + 1) if n in wanted)
-            return
-        state = given.module.state(given.spectra(normalize=True), self.operators, n_threads=given.n_threads)
-        for n, (stage, _) in enumerate(stages(state, self.operators), start=1):
-            if n in wanted:
-                yield given.from_spectra(stage.features())
+        operators = self.operators
+        if not operators.finite and given.on_host:
+            nowhere = given.nowhere()
+            return (nowhere.copy() for n in range(1, self.n_layers + 1) if n in wanted)
+        state = given.module.state(given.spectra(normalize=True), operators, n_threads=given.n_threads)
+        after = enumerate(stages(state, operators), start=1)
+        return (given.from_spectra(stage.features()) for n, (stage, _) in after if n in wanted)
 
     def truncate(self, n_layers: int) -> ReduNet:
         """The network of the first layers, which shares their operators.

@@ -44,7 +44,7 @@ class Kept(NamedTuple):
         if classes is not None and not (self.classes is not None and np.array_equal(classes, self.classes)):
             before = "None" if self.classes is None else self.classes.tolist()
             raise ValueError(f"classes are {classes.tolist()}; expected {before}, as in the first call, or None")
-        checks.one_kind((self.y.dtype, y.dtype), "y")
+        checks.one_kind((self.y, y), "y")
         both = None
         if not (self.weights is None and weights is None):
             parts = ((self.y, self.weights), (y, weights))
@@ -129,9 +129,10 @@ class NetworkEstimator(SignalEstimator):
         known = None if classes is None else _classes(classes)
         kept = Kept(X.copy(), y.copy(), weights, known) if before is None else before.joined(X, y, weights, known)
         if kept.classes is not None:
-            checks.one_kind((y.dtype, kept.classes.dtype), "y")
-            if len(other := np.setdiff1d(y, kept.classes)):
-                raise ValueError(f"y holds the label {other.tolist()[0]!r}; expected classes {kept.classes.tolist()}")
+            expected = kept.classes.tolist()
+            for one in checks.labels(y, len(y))[0].tolist():
+                if one not in expected:
+                    raise ValueError(f"y holds the label {one!r}; expected classes {expected}")
         self._fit(kept.X, kept.y, kept.weights)
         self._kept = kept
         return self
@@ -263,7 +264,8 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         shift-equivariant, and what is said of a shifted sample may differ.
     early_stopping : bool, default False
         Whether to hold out some samples of `fit`, in the proportions of the classes, and to keep as many layers as give
-        the highest accuracy on them, the fewest of several. The network and the subspaces are of the other samples.
+        the highest accuracy on them, the fewest of several. The network and the subspaces are of the other samples, at
+        the features that `transform` gives them; each class needs two samples at least.
     validation_fraction : float, default 0.1
         Share of the samples that `early_stopping` holds out, between 0 and 1.
     n_iter_no_change : int, default 10
@@ -330,6 +332,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
 
     def _fit(self, X: Array, y: Array, weights: Array | None) -> None:
         """The network, and the subspaces of its features."""
+        self.__dict__.pop("validation_scores_", None)
         if self.shifts is not None:
             checks.choice(self.shifts, "shifts", SHIFTS)
             if self._signals(X).ndim == 2:
