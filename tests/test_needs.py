@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import re
 import sys
 
 import pytest
@@ -125,3 +129,33 @@ def test_the_engine_is_not_missed_where_it_is():
     if _backends.status()["cpu"] != "available":
         pytest.skip("it is not here")
     assert not _backends.instead_of_engine()
+
+
+#: Packages, of which ours for scikit-learn and PyTorch need these.
+PACKAGES = re.compile(r"(?:redunet\.)?(matplotlib|scipy|skimage|sklearn|torch)\b")
+
+
+@pytest.mark.parametrize("module", sorted({about.module for about in experiments.EXPERIMENTS.values()}))
+def test_what_a_module_imports_is_declared(module):
+    """By one of its experiments; or the import is tried, and done without."""
+    declared = {"matplotlib"}
+    for about in experiments.EXPERIMENTS.values():
+        if about.module == module:
+            declared |= {*about.needs, *["torch"] * about.needs_torch}
+    tree = ast.parse(inspect.getsource(importlib.import_module(f"redunet.experiments.{module}")))
+    tried = {id(node) for attempt in ast.walk(tree) if isinstance(attempt, ast.Try) for node in attempt.body}
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in tried:
+            names.append(node.module or "")
+        elif isinstance(node, ast.Import) and id(node) not in tried:
+            names += [alias.name for alias in node.names]
+    needed = {found[1] for found in map(PACKAGES.match, names) if found}
+    assert needed <= declared
+
+
+def test_photographs_need_more(monkeypatch, tmp_path, no_work):
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    forget(monkeypatch, "scipy")
+    with pytest.raises(ImportError, match="this experiment needs SciPy: pip install scipy"):
+        experiments.run("segmentation", experiments.Options(bsds=tmp_path))

@@ -52,6 +52,8 @@ class Experiment:
     def check(self, options: Options) -> None:
         """An error where a package or the data are missing."""
         needs.require(*(("torch",) if self.needs_torch else ()), *self.needs)
+        if options.bsds is not None:
+            needs.require("scipy", "skimage")
         if self.needs_mnist:
             digits.check_folder(options)
 
@@ -77,7 +79,10 @@ EXPERIMENTS = {
     "lifts": Experiment("lifts", "lifts", "random lifts against sparse codes as lifts"),
     "mirrors": Experiment("mirrors", "mirrors", "pairs of digits with mirror images and without, 10 layers"),
     "incremental": Experiment(
-        "incremental", "incremental", "digits two classes at a time, and one forgotten, 10 layers"
+        "incremental",
+        "incremental",
+        "digits two classes at a time, and one forgotten, 10 layers",
+        needs=("sklearn",),
     ),
     "micl": Experiment(
         "micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets", needs=("sklearn",)

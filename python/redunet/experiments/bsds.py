@@ -46,7 +46,7 @@ def photographs(folder: Path, part: str, most: int | None = None) -> Iterator[Ph
     DataMissing
         If the folder has none, or one of them has no ground truth.
     """
-    from matplotlib.image import imread
+    from skimage.io import imread
 
     data = next((folder / below for below in BELOW if (folder / below / "images" / part).is_dir()), None)
     files = [] if data is None else sorted((data / "images" / part).glob("*.jpg"))
@@ -68,10 +68,8 @@ def truths(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     ValueError
         If the file is none of the data set, or of an image of another shape.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ImportError("BSDS500 needs SciPy: pip install scipy") from error
+    from scipy.io import loadmat
+
     try:
         cells: Any = loadmat(file)["groundTruth"].ravel()
         found = np.stack([np.asarray(cell["Segmentation"].item(), np.int64) for cell in cells])

@@ -126,10 +126,8 @@ def _arrive(
     name: str, task: Task, n_layers: int, options: Options, come: dict[tuple[str, int], list[Array]]
 ) -> tuple[ClassGrams, Built]:
     """Two classes at a time; the Gram matrices of all, and the network of all at once."""
-    try:
-        from redunet.sklearn import ReduNetClassifier
-    except ImportError as error:
-        raise ImportError("this experiment needs scikit-learn: pip install 'redunet[sklearn]'") from error
+    from redunet.sklearn import ReduNetClassifier
+
     network = ReduNetClassifier(n_layers, n_components=N_COMPONENTS, progress=options.progress, **task.settings)
     grams: ClassGrams | None = None
     for last in range(2, len(ORDER) + 1, 2):
