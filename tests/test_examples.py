@@ -52,7 +52,7 @@ def test_the_readme_shows_the_quickstart() -> None:
 def test_what_the_documentation_shows_of_stopping_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (EXAMPLES.parent / "docs" / "howto.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks:
