@@ -23,6 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import redunet as rn
 from redunet._backends import MODULES, select, status
+from redunet._backends.contract import DeviceBackend
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `oracle`, whatever the import mode
 
@@ -67,6 +68,14 @@ def compiled(backend: str) -> str:
     """`backend` for what engines have that are not written in Python."""
     if isinstance(select()[1].build, FunctionType):
         pytest.skip("not compiled")
+    return backend
+
+
+@pytest.fixture
+def host(backend: str) -> str:
+    """`backend` for what reads the host's memory alone."""
+    if isinstance(select()[1], DeviceBackend):
+        pytest.skip("its memory is a device's")
     return backend
 
 

@@ -27,7 +27,7 @@ def without_syncs(monkeypatch):
 
 class TestExactness:
     @pytest.mark.parametrize("name", PROBLEMS)
-    def test_any_kind_of_sample(self, backend, name):
+    def test_any_kind_of_sample(self, host, name):
         given = problem(name)
         net, chunks = build(given, 1, 8)
         with chunks:
@@ -36,7 +36,7 @@ class TestExactness:
 
     @pytest.mark.parametrize("name", ["vectors", "signals, many channels", "signals, soft, weights"])
     @pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "rates"])
-    def test_any_step(self, backend, scheme, name):
+    def test_any_step(self, host, scheme, name):
         given = {**problem(name), **SCHEMES[scheme]}
         net, chunks = build(given, 20)
         with chunks:
@@ -50,7 +50,7 @@ class TestExactness:
         with chunks:
             agree([(net, chunks.features)], given, WHOLE)
 
-    def test_two_runs_are_the_same_to_the_last_bit_however_samples_come(self, backend):
+    def test_two_runs_are_the_same_to_the_last_bit_however_samples_come(self, host):
         given = {**problem("signals, soft, weights"), "momentum": True}
         (net, chunks), (other, others) = build(given), build(given, 1, 20, 21)
         with chunks, others:
@@ -257,7 +257,7 @@ class TestChunks:
 
 
 class TestWatching:
-    def test_on_layer_and_tol(self, backend):
+    def test_on_layer_and_tol(self, host):
         given = {**problem("signals, many channels"), "n_layers": 60, "tol": 1e-3, "patience": 3}
         net, chunks = build(given)
         with chunks:

@@ -42,7 +42,7 @@ def left(folder):
 class TestGoingOn:
     @pytest.mark.parametrize("at", [0, 1, 4, 5])
     @pytest.mark.parametrize("scheme", ["fixed", "auto", "search", "momentum", "given"])
-    def test_after_ctrl_c_is_the_build_that_never_stopped(self, backend, scheme, at, tmp_path):
+    def test_after_ctrl_c_is_the_build_that_never_stopped(self, host, scheme, at, tmp_path):
         given = {**GIVEN, **SCHEMES[scheme], "every": 2}
 
         def press(index, rates):
@@ -179,7 +179,7 @@ class TestKilled:
         assert int(out) > 30
 
     @needs_posix
-    def test_at_any_moment(self, backend, tmp_path):
+    def test_at_any_moment(self, host, tmp_path):
         folder = tmp_path / "scratch"
         code = f"""
             import time, numpy as np
@@ -192,7 +192,7 @@ class TestKilled:
                 print(index, flush=True)
 
             distributed.build_chunks((X, y), n_layers=400, eta=0.1, momentum=True, every=3, chunk_bytes="1MB",
-                                     scratch={str(folder)!r}, backend={backend!r}, n_threads=2, on_layer=say)
+                                     scratch={str(folder)!r}, backend={host!r}, n_threads=2, on_layer=say)
             time.sleep(100)  # on a machine that is too busy to kill it before
         """
         for delay in np.random.default_rng().uniform(0, 0.3, 3):
@@ -218,7 +218,7 @@ class TestKilled:
             same(distributed.build_chunks((X, y), scratch=folder, **options), whole)
 
     @needs_posix
-    def test_interrupted_by_a_signal(self, backend, tmp_path):
+    def test_interrupted_by_a_signal(self, host, tmp_path):
         out = output(f"""
             import os, threading, numpy as np, redunet as rn
             from redunet import distributed
@@ -228,7 +228,7 @@ class TestKilled:
             start = lambda index, rates: timer.start() if index == 1 else None
             try:
                 distributed.build_chunks((X, y), n_layers=2000, eta=0.3, chunk_bytes="8MiB", scratch={str(tmp_path)!r},
-                                         every=2, backend={backend!r}, on_layer=start)
+                                         every=2, backend={host!r}, on_layer=start)
             except rn.BuildInterrupted as stop:
                 print(stop.net.n_layers)
         """)
@@ -242,7 +242,7 @@ class TestKilled:
 
 class TestMemory:
     @needs_posix
-    def test_of_samples_that_do_not_fit(self, backend):
+    def test_of_samples_that_do_not_fit(self, host):
         """24 MiB of samples in an address space that has 20 MiB left."""
         if not os.path.exists("/proc/self/statm"):
             pytest.skip("Linux says how large the address space is")
