@@ -17,6 +17,7 @@ from interpreters import PREAMBLE
 
 import redunet as rn
 from redunet import _backends, terminal
+from redunet._backends import select
 from redunet._inputs import checks
 from redunet.cli import main
 
@@ -367,6 +368,7 @@ def test_absurd_values_are_one_line(
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     monkeypatch.setenv("REDUNET_NUM_THREADS", "1")
+    monkeypatch.setenv("REDUNET_BACKEND", select()[0])  # by name: nobody is told that the engine is missing
     (tmp_path / "file").write_bytes(b"")
     given = [part.format(file=tmp_path / "file", folder=tmp_path / "folder") for part in arguments.split()]
     try:
@@ -384,7 +386,8 @@ def test_absurd_values_are_one_line(
 def test_reports_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     arguments = ["experiment", "gauss2d", "--layers", "1", "--train", "10", "--quiet", "--out", str(tmp_path)]
-    code, error = run_into(subprocess.PIPE, *arguments, env={**os.environ, "PYTHONIOENCODING": encoding})
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "REDUNET_BACKEND": select()[0]}
+    code, error = run_into(subprocess.PIPE, *arguments, env=env)
     assert (code, error) == (0, "")
 
 

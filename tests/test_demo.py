@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import redunet as rn
+from redunet._backends import select
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -109,7 +110,10 @@ def test_picture(comparison: demo.Comparison) -> None:
     assert "features" in after.get_title()
 
 
-def test_main_prints_the_table_and_writes_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_prints_the_table_and_writes_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDUNET_BACKEND", select()[0])  # by name: nobody is told that the engine is missing
     result = demo.main(tmp_path / "made" / "here", n_layers=2, n_threads=1)
     out, err = capsys.readouterr()
     picture = tmp_path / "made" / "here" / "redunet-demo.png"

@@ -206,7 +206,7 @@ def build_chunks(
     >>> net
     ReduNet(5 layers, 3 classes, d=3, float64; 1.406 KiB; Delta R ...)
     >>> chunks
-    Chunks((600, 3) float64 in 6 chunks)
+    Chunks((600, 3) float64 in ... chunks)
     >>> sum(len(Z) for Z, y in chunks)
     600
     >>> chunks.close()
