@@ -5,7 +5,6 @@ The index knows no other file of the repository, so links and pictures have to b
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from pathlib import Path
 
@@ -15,14 +14,6 @@ import redunet
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/(redunet/[\w.-]+?)(?=[/\s\"')]|\.git|$)")
-
-
-@pytest.fixture(scope="module")
-def metadata() -> importlib.metadata.PackageMetadata:
-    try:
-        return importlib.metadata.metadata("redunet")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("redunet is not installed here, only on the path")
 
 
 def targets(text: str) -> list[str]:

@@ -50,15 +50,6 @@ def import_seconds(module: str) -> float:
     return float(run_python(f"import time; t = time.process_time(); import {module}; print(time.process_time() - t)"))
 
 
-@pytest.fixture(scope="module")
-def metadata() -> importlib.metadata.PackageMetadata:
-    """Return the metadata of the installed distribution."""
-    try:
-        return importlib.metadata.metadata("redunet")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("redunet is not installed here, only on the path")
-
-
 def checkout_file(name: str) -> str:
     """Return the text of a file of the checkout that holds these tests."""
     file = ROOT / name
