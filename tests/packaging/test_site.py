@@ -90,5 +90,5 @@ def test_digits_after_a_fraction_are_its_parts(formula, parts):
 def test_operators_stand_apart_from_what_they_are_applied_to():
     nodes = pytest.importorskip("docutils.nodes", reason="the site's own requirements")
     mathml = load("mathml")
-    for formula, spaces in ((r"a \log\det B", 3), (r"\operatorname{tr} A", 1), (r"\log(x)", 0), (r"\left(\log x\right)", 1)):
+    for formula, spaces in {r"a \log\det B": 3, r"\operatorname{tr} A": 1, r"\log(x)": 0, r"(\log x)": 1}.items():
         assert mathml.converted(nodes.math("", formula), block=False).count("<mspace") == spaces, formula
