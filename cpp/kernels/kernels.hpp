@@ -274,6 +274,8 @@ struct Kernels {
   // out = scale * v, one scale per sample; out may be v.
   void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
                 const T* scale);
+  // out = weight * the sum over rows of v^2, a number for each sample.
+  void (*energies)(const T* v, index_t v_stride, index_t n_panels, index_t n_rows, T weight, T* out);
   void (*settle)(const Settle<T>&);
   void (*tile_gates)(const TileGates<T>&);
   void (*tile_move)(const TileMove<T>&);
