@@ -126,8 +126,9 @@ struct Softmax {
   char* live;  // (k): whether the class has a sample that is not zero
 };
 
-// The kernels of the fused layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
-constexpr index_t kFewChannels = 8;
+// The kernels of the fused layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call, of at
+// most so many channels: a column of them fills half of the registers.
+constexpr index_t few_channels(index_t planes) { return 16 / planes; }
 
 // squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named; from p = 0 on they begin
 // at zero.
