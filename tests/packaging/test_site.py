@@ -41,7 +41,8 @@ def test_the_first_page_has_the_commands_of_the_readme():
 
 def test_every_page_can_be_reached():
     """From the menus of the first page, but for those that the gallery makes."""
-    menus = re.findall(r"^```\{toctree\}\n(.*?)^```$", (ROOT / "docs/index.md").read_text(), re.MULTILINE | re.DOTALL)
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    menus = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     named = {line for menu in menus for line in menu.split() if not line.startswith(":")}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} - named == {"index"}
 
