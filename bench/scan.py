@@ -14,15 +14,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 import redunet as rn
 from bench.environment import clock, describe, restart_clean
 from bench.floor import min_cost
 from bench.tables import as_markdown, as_text
 from bench.workloads import Workload
+from redunet._inputs.words import Backend
 
 #: Neighbours that differ by more per unit of work are flagged.
 FLAG_RATIO = 2.0
@@ -137,14 +139,14 @@ def least_work(size: Size) -> float:
     return min(dense.flops, factored.flops) * (2 if size.kind == "double" else 1)
 
 
-def samples(size: Size) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+def samples(size: Size) -> tuple[NDArray[Any], dict[str, Any]]:
     """X around k random centres, and the arguments of `rn.build` that go with it."""
     rng = np.random.default_rng(0)
     shape = (size.C, size.T) if size.T else (size.C,)
     labels = rng.permutation(np.arange(size.m) % size.k)
     dtype = np.float64 if size.kind == "double" else np.float32
     X = rng.standard_normal((size.m, *shape), dtype=np.float32).astype(dtype)
-    X += rng.standard_normal((size.k, *shape)).astype(dtype)[labels]
+    X = X + rng.standard_normal((size.k, *shape)).astype(dtype)[labels]
     given: dict[str, Any] = {"y": labels}
     if size.kind == "soft":
         own = np.eye(size.k)[labels]
@@ -154,7 +156,7 @@ def samples(size: Size) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     return X, given
 
 
-def measure_size(size: Size, *, n_threads: int, backend: str = "cpu") -> Point:
+def measure_size(size: Size, *, n_threads: int, backend: Backend = "cpu") -> Point:
     """Builds of one layer and of `LAYERS` in turns; the difference of the fastest."""
     X, given = samples(size)
     now = clock(n_threads)
@@ -239,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scan", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--lines", nargs="+", metavar="WORD", help="only lines whose names hold one of these")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default 1, timed in processor seconds")
-    parser.add_argument("--backend", default="cpu", metavar="NAME", help="default cpu")
+    parser.add_argument("--backend", default="cpu", choices=get_args(Backend), help="default cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     parser.add_argument("--quick", action="store_true", help="few and small sizes: does it run?")

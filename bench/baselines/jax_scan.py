@@ -87,7 +87,7 @@ class JaxScan(NumpyExpert):
     def __init__(self, n_threads: int = 2, *, dtype: DTypeLike = np.float32) -> None:
         super().__init__(n_threads, dtype=dtype)
         if self.dtype == np.float64:
-            jax.config.update("jax_enable_x64", True)
+            jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call, unused-ignore]
 
     def build_layers(self, n_layers: int, limit_s: float = float("inf")) -> int:
         q = self.problem

@@ -16,7 +16,7 @@ import numba  # type: ignore[import-untyped, import-not-found, unused-ignore]
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import get_lapack_funcs
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from bench.baselines.builder import Floats
 from bench.baselines.numpy_expert import NumpyExpert, _Operators
@@ -148,7 +148,7 @@ class StackedExpert(NumpyExpert):
 
     def __init__(self, n_threads: int = 2, *, dtype: DTypeLike = np.float32) -> None:
         super().__init__(n_threads, dtype=dtype)
-        self.pool = ThreadPoolExecutor(n_threads)
+        self.threads = ThreadPoolExecutor(n_threads)
 
     def start(
         self, X: Floats, y: NDArray[np.int64], *, n_classes: int, eta: float, epsilon_sq: float, lam: float
@@ -180,7 +180,7 @@ class StackedExpert(NumpyExpert):
             return [action(slice(0, F))]
         bounds = [F * i // n for i in range(n + 1)]
         with threadpool_limits(1):
-            return list(self.pool.map(action, map(slice, bounds[:-1], bounds[1:])))
+            return list(self.threads.map(action, map(slice, bounds[:-1], bounds[1:])))
 
     def _ranges(self, action: Callable[[int, int, int, int], Any], m: int) -> list[Any]:
         """The results of a pass over parts of the frequencies, or of the samples where there is one frequency."""
@@ -192,11 +192,12 @@ class StackedExpert(NumpyExpert):
             pieces = [(0, F, m * i // n, m * (i + 1) // n) for i in range(n)]
         else:
             pieces = [(F * i // n, F * (i + 1) // n, 0, m) for i in range(n)]
-        return list(self.pool.map(lambda piece: action(*piece), pieces))
+        return list(self.threads.map(lambda piece: action(*piece), pieces))
 
     def _gram(self, P: Array) -> Array:
         """P P^T, batched over frequencies."""
-        return np.matmul(P, P.swapaxes(1, 2))
+        gram: Array = np.matmul(P, P.swapaxes(1, 2))
+        return gram
 
     def _product(self, M: Array, P: Array, out: Array) -> None:  # type: ignore[override]
         """Batched M P."""

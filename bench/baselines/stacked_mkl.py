@@ -25,4 +25,4 @@ class StackedMkl(StackedExpert):
         m = P.shape[2]
         bounds = [m * i // self.n_threads for i in range(self.n_threads + 1)]
         pieces = list(map(slice, bounds[:-1], bounds[1:]))
-        list(self.pool.map(lambda piece: gemm_batch(M, P[:, :, piece], out[:, :, piece]), pieces))
+        list(self.threads.map(lambda piece: gemm_batch(M, P[:, :, piece], out[:, :, piece]), pieces))
