@@ -17,6 +17,7 @@ import redunet as rn
 from bench.baselines.builder import Builder
 from bench.baselines.numpy_expert import NumpyExpert
 from bench.environment import available_bytes, clock, hold_fresh_memory
+from bench.floor import min_cost
 from bench.workloads import Workload
 from redunet._backends import status
 
@@ -39,6 +40,10 @@ _NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # These compile when they are first used, for a shape or a number of layers: a build before the clock starts.
 _COMPILING = frozenset(RIVALS)
+
+
+# Memory touched before a build at most: half a second.
+_MOST_FRESH_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -180,11 +185,13 @@ def _bytes_needed(name: str, workload: Workload) -> float:
 def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float) -> Callable[[], Run]:
     """A function that builds the workload with this implementation, one layer and all.
 
-    Memory is touched and freed before either build. What compiles has compiled when this returns.
+    As much memory as a build may take is touched and freed before either. What compiles has compiled when this returns.
     """
+    cost = min_cost(workload)
+    fresh = 2 * (workload.n_classes + 1) * cost.feature_bytes + (n_layers + 1) * cost.operator_bytes
 
     def build(n: int) -> tuple[float, int]:
-        hold_fresh_memory()
+        hold_fresh_memory(min(int(fresh), _MOST_FRESH_BYTES))
         try:
             if name in PACKAGE:
                 return build_package(workload, n, backend=name.split()[1], n_threads=n_threads)

@@ -116,6 +116,14 @@ class Compact:
         )
         del held
 
+    def keep(self) -> None:
+        """Remember the packed matrices as they are now."""
+        self._kept = self._held.copy()
+
+    def restore(self) -> None:
+        """The matrices that were kept."""
+        np.copyto(self._held, self._kept)
+
     def unpack(self, out: Array) -> Array:
         """The matrices as they are now."""
         held, pointers = self._pointers(out)
