@@ -16,7 +16,6 @@ import numba  # type: ignore[import-untyped, import-not-found, unused-ignore]
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import get_lapack_funcs
-from threadpoolctl import threadpool_limits
 
 from bench.baselines.builder import Floats
 from bench.baselines.numpy_expert import NumpyExpert, _Operators
@@ -30,6 +29,7 @@ _PARTS_PER_THREAD = 8
 # Numbers in all responses below which threads cost more than they save (gauss2d and gauss3d).
 _SERIAL_NUMBERS = 1 << 16
 
+# Rows are cut before they are run through: an index that might be negative would keep a loop from becoming vectors.
 _jit: Callable[..., Any] = numba.njit(nogil=True, fastmath=True, cache=True)
 
 
@@ -38,38 +38,39 @@ def _add_squares(B: Array, norms: Array, first: int, last: int, begin: int, end:
     """Squares of the class responses B (F, k + 1, R, m) of some frequencies and samples, into norms (k, m)."""
     for f in range(first, last):
         for j in range(1, B.shape[1]):
-            out = norms[j - 1]
+            out = norms[j - 1, begin:end]
             for r in range(B.shape[2]):
-                row = B[f, j, r]
-                for i in range(begin, end):
+                row = B[f, j, r, begin:end]
+                for i in range(len(row)):
                     out[i] += row[i] * row[i]
 
 
 @_jit
 def _step(
-    P: Array, B: Array, pi: Array, eta: float, out: Array, squares: Array, first: int, last: int, begin: int, end: int
+    P: Array, B: Array, pi: Array, eta: float, squares: Array, first: int, last: int, begin: int, end: int
 ) -> None:
-    """out = P + eta E P - sum_j pi_j C_j P, and the squares of its samples."""
+    """P + eta E P - sum_j pi_j C_j P in the place of P, and the squares of its samples."""
     for f in range(first, last):
         for r in range(P.shape[1]):
-            row, source, expand = out[f, r], P[f, r], B[f, 0, r]
-            for i in range(begin, end):
-                row[i] = source[i] + eta * expand[i]
+            row, expand = P[f, r, begin:end], B[f, 0, r, begin:end]
+            for i in range(len(row)):
+                row[i] += eta * expand[i]
             for j in range(1, B.shape[1]):
-                part, weight = B[f, j, r], pi[j - 1]
-                for i in range(begin, end):
+                part, weight = B[f, j, r, begin:end], pi[j - 1, begin:end]
+                for i in range(len(row)):
                     row[i] -= weight[i] * part[i]
-            for i in range(begin, end):
-                squares[i] += row[i] * row[i]
+            sums = squares[begin:end]
+            for i in range(len(row)):
+                sums[i] += row[i] * row[i]
 
 
 @_jit
 def _scale(P: Array, factors: Array, first: int, last: int, begin: int, end: int) -> None:
     for f in range(first, last):
         for r in range(P.shape[1]):
-            row = P[f, r]
-            for i in range(begin, end):
-                row[i] *= factors[i]
+            row, own = P[f, r, begin:end], factors[begin:end]
+            for i in range(len(row)):
+                row[i] *= own[i]
 
 
 @_jit
@@ -109,6 +110,21 @@ def _invert_small(A: Array, logdets: Array) -> None:
         for i in range(C):
             for j in range(i):
                 M[j, i] = np.conj(M[i, j])
+
+
+@_jit
+def _to_planes(A: Array, op: Array) -> None:
+    """Complex operators (k + 1, f, C, C) as real ones that act on planes, op (f, k + 1, 2 C, 2 C)."""
+    C = A.shape[2]
+    for j in range(A.shape[0]):
+        for f in range(A.shape[1]):
+            for r in range(C):
+                for c in range(C):
+                    z = A[j, f, r, c]
+                    op[f, j, r, c] = z.real
+                    op[f, j, r, C + c] = -z.imag
+                    op[f, j, C + r, c] = z.imag
+                    op[f, j, C + r, C + c] = z.real
 
 
 @_jit
@@ -163,14 +179,14 @@ class StackedExpert(NumpyExpert):
     def build_layer(self) -> None:
         op, B, norms = self._operators_and_responses()
         self.operators.append(op)
-        self.P = self._finish(self.P, B, norms, "P")
+        self._finish(self.P, B, norms)
 
     def apply_layer(self, index: int) -> None:
         dense = self.operators[index].dense
         q = self.problem
         B = self._buffer("new responses", (q.F, q.n_classes + 1, q.R, self.Q.shape[2]))
         squares = self._parts(lambda f: self._respond(self._stack(dense[:, f]), self.Q, B, f))
-        self.Q = self._finish(self.Q, B, np.sqrt(sum(squares)), "Q")
+        self._finish(self.Q, B, np.sqrt(sum(squares)))
 
     def _parts(self, action: Callable[[slice], Any]) -> list[Any]:
         """The results of an action for every part of the frequencies, each on one BLAS thread."""
@@ -179,8 +195,11 @@ class StackedExpert(NumpyExpert):
         if n == 1:
             return [action(slice(0, F))]
         bounds = [F * i // n for i in range(n + 1)]
-        with threadpool_limits(1):
-            return list(self.threads.map(action, map(slice, bounds[:-1], bounds[1:])))
+        parts = list(map(slice, bounds[:-1], bounds[1:]))
+        if self.n_threads == 1:
+            return list(map(action, parts))
+        with self.controller.limit(limits=1):
+            return list(self.threads.map(action, parts))
 
     def _ranges(self, action: Callable[[int, int, int, int], Any], m: int) -> list[Any]:
         """The results of a pass over parts of the frequencies, or of the samples where there is one frequency."""
@@ -192,6 +211,8 @@ class StackedExpert(NumpyExpert):
             pieces = [(0, F, m * i // n, m * (i + 1) // n) for i in range(n)]
         else:
             pieces = [(F * i // n, F * (i + 1) // n, 0, m) for i in range(n)]
+        if self.n_threads == 1:
+            return [action(*piece) for piece in pieces]
         return list(self.threads.map(lambda piece: action(*piece), pieces))
 
     def _gram(self, P: Array) -> Array:
@@ -245,14 +266,10 @@ class StackedExpert(NumpyExpert):
         q = self.problem
         k1, n = dense.shape[:2]
         op = np.empty((n, k1, q.R, q.R), self.dtype)
-        I = dense.swapaxes(0, 1)  # noqa: E741
         if q.is_complex:
-            op[..., : q.C, : q.C] = I.real
-            op[..., q.C :, q.C :] = I.real
-            op[..., q.C :, : q.C] = I.imag
-            np.negative(I.imag, out=op[..., : q.C, q.C :])
+            _to_planes(dense, op)
         else:
-            op[...] = I
+            op[...] = dense.swapaxes(0, 1)
         return op.reshape(n, k1 * q.R, q.R)
 
     def _respond(self, op: Array, P: Array, B: Array, f: slice) -> Array:
@@ -268,20 +285,17 @@ class StackedExpert(NumpyExpert):
         total: Array = sum(self._ranges(squares, m)) if self.by_samples else squares(f.start, f.stop, 0, m)
         return total
 
-    def _finish(self, P: Array, B: Array, norms: Array, key: str) -> Array:
-        """Step and projection; two blocks under `key` take turns."""
+    def _finish(self, P: Array, B: Array, norms: Array) -> None:
+        """Step and projection, in the place of P."""
         m = P.shape[2]
-        out = self._buffer(f"{key} next", P.shape)
         pi = np.ascontiguousarray(self._membership(norms))
         eta = self.dtype.type(self.problem.eta)
 
         def step(*piece: int) -> Array:
             sums = np.zeros(m, self.dtype)
-            _step(P, B, pi, eta, out, sums, *piece)
+            _step(P, B, pi, eta, sums, *piece)
             return sums
 
         squares: Array = sum(self._ranges(step, m))
         factors = (1 / np.maximum(np.sqrt(squares), 1e-8)).astype(self.dtype)
-        self._ranges(lambda *piece: _scale(out, factors, *piece), m)
-        self.buffers[f"{key} next"] = P
-        return out
+        self._ranges(lambda *piece: _scale(P, factors, *piece), m)
