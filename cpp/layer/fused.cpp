@@ -30,7 +30,7 @@ constexpr index_t kFrequenciesBetweenLooks = 16;
 
 template <class T>
 bool FusedLayer<T>::fits(const OperatorLayout& layout) {
-  return layout.sizes.C <= kFewChannels && layout.d == 1;
+  return layout.sizes.C <= few_channels(layout.sizes.planes) && layout.d == 1;
 }
 
 template <class T>
