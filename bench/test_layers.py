@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.implementations import AUTHORS, NAMES, runner, why_not
+from bench.implementations import AUTHORS, COMPILED, NAMES, runner, why_not
 from bench.measure import timed_layers
 from bench.workloads import NAMES as WORKLOADS
 from bench.workloads import Workload
@@ -35,7 +35,7 @@ clock = LayerClock()
 
 
 @pytest.mark.benchmark(timer=clock, warmup=False)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != COMPILED])  # a minute of compiling each
 @pytest.mark.parametrize("workload_name", WORKLOADS)
 def test_layer(
     benchmark: BenchmarkFixture,
