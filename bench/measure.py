@@ -125,13 +125,17 @@ def add_floors(result: dict[str, Any], sgemm: float) -> None:
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """Medians; `best` is the difference of the fastest builds. `fixed` is what a build takes beside its layers."""
+    """Medians; `best` is the difference of the fastest builds. `fixed` is what a build takes beside its layers.
+
+    A build that its limit stopped has fewer layers: the fastest is one of those that have most.
+    """
     layer_ms = [run.layer_s * 1e3 for run in runs]
     first, total = (statistics.median(seconds) for seconds in zip(*((r.first_s, r.total_s) for r in runs), strict=True))
-    n = runs[-1].n_layers
+    n = max(run.n_layers for run in runs)
+    fastest = min(run.total_s for run in runs if run.n_layers == n)
     return {
         "ms_per_layer": statistics.median(layer_ms),
-        "best_ms_per_layer": per_layer(min(r.first_s for r in runs), min(r.total_s for r in runs), n) * 1e3,
+        "best_ms_per_layer": per_layer(min(run.first_s for run in runs), fastest, n) * 1e3,
         "rounds_ms_per_layer": layer_ms,
         "fixed_ms": statistics.median((run.first_s - run.layer_s) * 1e3 for run in runs),
         "first_s": first,

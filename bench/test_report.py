@@ -26,7 +26,9 @@ def test_a_layer_is_the_difference_of_two_builds() -> None:
     assert entry["ms_per_layer"] == pytest.approx(100)
     assert entry["best_ms_per_layer"] == pytest.approx(1e3 / 9)  # the fastest builds: 0.4 and 1.4 s
     assert entry["fixed_ms"] == pytest.approx(400)  # of 400, 600 and 250
-    assert (entry["first_s"], entry["total_s"]) == (0.5, 1.6)
+    assert (entry["first_s"], entry["total_s"], entry["n_layers"]) == (0.5, 1.6, 10)
+    stopped = _summary([*runs, Run(first_s=0.6, total_s=0.9, n_layers=3)])
+    assert (stopped["best_ms_per_layer"], stopped["n_layers"]) == (entry["best_ms_per_layer"], 10)
 
 
 def result(**ms: float) -> dict[str, Any]:
