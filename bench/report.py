@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines += [show(ceilings.table(rates)), "", show(tables.efficiency(results, rates[-1])), ""]
     lines += [ceilings.verdict(r["scaling"], n_threads) for r in results[-1:] if r["scaling"]]
     if before["load_average"] and before["load_average"][0] > _BUSY * n_threads:
-        lines.append(f"WARNING: the machine was busy (load {before['load_average'][0]}): not a result to quote.")
+        lines.append(_busy(before["load_average"][0], n_threads))
     lines += [*tables.NOTES, *tables.skipped(results), *missing]
     if options.builds:
         lines += ["", show(tables.builds(results))]
@@ -140,6 +140,13 @@ def _one_after_the_other(arguments: Sequence[str], threads: Sequence[int], json_
     if json_file:
         json_file.write_text(json.dumps(saved, indent=1) + "\n")
     return status
+
+
+def _busy(load: float, n_threads: int) -> str:
+    """What a busy machine does to the times."""
+    if n_threads == 1:
+        return f"The machine was busy (load {load}): processor times leave that out, shared caches and memory do not."
+    return f"WARNING: the machine was busy (load {load}): not a result to quote."
 
 
 def _machine_line(machine: dict[str, Any], rounds: int, quick: bool) -> str:

@@ -78,7 +78,8 @@ def efficiency(results: Sequence[dict[str, Any]], ceilings: dict[str, Any]) -> l
     """
     fma, n_threads = ceilings["fma_gflop_s"], ceilings["n_threads"]
     head = ["workload", "ms", "dense GF/s", "of SGEMM", "of multiply-adds", "MB", "in", "GB/s", "of reading there"]
-    table = [[*head, f"{n_threads} threads, multiply-adds"]]
+    threaded = n_threads > 1
+    table = [[*head, *([f"{n_threads} threads, multiply-adds"] if threaded else [])]]
     for result in results:
         ratio = ratios(result)
         if not ratio:
@@ -98,7 +99,7 @@ def efficiency(results: Sequence[dict[str, Any]], ceilings: dict[str, Any]) -> l
                 level,
                 _number(ratio["gb_s"]),
                 _share(ratio["gb_s"], reading),
-                _times(result["scaling"]),
+                *([_times(result["scaling"])] if threaded else []),
             ]
         )
     return table

@@ -85,3 +85,4 @@ def test_row_of_efficiency() -> None:
     assert row[:6] == ["made up", "40.0", "100", "62 %", "50 %", "4.00"]
     assert row[7] == "0.100"
     assert row[-1] == "1.90x"
+    assert [len(line) for line in tables.efficiency([result], {**rates, "n_threads": 1})] == [len(head) - 1] * 2

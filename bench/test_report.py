@@ -89,6 +89,11 @@ def test_a_baseline_stops_when_its_time_is_up() -> None:
     assert len(builder.rates) == 5
 
 
+def test_a_busy_machine_is_said() -> None:
+    assert report._busy(3.0, 2) == "WARNING: the machine was busy (load 3.0): not a result to quote."
+    assert "processor times leave that out" in report._busy(3.0, 1)
+
+
 def test_each_number_of_threads_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
