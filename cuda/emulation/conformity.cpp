@@ -41,7 +41,7 @@ REDUNET_SAME_NUMBER(cudaDevAttrComputeCapabilityMajor)
 REDUNET_SAME_NUMBER(cudaDevAttrComputeCapabilityMinor)
 REDUNET_SAME_NUMBER(cudaDevAttrMaxSharedMemoryPerBlockOptin)
 REDUNET_SAME_NUMBER(cudaStreamCaptureModeThreadLocal)
-static_assert(cudaStreamNonBlocking == 0x01U);
+static_assert(cudaStreamNonBlocking == 0x01U && cudaEventDisableTiming == 0x02U);
 static_assert(offsetof(ours::cudaPointerAttributes, type) == offsetof(::cudaPointerAttributes, type));
 REDUNET_SAME_NUMBER(CUBLAS_STATUS_SUCCESS)
 REDUNET_SAME_NUMBER(CUBLAS_STATUS_INVALID_VALUE)

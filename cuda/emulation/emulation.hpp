@@ -51,10 +51,10 @@ cudaError_t allow_shared(const void* kernel, int bytes);
 cudaError_t submit(cudaStream_t stream, std::function<void()> work);
 // Whether [p, p + bytes) lies in one live allocation.
 bool is_device_memory(const void* p, std::size_t bytes);
-// What the host has asked for so far: waits for a stream, copies from or to the host, memory, launches of kernels and
-// of graphs.
+// What the host has asked for so far: waits for a stream, copies from or to the host and their bytes, memory, launches
+// of kernels and of graphs.
 struct Counts {
-  long waits = 0, host_copies = 0, allocations = 0, launches = 0, graph_launches = 0;
+  long waits = 0, host_copies = 0, host_bytes = 0, allocations = 0, launches = 0, graph_launches = 0;
 };
 Counts counts();
 // Reports a fault of the code under test.

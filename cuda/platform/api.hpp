@@ -59,10 +59,14 @@
   X(cudaGetLastError, cudaError_t, ())                                                             \
   X(cudaMalloc, cudaError_t, (void**, std::size_t))                                                \
   X(cudaFree, cudaError_t, (void*))                                                                \
+  X(cudaMallocHost, cudaError_t, (void**, std::size_t))                                            \
   X(cudaPointerGetAttributes, cudaError_t, (cudaPointerAttributes*, const void*))                  \
   X(cudaStreamCreateWithFlags, cudaError_t, (cudaStream_t*, unsigned))                             \
   X(cudaStreamDestroy, cudaError_t, (cudaStream_t))                                                \
   X(cudaStreamSynchronize, cudaError_t, (cudaStream_t))                                            \
+  X(cudaEventCreateWithFlags, cudaError_t, (cudaEvent_t*, unsigned))                               \
+  X(cudaEventRecord, cudaError_t, (cudaEvent_t, cudaStream_t))                                     \
+  X(cudaEventSynchronize, cudaError_t, (cudaEvent_t))                                              \
   X(cudaMemcpyAsync, cudaError_t, (void*, const void*, std::size_t, cudaMemcpyKind, cudaStream_t)) \
   X(cudaMemsetAsync, cudaError_t, (void*, int, std::size_t, cudaStream_t))                         \
   X(cudaStreamBeginCapture, cudaError_t, (cudaStream_t, cudaStreamCaptureMode))                    \

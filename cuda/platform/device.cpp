@@ -76,6 +76,7 @@ cublasHandle_t Device::blas() {
 }
 
 bool Device::holds(const void* p) {
+  if (p == nullptr) return false;
   cudaPointerAttributes attributes{};
   REDUNET_CHECK(cudaPointerGetAttributes(&attributes, p));
   return attributes.type == cudaMemoryTypeDevice;
@@ -83,10 +84,22 @@ bool Device::holds(const void* p) {
 
 void Device::synchronise() const { REDUNET_CHECK(cudaStreamSynchronize(stream_)); }
 
+void Device::download(void* to, const void* from, std::size_t bytes) {
+  if (bytes >= Staging::kFewest && staging_.download(to, from, bytes, stream_)) return;
+  if (bytes > 0) REDUNET_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_));
+  synchronise();
+}
+
 std::size_t Device::free_bytes() const {
   std::size_t free = 0, total = 0;
   REDUNET_CHECK(cudaMemGetInfo(&free, &total));
   return free;
+}
+
+std::size_t Device::total_bytes() const {
+  std::size_t free = 0, total = 0;
+  REDUNET_CHECK(cudaMemGetInfo(&free, &total));
+  return total;
 }
 
 }  // namespace redunet::cuda

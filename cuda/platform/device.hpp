@@ -8,6 +8,7 @@
 #include "platform/error.hpp"
 #include "platform/gpu.hpp"
 #include "platform/libraries.hpp"
+#include "platform/staging.hpp"
 
 namespace redunet::cuda {
 
@@ -28,7 +29,10 @@ class Device {
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t blas();
   void synchronise() const;
+  // To memory of the host, of which nothing is known. Waits.
+  void download(void* to, const void* from, std::size_t bytes);
   std::size_t free_bytes() const;
+  std::size_t total_bytes() const;
   int number() const { return number_; }
   // Whether this address is memory of a device.
   static bool holds(const void* p);
@@ -44,6 +48,7 @@ class Device {
 
   cudaStream_t stream_ = nullptr;
   cublasHandle_t blas_ = nullptr;
+  Staging staging_;
   int number_ = 0, multiprocessors_ = 0, shared_limit_ = 0;
 };
 
@@ -86,10 +91,7 @@ class DeviceArray {
   index_t size() const { return size_; }
   void upload(const T* from) const { copy(data_, from, cudaMemcpyHostToDevice); }
   // Waits, so that `to` may go whatever happens next.
-  void download(T* to) const {
-    copy(to, data_, cudaMemcpyDeviceToHost);
-    Device::get().synchronise();
-  }
+  void download(T* to) const { Device::get().download(to, data_, as_size(size_) * sizeof(T)); }
   void copy_from(const DeviceArray& other) const { copy(data_, other.data_, cudaMemcpyDeviceToDevice); }
 
  private:
