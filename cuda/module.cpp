@@ -42,6 +42,15 @@ class CudaEngine {
   static bindings::Numbers writable(const py::object& V) {
     return py::isinstance<cuda::Array>(V) ? features(V) : bindings::HostFeatures::writable(V);
   }
+  // Operators that lie on the device stay there.
+  static bindings::OperatorNumbers operators(const py::object& of) {
+    const py::object there = of.attr("there");
+    if (there.is_none()) return bindings::HostFeatures::operators(of);
+    return {features(there[py::int_(0)]), features(there[py::int_(1)])};
+  }
+  static bindings::OperatorNumbers writable_operators(const py::object& of) {
+    return of.attr("there").is_none() ? bindings::HostFeatures::writable_operators(of) : operators(of);
+  }
   static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool on_host) {
     if (on_host) return bindings::HostFeatures::room(dtype, shape, true);
     return py::cast(cuda::Array(dtype.char_(), shape));
@@ -116,6 +125,31 @@ cuda::Array inverse(const cuda::Array& V, const py::dtype& dtype, const std::vec
       dtype, "dtype", [&](auto, index_t) { return alone([&] { return cuda::inverse(V, dtype.char_(), shape); }); });
 }
 
+// Of array[first:last].
+cuda::Array part_of(const cuda::Array& array, const py::slice& rows) {
+  py::ssize_t first = 0, last = 0, step = 0, count = 0;
+  if (array.shape().empty() || !rows.compute(array.shape()[0], &first, &last, &step, &count))
+    throw py::error_already_set();
+  if (step != 1) throw py::value_error("rows of an array on a CUDA device are neighbours");
+  return array.rows(first, count);
+}
+
+// array[rows] = numbers, which lie on the host or on the device.
+void write_part(const cuda::Array& array, const py::slice& rows, const py::object& from) {
+  const bindings::Numbers numbers = CudaEngine::features(from);
+  const cuda::Array part = part_of(array, rows);
+  if (!numbers.dtype.equal(cuda::dtype_of(part)) || numbers.shape != part.shape())
+    throw py::value_error("numbers of another dtype or shape than the rows that they are written to");
+  alone([&] { part.upload(numbers.data); });
+}
+
+py::object room_to_keep(const std::vector<std::vector<index_t>>& shapes, const py::dtype& dtype) {
+  return bindings::with_type(dtype, "dtype", [&](auto, index_t) -> py::object {
+    const auto room = alone([&] { return cuda::room_to_keep(dtype.char_(), shapes); });
+    return room ? py::object(py::tuple(py::cast(*room))) : py::object(py::none());
+  });
+}
+
 py::array numbers_on_host(const cuda::Array& array) {
   py::array host(cuda::dtype_of(array), array.shape());
   void* to = host.mutable_data();
@@ -143,6 +177,8 @@ void define_array(py::module_& m) {
       .def_property_readonly("dtype", &cuda::dtype_of)
       .def_property_readonly("nbytes", &cuda::Array::bytes)
       .def("__len__", [](const cuda::Array& a) { return a.shape().at(0); })
+      .def("__getitem__", part_of, py::arg("rows"))
+      .def("__setitem__", write_part, py::arg("rows"), py::arg("numbers"))
       .def("__repr__",
            [text](const cuda::Array& a) {
              return py::str("redunet array {} of {} on CUDA device {}")
@@ -168,8 +204,8 @@ void define_counts([[maybe_unused]] py::module_& m) {
   m.def("counts", [] {
     const cuda::emulation::Counts counts = cuda::emulation::counts();
     return py::dict(py::arg("waits") = counts.waits, py::arg("host_copies") = counts.host_copies,
-                    py::arg("allocations") = counts.allocations, py::arg("launches") = counts.launches,
-                    py::arg("graph_launches") = counts.graph_launches);
+                    py::arg("host_bytes") = counts.host_bytes, py::arg("allocations") = counts.allocations,
+                    py::arg("launches") = counts.launches, py::arg("graph_launches") = counts.graph_launches);
   });
 #endif
 }
@@ -190,6 +226,7 @@ PYBIND11_MODULE(engine, m) {
   bindings::define_state<CudaEngine>(m);
   m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
+  m.def("room_to_keep", room_to_keep, py::arg("shapes"), py::arg("dtype"));
   m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
   m.attr("emulated") = kEmulated;
   define_counts(m);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import sys
 import types
@@ -477,6 +478,126 @@ def test_an_operator_that_is_not_definite_names_its_layer():
     for watch in (None, lambda index, rates: False):
         with pytest.raises(np.linalg.LinAlgError, match=r"layer 0, (all classes|class 0), frequency \d+: I \+ alpha G"):
             rn.build(X, np.zeros(16), n_layers=5, epsilon_sq=1e-12, backend="cuda", on_layer=watch)
+
+
+# --- Networks whose operators stay on the device. ---
+
+
+def on_host(net):
+    """The same network, whose operators lie on the host."""
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_operators_stay_on_the_device_until_the_host_asks(cuda, shape):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    few, _ = counted(cuda, X, y, n_layers=3, eta=0.3)
+    many, net = counted(cuda, X, y, n_layers=23, eta=0.3)
+    rows = 20 * (net.n_classes + 1 + 2) * 8  # of rates, steps and momentum
+    assert many["host_bytes"] - few["host_bytes"] <= 2 * rows
+    assert net.operators.there is not None
+    before = cuda.counts()
+    net.transform(X[:1], backend="cuda")
+    assert net.nbytes / 2 > cuda.counts()["host_bytes"] - before["host_bytes"]
+    before = cuda.counts()["host_bytes"]
+    assert repr(net.truncate(5)).startswith("ReduNet(5 layers")
+    assert cuda.counts()["host_bytes"] == before
+    assert net.layers[1].E.shape[:2] == (shape[1], shape[1])
+    assert net.layers[2].Cs.shape[0] == 2
+    assert cuda.counts()["host_bytes"] == before + net.operators.dense.nbytes  # once
+    assert not net.operators.dense.flags.writeable
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_network_on_the_device_is_the_network(cuda, shape, tmp_path):
+    """Of whatever backend, and in whatever way it is used."""
+    X, y = problem(shape, 2)
+    net, _ = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
+    copy = on_host(net)
+    assert (copy.operators.there, net.operators.there is None) == (None, False)
+    same(net, copy, 6)
+    new = X[::2] + 0.1
+    expected = copy.transform(new, backend="cuda")
+    np.testing.assert_array_equal(net.transform(new, backend="cuda"), expected)
+    np.testing.assert_array_equal(net.truncate(6).transform(new, backend="cuda"), expected)
+    stages = (list(one.staged_transform(new, backend="cuda")) for one in (net, copy))
+    for one, other in zip(*stages, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert relative(net.truncate(6).transform(new, backend="numpy"), expected) < 1e-10
+    assert relative(list(net.staged_transform(new, backend="numpy"))[-1], expected) < 1e-10
+    net.save(tmp_path / "net")
+    same(rn.load(tmp_path / "net"), copy, 6)
+    for before in (net, copy):
+        longer, W = rn.build(X, y, n_layers=8, eta=0.3, momentum=True, backend="cuda", resume=before.truncate(4))
+        assert longer.operators.there is not None
+        same(longer.truncate(6), copy, 6)
+    assert relative(rn.build(X, y, n_layers=8, eta=0.3, momentum=True, backend="numpy", resume=net)[1], W) < 1e-8
+
+
+def test_a_verb_takes_operators_where_they_lie(cuda):
+    X, y = problem((9, 3, 4), 3)
+    net, _ = rn.build(X, y, n_layers=2, eta=0.3, backend="cuda")
+    V = prepare.samples(X, backend="numpy", n_threads=1).spectra(normalize=True)
+    found = []
+    for operators in (net.operators, on_host(net).operators):
+        layer = operators.layers(1, 2)
+        state = cuda.state(V, operators, n_threads=1)
+        taken = state.copy().advance(layer, 0.3)
+        found.append([*taken, *state.pullback(layer, 0.3, taken, V, V), state.response_norms(layer)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_that_ends_early_leaves_the_room_of_the_others(cuda):
+    X, y = problem((20, 12, 2, 3), 2)
+    net, _ = rn.build(X, y, n_layers=40, eta=0.3, backend="cuda", on_layer=lambda index, rates: index == 3)
+    whole, _ = rn.build(X, y, n_layers=3, eta=0.3, backend="cuda")
+    same(net, whole, 3)
+    assert [array.shape for array in net.operators.there] == [array.shape for array in whole.operators.there]
+    if cuda.emulated:
+        at = [array.__cuda_array_interface__["data"][0] for array in (*net.operators.there, *whole.operators.there)]
+        assert len({*at}) == 4 or 0 in [array.nbytes for array in net.operators.there]
+
+
+def test_networks_keep_no_more_than_half_of_the_device(cuda, monkeypatch):
+    if not cuda.emulated:
+        pytest.skip("a device cannot be made small")
+    gc.collect()
+    shapes = (100_000,), (28_000,)
+    for name in ("first", "other"):  # what was let go is to be had again
+        monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(1 << 22))
+        room = cuda.room_to_keep(shapes, np.dtype(np.float64))
+        assert [array.shape for array in room] == list(shapes), name
+        assert cuda.room_to_keep(((140_000,),), np.dtype(np.float64)) is None, name
+        assert cuda.room_to_keep(((40_000,),), np.dtype(np.float64)) is not None, name
+        del room
+
+
+def test_rows_of_an_array_are_its_memory(cuda):
+    X = np.arange(24.0).reshape(4, 3, 2)
+    there = cuda.Array(X)
+    np.testing.assert_array_equal(np.asarray(there[1:3]), X[1:3])
+    there[:2] = there[2:]
+    there[3:] = X[:1]
+    np.testing.assert_array_equal(np.asarray(there), X[[2, 3, 2, 0]])
+    assert there[4:].shape == (0, 3, 2)
+    with pytest.raises(ValueError, match="rows of an array on a CUDA device are neighbours"):
+        there[::2]
+    for wrong in (X, X[:1].astype(np.float32)):
+        with pytest.raises(ValueError, match="another dtype or shape than the rows"):
+            there[:1] = wrong
+
+
+def test_much_comes_to_the_host_by_way_of_two_buffers(cuda):
+    """More than fits into both, and no multiple of one."""
+    X = np.random.default_rng(0).standard_normal((9 << 20) + 3)
+    there = cuda.Array(X)
+    before = cuda.counts()["host_copies"] if cuda.emulated else 0
+    np.testing.assert_array_equal(np.asarray(there), X)
+    if cuda.emulated:
+        assert cuda.counts()["host_copies"] - before == 3
 
 
 # --- Arrays that lie on the device: those of a made-up library, as CuPy's and PyTorch's do. ---

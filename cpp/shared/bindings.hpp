@@ -4,7 +4,7 @@
 // An Engine is made for one call, without the GIL, from the number of threads and has
 //   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rates_and_gradient(...),
 //   hermitian(...),
-// and derives from HostFeatures, or says by the same functions where else features may lie.
+// and derives from HostFeatures, or says by the same functions where else features and operators may lie.
 #pragma once
 
 #include <pybind11/functional.h>
@@ -81,14 +81,32 @@ inline Numbers numbers_of(const py::object& object, const char* name) {
   return {array.dtype(), shape_of(array), const_cast<void*>(array.data())};
 }
 
-// Features in arrays of NumPy.
+// The operators of layers, in the arrays of an Operators object.
+struct OperatorNumbers {
+  Numbers dense, factors;
+
+  bool fit(const py::dtype& dtype, const std::vector<index_t>& dense_sizes,
+           const std::vector<index_t>& factors_sizes) const {
+    return dense.dtype.equal(dtype) && factors.dtype.equal(dtype) && dense.shape == dense_sizes &&
+           factors.shape == factors_sizes;
+  }
+};
+
+// Features and operators in arrays of NumPy.
 struct HostFeatures {
   static Numbers features(const py::object& V) { return numbers_of(V, "V"); }
   // The same, that may be written to.
-  static Numbers writable(const py::object& V) {
-    Numbers numbers = numbers_of(V, "V");
-    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error("V is read-only");
+  static Numbers writable(const py::object& V, const char* name = "V") {
+    Numbers numbers = numbers_of(V, name);
+    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error(std::string(name) + " is read-only");
     return numbers;
+  }
+  // Of Operators, which live as long as what is found.
+  static OperatorNumbers operators(const py::object& of) {
+    return {numbers_of(of.attr("dense"), "dense"), numbers_of(of.attr("factors"), "factors")};
+  }
+  static OperatorNumbers writable_operators(const py::object& of) {
+    return {writable(of.attr("dense"), "dense"), writable(of.attr("factors"), "factors")};
   }
   // New ones; of the same dtype and shape, beside these.
   static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool /*on_host*/) {
@@ -181,8 +199,10 @@ void build_network(const py::object& into, const py::object& from, const py::obj
                             .every = asked.attr("every").cast<index_t>(),
                             .shortcuts = shortcuts};
     if (!operators.is_none()) {
-      request.dense = room_in<T>(operators, "dense", V.dtype, dense_shape(layout, n_layers));
-      request.factors = room_in<T>(operators, "factors", V.dtype, factors_shape(layout, n_layers));
+      const OperatorNumbers room = Engine::writable_operators(operators);
+      if (!room.fit(V.dtype, dense_shape(layout, n_layers), factors_shape(layout, n_layers)))
+        throw py::value_error("the operators of the result have not the dtype and shapes expected");
+      request.dense = static_cast<T*>(room.dense.data), request.factors = static_cast<T*>(room.factors.data);
     }
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
@@ -201,21 +221,18 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout = layout_of(sizes, operators);
-    const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
+    const OperatorNumbers numbers = Engine::operators(operators);
     const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
     const Doubles etas = doubles("etas"), betas = doubles("betas");
     const index_t n_layers = etas.shape(0);
-    const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
-      return array.dtype().equal(V.dtype) && is_plain(array) && shape_of(array) == shape;
-    };
-    if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
+    if (!numbers.fit(V.dtype, dense_shape(layout, n_layers), factors_shape(layout, n_layers)))
       throw py::value_error("the operators do not fit V");
     const Doubles alphas = doubles("alphas"), gammas = doubles("gammas"), freq_weights = doubles("freq_weights");
     Doubles assignments({sizes.m, gammas.shape(0)});
     std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
     const ApplyRequest<T> request{.n_layers = n_layers,
-                                  .dense = static_cast<const T*>(dense.data()),
-                                  .factors = static_cast<const T*>(factors.data()),
+                                  .dense = static_cast<const T*>(numbers.dense.data),
+                                  .factors = static_cast<const T*>(numbers.factors.data),
                                   .alphas = alphas.data(),
                                   .gammas = gammas.data(),
                                   .etas = etas.data(),

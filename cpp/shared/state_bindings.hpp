@@ -199,11 +199,11 @@ class StateOf : public AnyState<Engine> {
       if (operators.attr("ranks").cast<std::vector<index_t>>() != state.ranks_ ||
           operators.attr("alphas").cast<std::vector<double>>() != state.alphas_)
         throw py::value_error("the operators have other ranks or alphas than what the state was made of");
-      dense = operators.attr("dense"), factors = operators.attr("factors");
       gammas = operators.attr("gammas").cast<Doubles>();
-      const char* which = "the operators, of one layer,";
-      request.ops = {const_cast<T*>(plain_in<T>(dense, which, state.dtype_, dense_shape(layout, 1))),
-                     const_cast<T*>(plain_in<T>(factors, which, state.dtype_, factors_shape(layout, 1)))};
+      const OperatorNumbers numbers = Engine::operators(operators);
+      if (!numbers.fit(state.dtype_, dense_shape(layout, 1), factors_shape(layout, 1)))
+        throw py::value_error("the operators, of one layer, do not fit the features");
+      request.ops = {static_cast<T*>(numbers.dense.data), static_cast<T*>(numbers.factors.data)};
       request.gammas = gammas.data();
       request.lam = operators.attr("lam").cast<double>();
     }
@@ -214,7 +214,6 @@ class StateOf : public AnyState<Engine> {
     }
 
     const StateOf& state;
-    py::array dense, factors;
     Doubles gammas;
     LayerRequest<T> request{};
   };

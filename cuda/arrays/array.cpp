@@ -1,8 +1,25 @@
 #include "arrays/array.hpp"
 
+#include <atomic>
+
 #include "platform/device.hpp"
 
 namespace redunet::cuda {
+namespace {
+
+constexpr double kShareToKeep = 0.5;
+
+std::atomic<std::size_t> bytes_kept{0};
+
+// Memory that counts as kept while it lives.
+struct Kept {
+  explicit Kept(std::size_t bytes) : memory(static_cast<index_t>(bytes)) { bytes_kept += bytes; }
+  ~Kept() { bytes_kept -= as_size(memory.size()); }
+
+  DeviceArray<char> memory;
+};
+
+}  // namespace
 
 std::size_t bytes_of(char type) {
   switch (type) {
@@ -32,16 +49,34 @@ index_t Array::size() const {
 
 std::size_t Array::bytes() const { return as_size(size()) * bytes_of(type_); }
 
+Array Array::rows(index_t first, index_t count) const {
+  std::vector<index_t> shape = shape_;
+  const std::size_t row = shape[0] == 0 ? 0 : bytes() / as_size(shape[0]);
+  shape[0] = count;
+  return {type_, std::move(shape), static_cast<char*>(data_) + as_size(first) * row, owner_};
+}
+
 void Array::upload(const void* from) const {
   if (bytes() == 0) return;
-  REDUNET_CHECK(cudaMemcpyAsync(data_, from, bytes(), cudaMemcpyHostToDevice, Device::get().stream()));
+  REDUNET_CHECK(cudaMemcpyAsync(data_, from, bytes(), cudaMemcpyDefault, Device::get().stream()));
   Device::get().synchronise();
 }
 
-void Array::download(void* to) const {
-  if (bytes() == 0) return;
-  REDUNET_CHECK(cudaMemcpyAsync(to, data_, bytes(), cudaMemcpyDeviceToHost, Device::get().stream()));
-  Device::get().synchronise();
+void Array::download(void* to) const { Device::get().download(to, data_, bytes()); }
+
+std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes) {
+  std::vector<Array> room;
+  std::size_t bytes = 0;
+  for (const auto& shape : shapes) bytes += Array(type, shape, nullptr, nullptr).bytes();
+  const auto share = [](std::size_t of) { return static_cast<std::size_t>(kShareToKeep * static_cast<double>(of)); };
+  const Device& device = Device::get();
+  if (bytes > share(device.free_bytes()) || bytes_kept + bytes > share(device.total_bytes())) return {};
+  for (const auto& shape : shapes) {
+    auto kept = std::make_shared<Kept>(Array(type, shape, nullptr, nullptr).bytes());
+    void* const data = kept->memory.get();
+    room.emplace_back(type, shape, data, std::move(kept));
+  }
+  return room;
 }
 
 int device_number() { return Device::get().number(); }

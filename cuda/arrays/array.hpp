@@ -5,6 +5,7 @@
 #include <complex>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "shared/index.hpp"
@@ -23,7 +24,9 @@ class Array {
   void* data() const { return data_; }
   index_t size() const;  // numbers
   std::size_t bytes() const;
-  void upload(const void* from) const;  // both wait
+  // The same memory.
+  Array rows(index_t first, index_t count) const;
+  void upload(const void* from) const;  // from the host or a device; both wait
   void download(void* to) const;
 
  private:
@@ -33,6 +36,9 @@ class Array {
   std::shared_ptr<void> owner_;
 };
 
+// Memory for arrays that networks keep, or nothing where it would be more than their share: half of what is free, and
+// with what is kept already half of the device.
+std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes);
 // Bytes of a number.
 std::size_t bytes_of(char type);
 // The number of the device of this process.
