@@ -232,7 +232,7 @@ PYBIND11_MODULE(engine, m) {
   define_counts(m);
   m.def("why_unusable", cuda::why_unusable);
   m.def("open_libraries", cuda::open_libraries);
-  m.def("set_library_folder", cuda::set_library_folder, py::arg("folder"));
+  m.def("set_library_folders", cuda::set_library_folders, py::arg("folders"));
 }
 
 REDUNET_ENTRY_POINT(_cuda)

@@ -271,7 +271,7 @@ cufftResult z2z(cufftHandle h, double2* in, double2* out, int sign) { return bot
 
 namespace redunet::cuda {
 
-void set_library_folder(std::string) {}
+void set_library_folders(std::vector<std::string>) {}
 
 const Cublas& cublas() {
   static const Cublas table{create_handle, destroy_handle, use_stream,   gemm<float>,

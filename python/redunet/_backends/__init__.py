@@ -59,13 +59,16 @@ def _cuda_unusable(module: Any) -> str:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget_cuda)
     wheels = importlib.util.find_spec("nvidia")
-    for folder in wheels.submodule_search_locations or () if wheels else ():
-        if os.path.isdir(libraries := os.path.join(folder, "cu13", "lib")):
-            module.set_library_folder(libraries)
+    homes = wheels.submodule_search_locations or () if wheels else ()
+    found = (os.path.join(home, *place) for home in homes for place in _OF_WHEELS)
+    module.set_library_folders([folder for folder in found if os.path.isdir(folder)])
     return ""
 
 
 _forked_after_cuda = False
+
+#: Where NVIDIA's packages have cuBLAS and cuFFT: those of CUDA 13, then those of CUDA 12.
+_OF_WHEELS = ("cu13", "lib"), ("cublas", "lib"), ("cufft", "lib")
 
 
 def _forget_cuda() -> None:
