@@ -10,7 +10,9 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
@@ -565,13 +567,13 @@ def test_networks_keep_no_more_than_half_of_the_device(cuda, monkeypatch):
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
     gc.collect()
-    shapes = (100_000,), (28_000,)
+    shapes, of_doubles = ((100_000,), (28_000,)), (np.dtype(np.float64), np.zeros(0))
     for name in ("first", "other"):  # what was let go is to be had again
         monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(1 << 22))
-        room = cuda.room_to_keep(shapes, np.dtype(np.float64))
+        room = cuda.room_to_keep(shapes, *of_doubles)
         assert [array.shape for array in room] == list(shapes), name
-        assert cuda.room_to_keep(((140_000,),), np.dtype(np.float64)) is None, name
-        assert cuda.room_to_keep(((40_000,),), np.dtype(np.float64)) is not None, name
+        assert cuda.room_to_keep(((140_000,),), *of_doubles) is None, name
+        assert cuda.room_to_keep(((40_000,),), *of_doubles) is not None, name
         del room
 
 
@@ -598,6 +600,150 @@ def test_much_comes_to_the_host_by_way_of_two_buffers(cuda):
     np.testing.assert_array_equal(np.asarray(there), X)
     if cuda.emulated:
         assert cuda.counts()["host_copies"] - before == 3
+
+
+# --- Memory, plans, uploads, and what CUDA refuses. ---
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_a_call_has_taken_the_next_finds(cuda, shape, options):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    gc.collect()
+    counted(cuda, X, y, n_layers=3, **options)[1].transform(X, backend="cuda")
+    counts, net = counted(cuda, X, y, n_layers=3, **options)
+    assert counts["allocations"] == counts["plans"] == 0
+    before = cuda.counts()
+    net.transform(X, backend="cuda")
+    rn.rate_reduction(X, y, backend="cuda")
+    assert {name: cuda.counts()[name] - before[name] for name in ("plans", "waits")}["plans"] == 0
+
+
+def test_constants_go_to_the_device_without_a_wait(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem((40, 5, 5), 2)
+    counts, _ = counted(cuda, X, y, n_layers=9, eta=0.3)
+    assert counts["host_copies"] > counts["waits"] <= 9
+
+
+def test_plans_that_were_not_used_for_long_are_made_again(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    lengths = range(20, 37)
+
+    def forward(n):
+        before = cuda.counts()["plans"]
+        cuda.forward(np.ones((2, 1, n)), normalize=True)
+        return cuda.counts()["plans"] - before
+
+    for n in lengths:
+        forward(n)
+    assert [forward(n) for n in (36, 25, 20, 25)] == [0, 0, 1, 0]
+
+
+def test_memory_that_another_library_has_seen_waits_for_its_work(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    shows = {
+        "not at all": (lambda array: None, 0),
+        "DLPack": (lambda array: array.__dlpack__(), 1),
+        "interface": (lambda array: array.__cuda_array_interface__, 1),
+    }
+    numbers = np.ones(123_456)
+    array = cuda.Array(numbers)
+    for how, (show, waits) in shows.items():
+        show(array)
+        del array
+        before = cuda.counts()
+        array = cuda.Array(numbers)
+        assert cuda.counts()["allocations"] == before["allocations"], how
+        assert cuda.counts()["waits"] == before["waits"] + 1 + waits, how  # one of the upload
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("cufft=2", r"cuFFT: CUFFT_ALLOC_FAILED, no room for what it works in; \S+ GiB are free \(what PyTorch caches"),
+        ("cufft=5", "cuFFT: CUFFT_INTERNAL_ERROR, from fft.cufftMakePlanMany"),
+        ("cublas=3", r"cuBLAS: CUBLAS_STATUS_ALLOC_FAILED, no room for what it works in; \S+ GiB are free"),
+        ("cublas=14", "cuBLAS: CUBLAS_STATUS_INTERNAL_ERROR, from entry"),
+        ("cublas=77", "cuBLAS: status 77, from entry"),
+    ],
+)
+def test_what_the_libraries_refuse_has_a_name(cuda, monkeypatch, fault, message):
+    if not cuda.emulated:
+        pytest.skip("a device fails when it likes")
+    monkeypatch.setenv("REDUNET_EMULATION_FAULT", fault)
+    X, y = problem((20, 12, 43), 2)  # of a length that no other test has a plan for
+    with pytest.raises(rn.CudaError, match=message):
+        rn.build(X, y, n_layers=1, backend="cuda")
+
+
+# --- Two devices. ---
+
+
+@pytest.fixture
+def other(cuda):
+    """What lies on the second device."""
+    if not cuda.emulated:
+        pytest.skip("there may be no other device")
+
+    def on_other(X):
+        cuda.set_device(1)
+        try:
+            return cuda.Array(X)
+        finally:
+            cuda.set_device(0)
+
+    return on_other
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_work_is_done_where_the_samples_lie(cuda, other, shape):
+    """From any thread, whose device is another, and in turn."""
+    X, y = problem(shape, 2)
+    options = {"n_layers": 9, "eta": 0.3, "momentum": True}
+    net, Z = rn.build(X, y, backend="cuda", **options)
+    there = other(X)
+    assert there.__dlpack_device__() == (2, 1)
+    found = []
+
+    def work():
+        found.append(rn.build(there, y, **options))
+        found.append(rn.rate_reduction_gradient(there, y))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    (second, W), gradient = found
+    assert {array.__dlpack_device__() for array in (W, gradient, *second.operators.there)} == {(2, 1)}
+    assert {array.__dlpack_device__() for array in net.operators.there} == {(2, 0)}
+    assert repr(W).endswith("on CUDA device 1")
+    np.testing.assert_array_equal(np.asarray(W), Z)
+    same(second, net, 9)
+    np.testing.assert_array_equal(np.asarray(gradient), rn.rate_reduction_gradient(X, y, backend="cuda"))
+    for one in (net, second):  # whose operators lie here and there
+        for samples in (X, there):
+            moved = one.transform(samples, backend="cuda")
+            np.testing.assert_array_equal(np.asarray(moved), net.transform(X, backend="cuda"))
+        resumed, U = rn.build(there, y, resume=one.truncate(4), **options)
+        same(resumed, net, 9)
+        np.testing.assert_array_equal(np.asarray(U), Z)
+
+
+def test_a_state_stays_on_its_device(cuda, other):
+    (V, of, state), _ = states(cuda, *problem((20, 9), 2))
+    there = cuda.state(other(V), of, n_threads=1)
+    ops = Operators.single(of, *state.operators()[:2], eta=0.3, lam=20.0)
+    copy = there.copy()
+    for one, two in zip(there.advance(ops, 0.3), state.advance(ops, 0.3), strict=True):
+        np.testing.assert_array_equal(one, two)
+    copy.extrapolate(there, 0.5)
+    assert copy.features().__dlpack_device__() == (2, 1)
+    np.testing.assert_array_equal(np.asarray(there.features()), state.features())
 
 
 # --- Arrays that lie on the device: those of a made-up library, as CuPy's and PyTorch's do. ---
@@ -731,11 +877,32 @@ def test_what_a_consumer_of_dlpack_sees(cuda, dtype):
     assert seen.shape == (4, 3, 2)  # kept alive by its consumer
 
 
+def test_dlpack_gives_what_is_asked_for(cuda):
+    """And no alias where the consumer wants numbers of its own."""
+    held = cuda.Array(np.arange(6.0).reshape(2, 3))
+    alias = cuda.view(types.SimpleNamespace(__dlpack_device__=lambda: (2, 0), __dlpack__=held.__dlpack__), "alias")
+    asked = {"copy": True, "dl_device": (2, 0), "max_version": (1, 0)}
+    copy = cuda.view(
+        types.SimpleNamespace(
+            __dlpack_device__=lambda: (2, 0), __dlpack__=lambda *, stream: held.__dlpack__(stream=stream, **asked)
+        ),
+        "copy",
+    )
+    held[:] = np.zeros((2, 3))
+    np.testing.assert_array_equal(np.asarray(alias), np.zeros((2, 3)))
+    np.testing.assert_array_equal(np.asarray(copy), np.arange(6.0).reshape(2, 3))
+    for device, message in (((1, 0), "device 0 of DLPack's kind 1"), ((2, 1), "device 1 of DLPack's kind 2")):
+        with pytest.raises(BufferError, match=f"an array on CUDA device 0 is not given to {message}"):
+            held.__dlpack__(dl_device=device)
+
+
 def test_device_arrays_that_are_refused(cuda):
     X, y = problem((12, 3, 4), 2)
     there = cuda.Array(X)
     with pytest.raises(ValueError, match="X is not C-contiguous"):
         rn.build(InterfaceOnly(there, strides=(96, 8, 24)), y, n_layers=1)
+    with pytest.raises(TypeError, match="X has masked entries; expected an array without a mask"):
+        rn.build(InterfaceOnly(there, mask=there), y, n_layers=1)
     with pytest.raises(TypeError, match="X has dtype float16; expected float32, float64, complex64 or complex128"):
         rn.build(InterfaceOnly(there, typestr="<f2"), y, n_layers=1)
     with pytest.raises(TypeError, match="X has dtype float64 on a CUDA device; expected float32"):

@@ -14,11 +14,11 @@ namespace redunet::cuda {
 // Of what is free, kept operators take no more than this part; else they leave layer by layer.
 constexpr double kShareOfOperators = 0.5;
 
-// The contract's arrays, if they lie on the device.
+// The contract's arrays, if they lie on this device.
 template <class N>
 Operators<N> if_there(N* dense, N* factors) {
   const N* any = dense != nullptr ? dense : factors;
-  return Device::holds(any) ? Operators<N>{dense, factors} : Operators<N>{};
+  return Device::get().holds(any) ? Operators<N>{dense, factors} : Operators<N>{};
 }
 
 template <class N>

@@ -114,7 +114,7 @@ class VerbsOf : public Verbs<Real<N>> {
     const index_t size = F * C * C * P;
     const T* operators = layer.ops.dense;
     std::vector<T> on_host;
-    if (Device::holds(operators)) {
+    if (Device::number_of(operators) >= 0) {
       on_host.resize(as_size((k_ + 1) * size));
       Device::get().download(on_host.data(), operators, on_host.size() * sizeof(T));
       operators = on_host.data();

@@ -45,8 +45,7 @@ bool Staging::download(void* to, const void* from, std::size_t bytes, cudaStream
   const auto size = [&](std::size_t piece) { return std::min(kBuffer, bytes - piece * kBuffer); };
   for (std::size_t piece = 0; piece <= n_pieces; ++piece) {
     if (piece < n_pieces) {
-      REDUNET_CHECK(
-          cudaMemcpyAsync(buffers_[piece % 2], in + piece * kBuffer, size(piece), cudaMemcpyDeviceToHost, stream));
+      REDUNET_CHECK(cudaMemcpyAsync(buffers_[piece % 2], in + piece * kBuffer, size(piece), cudaMemcpyDefault, stream));
       REDUNET_CHECK(cudaEventRecord(filled_[piece % 2], stream));
     }
     if (piece == 0) continue;

@@ -312,10 +312,11 @@ class BuildResult:
         lam: float,
         keep: bool,
         device: DeviceBackend | None = None,
+        near: Any = None,
     ) -> BuildResult:
         """For layers of C = ``n_channels``; memory of the host is taken when it is written to.
 
-        Operators lie on a ``device`` where it has room for them.
+        Operators lie on a ``device`` where it has room for them, of several on that of ``near``.
         """
         C, F = n_channels, len(problem.freq_weights)
         etas, betas = np.zeros(n_layers), np.zeros(n_layers)
@@ -323,7 +324,7 @@ class BuildResult:
         if keep:
             n_dense = int(np.count_nonzero(problem.ranks == 0))
             shapes = (n_layers, n_dense, F, C, C), (n_layers, F, C, int(problem.ranks.sum()))
-            there = None if device is None else device.room_to_keep(shapes, dtype)
+            there = None if device is None else device.room_to_keep(shapes, dtype, near)
             dense, factors = there or (np.empty(shape, dtype) for shape in shapes)
             operators = Operators(
                 dense=dense,
@@ -523,5 +524,7 @@ class DeviceBackend(Backend, Protocol):
     def inverse(self, V: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         """The samples of V, which is lost."""
 
-    def room_to_keep(self, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
-        """Arrays that stay, or None where they would take more than their share of the device's memory."""
+    def room_to_keep(
+        self, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any], near: Any
+    ) -> tuple[Any, ...] | None:
+        """Arrays that stay on a device, of several on that of ``near``; None: they would take more than their share."""

@@ -172,7 +172,6 @@ def build(
     >>> net.transform(X).shape
     (300, 3)
     """
-    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels)
     options = BuildOptions.checked(
         n_layers=n_layers,
         group=group,
@@ -190,6 +189,9 @@ def build(
         resume=resume,
         checkpoint=checkpoint,
         every=every,
+    )
+    given = prepare.samples(
+        X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels
     )
     problem, classes = prepare.problem(
         given, y, sample_weight=sample_weight, epsilon_sq=options.epsilon_sq, dft_norm=dft_norm
@@ -297,7 +299,7 @@ def construct(given: prepare.Samples, classes: Array, problem: Problem, options:
     V = given.spectra(normalize=True)
     device = given.module if isinstance(given.module, DeviceBackend) else None
     result = BuildResult.room(
-        problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep, device=device
+        problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep, device=device, near=V
     )
     settings = {name: getattr(options, name) for name in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")}
     built = _Built(given, classes, problem, result, settings)
@@ -430,7 +432,8 @@ def _without_spare_room(net: ReduNet, device: DeviceBackend) -> ReduNet:
     operators = net._operators
     if operators is None or operators.there is None:
         return net
-    room = device.room_to_keep(tuple(array.shape for array in operators.there), net.operators.there[0].dtype)
+    dense, factors = operators.there
+    room = device.room_to_keep((dense.shape, factors.shape), dense.dtype, dense)
     if room is None:
         return net
     for to, array in zip(room, operators.there, strict=True):
