@@ -663,6 +663,13 @@ def test_memory_that_another_library_has_seen_waits_for_its_work(cuda):
         assert cuda.counts()["waits"] == before["waits"] + 1 + waits, how  # one of the upload
 
 
+def test_a_batch_of_more_matrices_than_one_call_of_cublas_takes():
+    n = 65535 + 3
+    A = np.linspace(1, 2, n)[:, None, None]
+    with rn.use_backend("cuda"):
+        np.testing.assert_allclose(linalg.solve(A, np.ones((n, 1, 2)))[..., 1], 1 / A[..., 0], rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -20,9 +20,8 @@ void hermitian_batch(Task task, const N* A, index_t count, index_t n, Real<N>* l
   if (most == 0)
     throw CudaError("a matrix of size " + std::to_string(n) + " needs " + in_gib(per_matrix) +
                     " of device memory, and " + in_gib(free) + " are free");
-  constexpr index_t kMostAtOnce = 65535;  // of matrices in one launch of cuBLAS
   Factoriser<N> factoriser;
-  const index_t room = std::min({count, most, kMostAtOnce});
+  const index_t room = std::min(count, most);
   const DeviceArray<N> M(room * size), result(room * size), B(room * rhs), X(room * rhs);
   const DeviceArray<double> logs(room);
   std::vector<double> found(as_size(room));
