@@ -903,6 +903,54 @@ def test_dlpack_gives_what_is_asked_for(cuda):
             held.__dlpack__(dl_device=device)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+@pytest.mark.parametrize("n", [5, 140])
+def test_linear_algebra_of_device_arrays_stays_there(cuda, library, n, dtype):
+    rng = np.random.default_rng(n)
+    M = rng.standard_normal((2, 3, n, n)) + 1j * rng.standard_normal((2, 3, n, n))
+    M = (M if dtype == np.complex128 else M.real).astype(dtype)
+    A = M @ M.conj().swapaxes(-1, -2) + n * np.eye(n, dtype=dtype)
+    B = rng.standard_normal((2, 3, n, 2)).astype(dtype)
+    there, sides = Tensor(cuda.Array(A)), Tensor(cuda.Array(B))
+    calls = {
+        "cholesky": (), "inv": (), "solve": (B,), "logdet": (), "det": (), "slogdet": (),
+    }  # fmt: skip
+    for name, others in calls.items():
+        before = cuda.counts()["host_bytes"] if cuda.emulated else 0
+        with np.errstate(over="ignore"):
+            found = getattr(linalg, name)(there, *([sides] if others else []))
+            bytes_moved = cuda.counts()["host_bytes"] - before if cuda.emulated else 0
+            expected = getattr(linalg, name)(A, *others, backend="cuda")
+        assert bytes_moved < 1000, name  # log dets alone
+        for one, two in zip(*(each if name == "slogdet" else [each] for each in (found, expected)), strict=True):
+            assert isinstance(one, Tensor)
+            np.testing.assert_array_equal(np.asarray(one), two)
+    np.testing.assert_array_equal(np.asarray(sides), B)  # they were left as they are
+    one, vector = Tensor(cuda.Array(A[0, 0])), Tensor(cuda.Array(np.ascontiguousarray(B[0, 0, :, 0])))
+    solved = linalg.solve(one, vector)
+    np.testing.assert_array_equal(np.asarray(solved), linalg.solve(A[0, 0], B[0, 0, :, 0], backend="cuda"))
+    with pytest.raises(np.linalg.LinAlgError, match=r"matrix \(1, 2\) of shape \(2, 3\) is not positive definite"):
+        linalg.inv(cuda.Array(A * np.where(np.arange(6).reshape(2, 3, 1, 1) == 5, -1, 1).astype(dtype)))
+    with pytest.raises(np.linalg.LinAlgError, match=r"A has shape \(2, 3\); expected square"):
+        linalg.inv(cuda.Array(np.ones((2, 3))))
+    with pytest.raises(TypeError, match="one of A and B lies on a CUDA device and the other does not"):
+        linalg.solve(there, B)
+    with pytest.raises(TypeError, match="one of A and B lies on a CUDA device and the other does not"):
+        linalg.solve(A, sides)
+    with pytest.raises(ValueError, match="expected equal batches on a CUDA device"):
+        linalg.solve(there, cuda.Array(B[0]))
+    with pytest.raises(TypeError, match=r"B has dtype float64 on a CUDA device; expected that of A"):
+        linalg.solve(there, cuda.Array(np.ones(B.shape)))
+    with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used"):
+        linalg.inv(there, backend="numpy")
+
+
+def test_lengths_of_vectors_on_the_device(cuda):
+    Z = np.random.default_rng(0).standard_normal((20, 3))
+    found = rn.coding_length(cuda.Array(Z), epsilon_sq=0.5)
+    assert found == rn.coding_length(Z, epsilon_sq=0.5, backend="cuda")
+
+
 def test_device_arrays_that_are_refused(cuda):
     X, y = problem((12, 3, 4), 2)
     there = cuda.Array(X)
