@@ -689,6 +689,28 @@ def test_what_the_libraries_refuse_has_a_name(cuda, monkeypatch, fault, message)
         rn.build(X, y, n_layers=1, backend="cuda")
 
 
+def test_a_device_that_has_failed_for_good_says_so_and_auto_leaves_it(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device fails when it likes")
+    code = """
+import os, numpy as np, redunet as rn
+from redunet import _backends
+X, y = np.random.default_rng(0).standard_normal((9, 3)), np.arange(9) % 3
+_backends.select("cuda")[1].emulated = False
+_backends.LEAST_WORK = 1.0
+assert rn.build(X, y, n_layers=2)[0].backend == "cuda"
+os.environ["REDUNET_EMULATION_FAULT"] = "cuda=719"
+try:
+    rn.build(X, y, n_layers=2)
+except rn.CudaError as error:
+    print(error)
+assert rn.build(X, y, n_layers=2)[0].backend != "cuda"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "which must be started again" in done.stdout
+
+
 # --- Two devices. ---
 
 

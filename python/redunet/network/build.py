@@ -191,7 +191,13 @@ def build(
         every=every,
     )
     given = prepare.samples(
-        X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels
+        X,
+        group=group,
+        dtype=dtype,
+        backend=backend,
+        n_threads=n_threads,
+        channels=channels,
+        n_layers=options.n_layers,
     )
     problem, classes = prepare.problem(
         given, y, sample_weight=sample_weight, epsilon_sq=options.epsilon_sq, dft_norm=dft_norm

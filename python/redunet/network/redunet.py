@@ -271,7 +271,14 @@ class ReduNet(ReadOnlyCopies):
         """Samples like those of the network, on their way in."""
         checks.choice(channels, "channels", ("first", "last"))
         given = prepare.samples(
-            X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads, channels=channels
+            X,
+            group=self.group,
+            dtype=self.dtype,
+            backend=backend,
+            n_threads=n_threads,
+            channels=channels,
+            n_layers=self.n_layers,
+            there=self._operators is not None and self._operators.there is not None,
         )
         expected = (self.n_channels, *self.signal_shape)
         if given.array.shape[1:] != expected:
