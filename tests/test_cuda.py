@@ -460,7 +460,7 @@ def test_an_array_too_large_is_an_error_that_says_how_large(cuda, monkeypatch):
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
     with pytest.raises(rn.CudaError, match=r"spectra of 1800 channels of 5 points need at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")
-    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "170000")  # samples and spectra have room
+    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "240000")  # samples and spectra have room
     with pytest.raises(rn.CudaError, match=r"150 samples of 12 x 3 numbers needs at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
