@@ -653,12 +653,11 @@ def test_memory_that_another_library_has_seen_waits_for_its_work(cuda):
         "interface": (lambda array: array.__cuda_array_interface__, 1),
     }
     numbers = np.ones(123_456)
-    array = cuda.Array(numbers)
+    held = [cuda.Array(numbers)]
     for how, (show, waits) in shows.items():
-        show(array)
-        del array
+        show(held.pop())
         before = cuda.counts()
-        array = cuda.Array(numbers)
+        held.append(cuda.Array(numbers))
         assert cuda.counts()["allocations"] == before["allocations"], how
         assert cuda.counts()["waits"] == before["waits"] + 1 + waits, how  # one of the upload
 
