@@ -87,10 +87,14 @@ std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std:
   const auto share = [](std::size_t of) { return static_cast<std::size_t>(kShareToKeep * static_cast<double>(of)); };
   const Device& device = Device::get();
   if (bytes > share(device.free_bytes()) || bytes_kept + bytes > share(device.total_bytes())) return {};
-  for (const auto& shape : shapes) {
-    auto kept = std::make_shared<Kept>(Array(type, shape, nullptr, 0, nullptr).bytes());
-    void* const data = kept->array.get();
-    room.emplace_back(type, shape, data, device.number(), std::move(kept));
+  try {
+    for (const auto& shape : shapes) {
+      auto kept = std::make_shared<Kept>(Array(type, shape, nullptr, 0, nullptr).bytes());
+      void* const data = kept->array.get();
+      room.emplace_back(type, shape, data, device.number(), std::move(kept));
+    }
+  } catch (const CudaError&) {  // what is free lies in pieces
+    return {};
   }
   return room;
 }
