@@ -13,10 +13,11 @@ when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +154,7 @@ class Operators(ReadOnlyCopies):
             fields = vars(self)
             fields["there"] = fields.pop("dense"), fields.pop("factors")
 
-    if not TYPE_CHECKING:  # who names another attribute is to be told
+    if not typing.TYPE_CHECKING:  # who names another attribute is to be told
 
         def __getattr__(self, name: str) -> Array:
             """The host's copy of what lies on a device, when it is first asked for."""
