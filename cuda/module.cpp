@@ -55,8 +55,8 @@ class CudaEngine {
     const cuda::OnDevice here(place);
     return py::cast(cuda::Array(dtype.char_(), shape));
   }
-  static py::object like(const py::object& V) {
-    const bindings::Numbers numbers = features(V);
+  static py::object like(const py::object& V, const char* name = "V") {
+    const bindings::Numbers numbers = features(V, name);
     return room(numbers.dtype, numbers.shape, !py::isinstance<cuda::Array>(V), place_of(numbers.data));
   }
 

@@ -105,7 +105,12 @@ struct HostFeatures {
   }
   // Of Operators, which live as long as what is found.
   static OperatorNumbers operators(const py::object& of) {
-    return {numbers_of(of.attr("dense"), "dense"), numbers_of(of.attr("factors"), "factors")};
+    const auto found = [&](const char* name) {
+      const auto array = of.attr(name).cast<py::array>();
+      // What is not plain is nothing, and fits nothing.
+      return is_plain(array) ? numbers_of(array, name) : Numbers{array.dtype(), {}, nullptr};
+    };
+    return {found("dense"), found("factors")};
   }
   static OperatorNumbers writable_operators(const py::object& of) {
     return {writable(of.attr("dense"), "dense"), writable(of.attr("factors"), "factors")};
@@ -114,8 +119,8 @@ struct HostFeatures {
   static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool /*on_host*/, int /*place*/) {
     return py::array(dtype, shape);
   }
-  static py::object like(const py::object& V) {
-    const Numbers numbers = features(V);
+  static py::object like(const py::object& V, const char* name = "V") {
+    const Numbers numbers = features(V, name);
     return py::array(numbers.dtype, numbers.shape);
   }
   static py::object copy_of(const py::object& V) {
@@ -343,7 +348,7 @@ void define_linalg(py::module_& m) {
   m.def(
       "cholesky",
       [](const py::object& A, int n_threads) {
-        py::object L = Engine::like(A);
+        py::object L = Engine::like(A, "A");
         hermitian<Engine>(Task::kCholesky, A, L, 0, n_threads);
         return L;
       },
@@ -351,7 +356,7 @@ void define_linalg(py::module_& m) {
   m.def(
       "inv",
       [](const py::object& A, int n_threads) {
-        py::object inverse = Engine::like(A);
+        py::object inverse = Engine::like(A, "A");
         hermitian<Engine>(Task::kInverse, A, inverse, 0, n_threads);
         return inverse;
       },
@@ -359,11 +364,12 @@ void define_linalg(py::module_& m) {
   m.def(
       "solve",
       [](const py::object& A, const py::object& B, int n_threads) {
-        const Numbers rhs = Engine::features(B, "B");
-        if (!rhs.dtype.equal(Engine::features(A, "A").dtype))
+        const py::dtype dtype = Engine::features(A, "A").dtype;
+        if ((py::isinstance<py::array>(B) && !is_plain(B.cast<py::array>())) ||
+            !Engine::features(B, "B").dtype.equal(dtype))
           throw py::type_error("B is not plain numbers of A's dtype");
         py::object X = Engine::copy_of(B);
-        hermitian<Engine>(Task::kSolve, A, X, rhs.shape.back(), n_threads);
+        hermitian<Engine>(Task::kSolve, A, X, Engine::features(X, "B").shape.back(), n_threads);
         return X;
       },
       py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
