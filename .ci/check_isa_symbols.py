@@ -10,11 +10,13 @@ Usage: check_isa_symbols.py BUILD_FOLDER        (or: check_isa_symbols.py LEVEL=
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+NM = os.environ.get("NM", "nm")
 # Letters of `nm` for symbols that other objects see: text, data, weak (W, V), unique (u).
 SHARED = frozenset("TDBRGSWVu")
 # Data that the compiler emits weak by itself: the address of the exception personality routine, no code.
@@ -24,7 +26,7 @@ COMPILERS_OWN = re.compile(r"^DW\.ref\.")
 def strays(level: str, obj: Path) -> list[str]:
     """Return the shared symbols of `obj` outside of redunet::<level>, demangled, each with its letter."""
     namespace = f"7redunet{len(level)}{level}"  # as it stands in a mangled name
-    listing = subprocess.run(["nm", "--defined-only", str(obj)], check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run([NM, "--defined-only", str(obj)], check=True, capture_output=True, text=True).stdout
     found = []
     for line in listing.splitlines():
         *_, letter, symbol = line.split()
@@ -37,7 +39,7 @@ def strays(level: str, obj: Path) -> list[str]:
 def objects(build: Path) -> list[tuple[str, Path]]:
     """Return (level, object file) of every kernel object below the build folder."""
     found = []
-    for obj in sorted(build.rglob("*.o")):
+    for obj in sorted((*build.rglob("*.o"), *build.rglob("*.obj"))):
         match = re.search(r"/redunet_kernels_(\w+)\.dir/", obj.as_posix())
         if match:
             found.append((match.group(1), obj))

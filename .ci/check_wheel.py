@@ -20,10 +20,10 @@ def faults(wheel: Path) -> list[str]:
     names = zipfile.ZipFile(wheel).namelist()
     if wheel.stat().st_size >= MAX_BYTES:
         found.append(f"it has {wheel.stat().st_size} bytes; fewer than {MAX_BYTES} are allowed")
-    if not re.search(r"(many|musl)linux|macosx", wheel.name):
+    if not re.search(r"(many|musl)linux|macosx|win_amd64", wheel.name):
         found.append("its name carries no portable platform tag")
     found += [f"redunet/{name} is missing" for name in NEEDED if f"redunet/{name}" not in names]
-    if not any(re.fullmatch(r"redunet/_cpu\..*\.so", name) for name in names):
+    if not any(re.fullmatch(r"redunet/_cpu\..*\.(so|pyd)", name) for name in names):
         found.append("it holds no compiled engine")
     if not any(name.endswith("LICENSE") for name in names):
         found.append("it holds no licence")

@@ -1,29 +1,49 @@
 """The documentation site: `sphinx-build -W docs build/docs`.
 
-Before pages are read, the gallery is made: every experiment at reduced depth, with its figures. Those on MNIST are left
-out where REDUNET_MNIST doesn't name the folder of its files.
+Before pages are read, the gallery is made (`gallery.py`). Nothing on a page comes from elsewhere: formulas are MathML
+(`mathml.py`), and fonts the reader's own.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
-import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import redunet
-from redunet import experiments
+
+sys.path.insert(0, str(Path(__file__).parent))
+addresses = dict(line.split(", ", 1) for line in importlib.metadata.metadata("redunet").get_all("Project-URL") or [])
 
 project = "redunet"
 author = "the redunet developers"
+copyright = f"{author}. Licence: BSD 3-Clause"
 release = version = redunet.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-myst_enable_extensions = ["dollarmath"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "gallery",
+    "mathml",
+]
+html_math_renderer = "mathml"
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"redunet {version}"
+html_static_path, html_css_files = ["_static"], ["site.css"]
+html_theme_options = {
+    "source_repository": addresses["Repository"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. |\$ ", True
 autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # classes are then shown without it
 autodoc_typehints = "none"  # docstrings give shapes and dtypes
 autodoc_member_order = "bysource"
@@ -31,32 +51,10 @@ napoleon_numpy_docstring = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "code"
-suppress_warnings = ["myst.xref_missing", "ref.python"]  # links to files of the repository outside of docs/
+suppress_warnings = ["ref.python"]
 
 # *Emphasis* and **strong** words are kept; a bar or another star is meant as it stands.
 _MARKUP = re.compile(r"(\*{1,2}[A-Za-z][^*|]*[a-z]\*{1,2})|[*|]")
-GALLERY = Path(__file__).parent / "gallery"
-REDUCED: dict[str, Any] = {"n_layers": 40, "n_train": 50, "n_test": 10, "plain": False, "seeds": 1, "epochs": 1}
-
-
-def make_gallery(*_: Any) -> None:
-    """Run the experiments and write a page for each."""
-    names = []
-    for name, experiment in experiments.EXPERIMENTS.items():
-        if experiment.needs_mnist and not os.environ.get("REDUNET_MNIST"):
-            continue
-        if experiment.needs_torch and not importlib.util.find_spec("torch"):
-            continue
-        report = experiments.run(name, experiments.Options(**REDUCED))
-        report.save(GALLERY / name)
-        names.append(name)
-    entries = "\n".join(f"{name}/report" for name in names)
-    text = (
-        "# Gallery\n\nThe lecture's experiments at reduced depth and with fewer samples, made when these pages were: "
-        "`redunet experiment NAME` runs them whole ([](../experiments.md)).\n\n"
-        f"```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
-    )
-    (GALLERY / "index.md").write_text(text, encoding="utf-8")
 
 
 def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -78,5 +76,4 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("builder-inited", make_gallery)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon

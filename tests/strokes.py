@@ -38,13 +38,13 @@ def write_strokes(folder):
 def check_report(made, folder):
     """Everything is written, and every row of a table has the same columns."""
     made.save(folder)
-    content = json.loads((folder / "results.json").read_text())
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert content["experiment"] == made.name
     assert content["machine"]["redunet"] == rn.__version__
     assert content["tables"]
     for rows in made.tables.values():
         assert len({tuple(row) for row in rows}) == 1
-    text = (folder / "report.md").read_text()
+    text = (folder / "report.md").read_text(encoding="utf-8")
     assert "nan" not in text
     for name in made.figures:
         assert (folder / f"{name}.png").stat().st_size > 5000

@@ -421,7 +421,6 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"^scratch is damaged: 'features-000002' has 100 bytes; expected \d+$"):
             build(GIVEN, scratch=tmp_path)
 
-    @needs_posix
     def test_of_two_builds_in_one_folder(self, tmp_path):
         def look(index, rates):
             build(GIVEN, scratch=tmp_path)

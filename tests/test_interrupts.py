@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -223,6 +224,18 @@ class TestTasks:
         done = []
         tasks.run([lambda i=i: done.append((i, threading.current_thread())) for i in range(4)], 3)
         assert done == [(i, threading.main_thread()) for i in range(4)]
+
+    def test_a_wait_that_no_signal_ends_hears_it_all_the_same(self):
+        """As on Windows: `interrupt_main` sets what a signal does, and ends no wait."""
+        release = threading.Event()
+        began = time.perf_counter()
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                tasks.run([lambda: release.wait(20)])
+        finally:
+            release.set()
+        assert time.perf_counter() - began < 10
 
     def test_long_calls_run_beside_the_main_thread_and_short_ones_on_it(self):
         @tasks.interruptible

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def saved(tmp_path):
     return path, net, X
 
 
+def named(path):
+    """As messages name it, to be searched for."""
+    return re.escape(repr(str(path)))
+
+
 class TestChecksums:
     @pytest.mark.parametrize("mmap", [True, False])
     @pytest.mark.parametrize("name", storage.TENSORS)
@@ -73,7 +79,7 @@ class TestChecksums:
             damaged[8 + length + byte] ^= 1 << bit  # of low weight: a number that could be
             path.write_bytes(damaged)
             other = "dense" if name == "ranks" else name  # whose shape belongs to the ranks
-            with pytest.raises(ValueError, match=f"'{path}' cannot be loaded: .*'({name}|{other})'"):
+            with pytest.raises(ValueError, match=f"{named(path)} cannot be loaded: .*'({name}|{other})'"):
                 rn.load(path, mmap=mmap)
 
     @pytest.mark.parametrize("field", ["lam", "epsilon_sq", "assignment", "dft_norm", "backend"])
@@ -133,7 +139,7 @@ def test_numbers_that_no_build_makes(saved, name, values, message, verify):
     header, config, tensors = read(path)
     tensors[name][0] = values
     write(path, header, config, tensors)
-    with pytest.raises(ValueError, match=f"'{path}' cannot be loaded: .*{name}.*{message}"):
+    with pytest.raises(ValueError, match=f"{named(path)} cannot be loaded: .*{name}.*{message}"):
         rn.load(path, verify=verify)
 
 
@@ -188,7 +194,7 @@ def test_absurd_tensors(saved, change):
     header, config, _ = read(path)
     for name in ("etas", "classes", "dense"):
         rewrite(path, {**header, name: {**header[name], **change}}, config)
-        with pytest.raises(ValueError, match=f"'{path}' cannot be loaded: "):
+        with pytest.raises(ValueError, match=f"{named(path)} cannot be loaded: "):
             rn.load(path)
 
 
@@ -224,7 +230,7 @@ def test_absurd_fields(saved, field, value):
     path, _, _ = saved
     header, config, _ = read(path)
     rewrite(path, header, {**config, field: value})
-    with pytest.raises(ValueError, match=f"^'{path}' cannot be loaded: ") as error:
+    with pytest.raises(ValueError, match=f"^{named(path)} cannot be loaded: ") as error:
         rn.load(path)
     assert len(str(error.value)) < 600 + len(str(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def test_the_ax_given_is_drawn_on_and_returned(draw: str, net: rn.ReduNet) -> No
     assert getattr(plot, draw)(*arguments, ax=ax) is ax
     assert ax.has_data()
     assert pyplot.get_fignums() == []  # no figure beside the one given
-    ax.figure.savefig("/dev/null", format="png")
+    ax.figure.savefig(os.devnull, format="png")
 
 
 def test_cosines_sorts_by_class() -> None:
@@ -147,7 +148,7 @@ def test_scatter_puts_points_where_they_are(d: int) -> None:
         assert to_rgba(c.get_facecolor()[0], 1) == to_rgba(plot.COLORS[j])
     assert ax.get_title() == "here"
     assert ax.get_ylabel() == "$z_2$"
-    ax.figure.savefig("/dev/null", format="png")
+    ax.figure.savefig(os.devnull, format="png")
 
 
 def test_accuracies_in_per_cent() -> None:

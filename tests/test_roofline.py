@@ -25,7 +25,7 @@ def roofline():
 
 
 def test_the_page_holds_what_the_program_prints(roofline):
-    page = (REPOSITORY / "docs" / "gpu.md").read_text()
+    page = (REPOSITORY / "docs" / "gpu.md").read_text(encoding="utf-8")
     assert roofline.by_workload() in page
     assert roofline.by_kernel() in page
 

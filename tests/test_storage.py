@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import redunet as rn
+from redunet import files
 from redunet.network import storage
+
+posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+maps = pytest.mark.skipif(not files.MAPPED_ARE_REPLACED, reason="files are not mapped here")
 
 
 def network(shape=(9, 3, 4), dtype=np.float64, labels=None, **options):
@@ -142,6 +149,7 @@ class TestRoundTrip:
 
 
 class TestMapping:
+    @maps
     @pytest.mark.parametrize("dtype", [np.float32, np.complex128])
     @pytest.mark.parametrize("shape", [(9, 3), (9, 3, 4), (5, 12, 3)], ids=str)
     def test_operators_stay_in_the_file(self, tmp_path, shape, dtype):
@@ -175,7 +183,7 @@ class TestSaving:
         assert os.listdir(tmp_path) == []
 
     @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
-    @pytest.mark.parametrize("where", ["os.write", "os.fsync", "os.replace", "os.fchmod"])
+    @pytest.mark.parametrize("where", ["os.write", "os.fsync", "os.replace", pytest.param("os.fchmod", marks=posix)])
     def test_that_fails_leaves_nothing_behind(self, saved, tmp_path, monkeypatch, error, where):
         path, net, _ = saved
         before = path.read_bytes()
@@ -190,11 +198,41 @@ class TestSaving:
         assert os.listdir(tmp_path) == [path.name]
         assert path.read_bytes() == before
 
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where open files are listed")
+    def test_where_no_open_file_is_renamed_nor_a_mapped_one_replaced(self, tmp_path, monkeypatch):
+        """As on Windows."""
+        replace = os.replace
+
+        def in_use(path):
+            opened = [os.path.realpath(f"/proc/self/fd/{handle}") for handle in os.listdir("/proc/self/fd")]
+            return str(path) in opened or str(path) in Path("/proc/self/maps").read_text()
+
+        def refuse(source, target):
+            if in_use(source) or in_use(target):
+                raise PermissionError(errno.EACCES, "The process cannot access the file")
+            replace(source, target)
+
+        net, X = network()
+        path = tmp_path / "net"
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", refuse)
+            with pytest.raises(PermissionError, match="cannot access the file"):
+                net.save(path)
+            patch.setattr(sys, "platform", "win32")
+            patch.setattr(files, "MAPPED_ARE_REPLACED", False)
+            net.save(path)
+            loaded = rn.load(path)
+            loaded.save(path)
+            rn.build(X, np.arange(len(X)) % 2, n_layers=4, resume=path, checkpoint=path)
+        assert_same(loaded, net)
+        assert rn.load(path).n_layers == 4
+        assert os.listdir(tmp_path) == ["net"]
+
     def test_into_no_folder(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             network()[0].save(tmp_path / "nowhere" / "net")
 
-    @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+    @posix
     def test_gives_the_file_the_usual_mode(self, tmp_path):
         before = os.umask(0o027)
         try:

@@ -4,8 +4,6 @@
 
 #include "base/parallel.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
@@ -15,6 +13,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "base/system.hpp"
 
 namespace redunet {
 namespace {
@@ -211,7 +211,7 @@ class Pool {
 // the threads and maybe a locked mutex: it leaves its parent's pool alone and makes another. Process ids would not tell
 // a child from its parent: both can be 1, each in a namespace of its own.
 constinit std::atomic<Pool*> current{nullptr};
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { current = nullptr; });
+[[maybe_unused]] const int at_fork = system::in_forked_children([] { current = nullptr; });
 
 Pool& pool() {
   Pool* found = current;

@@ -6,14 +6,15 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
-#include <unistd.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace redunet::bindings {
 
 [[noreturn]] inline void sleep_for_good() {
-  for (;;) pause();
+  for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
 // Takes the GIL, or never returns.

@@ -2,6 +2,9 @@
 
 A file is written under another name in the same folder, synced, and renamed. Until then the new bytes belong to a
 temporary that its writer holds a lock on: what is not locked was left by a process that was killed, and goes.
+
+Windows renames no file that is open, and puts none in the place of one that is: there a temporary is closed first, what
+a killed process left stays, modes and owners are the folder's, and nothing that may be replaced is mapped.
 """
 
 from __future__ import annotations
@@ -17,9 +20,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
-if sys.platform != "win32":  # there nothing is locked, and what a killed process left stays
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
+#: Whether another file can take the place of one that is mapped.
+MAPPED_ARE_REPLACED = sys.platform != "win32"
 #: Bytes written by one call, and between two syncs: a signal is heard after either, within a second on a slow disk.
 PIECE = 1 << 22
 SYNCED = 1 << 26
@@ -60,7 +67,7 @@ def write(path: str, parts: Iterable[bytes | memoryview]) -> None:
     """
     try:
         target, before = _target(path)
-        with _temporary(target, before) as (handle, temporary):
+        with _replacement(target, before) as handle:
             unsynced = 0
             for part in parts:
                 for start in range(0, len(part), PIECE):
@@ -71,8 +78,6 @@ def write(path: str, parts: Iterable[bytes | memoryview]) -> None:
                     if unsynced >= SYNCED:
                         os.fsync(handle)
                         unsynced = 0
-            os.fsync(handle)
-            os.replace(temporary, target)
         _sync_folder(os.path.dirname(target))
     except OSError as error:
         if error.errno is None or isinstance(error, io.UnsupportedOperation):
@@ -81,14 +86,16 @@ def write(path: str, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def lock_now(handle: int) -> bool:
-    """Whether an open file could be locked, until it is closed; where there are no locks it always can."""
-    if sys.platform != "win32":
-        try:
+    """Whether an open, empty file could be locked, until it is closed; where there are no locks it always can."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a file system without locks
-            return True
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks; on Windows, all of whose own have them, another's lock
+        return sys.platform != "win32"
     return True
 
 
@@ -115,8 +122,8 @@ def _target(path: str) -> tuple[str, os.stat_result | None]:
 
 
 @contextmanager
-def _temporary(target: str, before: os.stat_result | None) -> Iterator[tuple[int, str]]:
-    """A new file beside the target, locked, with the mode and owner to be; it is gone afterwards.
+def _replacement(target: str, before: os.stat_result | None) -> Iterator[int]:
+    """A new file beside the target, locked, with the mode and owner to be, which takes its place; gone on an error.
 
     Its name is made of a digest: the target's own may be as long as names can be.
     """
@@ -135,7 +142,12 @@ def _temporary(target: str, before: os.stat_result | None) -> Iterator[tuple[int
                 handle = -1
         if before is not None:
             _make_like(handle, before)
-        yield handle, temporary
+        yield handle
+        os.fsync(handle)
+        if sys.platform == "win32":
+            written, handle = handle, -1
+            os.close(written)
+        os.replace(temporary, target)
     finally:
         if handle >= 0:
             os.close(handle)

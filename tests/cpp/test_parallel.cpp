@@ -1,8 +1,10 @@
 // Every task runs exactly once, errors reach the caller, several callers can run at once, and processes fork.
 
+#if !defined(_WIN32)
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 #include <atomic>
 #include <chrono>
@@ -218,6 +220,7 @@ TEST(a_run_makes_do_with_the_threads_that_the_system_gives) {
 }
 #endif
 
+#if !defined(_WIN32)  // where processes don't fork
 // Runs f in a forked child and waits for it. 0: f returned true.
 template <class F>
 int in_child(const F& f) {
@@ -264,10 +267,11 @@ TEST(a_child_that_comes_back_into_a_run_is_an_error) {
   CHECK(!refused && ran == 200);
 }
 #endif
+#endif
 
 TEST(several_callers_at_once) {
   std::vector<std::thread> callers;
-  std::atomic<long> total{0};
+  std::atomic<index_t> total{0};
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&] {
       Parallel parallel(3);

@@ -100,7 +100,7 @@ def python_violations(files: Mapping[str, str]) -> list[str]:
 
 def python_sources() -> dict[str, str]:
     package = ROOT / "python" / "redunet"
-    return {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
+    return {path.relative_to(package).as_posix(): path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
 
 
 def test_python_imports():
@@ -223,7 +223,7 @@ def include_violations(files: Mapping[str, str]) -> list[str]:
 def engine_sources() -> dict[str, str]:
     paths = [path for folder in ("cpp", "cuda") for path in (ROOT / folder).rglob("*.[ch]*")]
     paths = [path for path in paths if path.suffix in (".hpp", ".cpp", ".cu")]
-    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def test_includes():

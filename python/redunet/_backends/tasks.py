@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 #: Entries of an array that NumPy does anything with in less than about ten milliseconds; from there on a thread, which
 #: takes a tenth of one to start, costs nothing.
 SMALL = 1 << 18
+#: Seconds: where a wait without end is deaf to signals (Windows), they are heard between waits.
+WAIT = 0.1
 
 
 def run(tasks: Sequence[Callable[[], object]], n_threads: int = 1) -> None:
@@ -59,7 +61,8 @@ def run(tasks: Sequence[Callable[[], object]], n_threads: int = 1) -> None:
         if helpers == 0 or not listens:
             serve()
         for _ in range(helpers):
-            ended.acquire()
+            while not ended.acquire(timeout=WAIT):
+                pass
     finally:
         waiting.clear()
     if failed:

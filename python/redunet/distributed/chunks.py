@@ -60,7 +60,7 @@ class Chunks:
     Notes
     -----
     Of a scratch folder that was not given, `close` removes the files, as does the end of the process that made it, and
-    of this object there. It is a context manager.
+    of this object there; on Windows those alone that are no longer mapped. It is a context manager.
     """
 
     def __init__(self, chunking: Chunking, classes: Array, temporary: bool) -> None:

@@ -104,7 +104,7 @@ class Container:
         for name, entry in self.entries.items():
             self._check_entry(name, entry)
         self._memory: Array | None = None
-        self._mmap = mmap
+        self._mmap = mmap and files.MAPPED_ARE_REPLACED
 
     def _check_entry(self, name: str, entry: Entry) -> None:
         if not 0 <= entry.begin <= entry.end <= self._size:

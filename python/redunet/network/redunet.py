@@ -362,7 +362,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True
         A regular file written by `ReduNet.save`.
     mmap : bool, default True
         Map the file: operators are read where they lie when they are used, and processes share them. False reads all
-        of it into memory, after which the file may change or go.
+        of it into memory, after which the file may change or go; so does True on Windows, where another network could
+        not be saved in the place of a file that is mapped.
     verify : bool, default True
         Read the whole file once and compare every checksum. Without, what a header and the numbers of layers and
         classes say is checked all the same, and operators are not looked at.
