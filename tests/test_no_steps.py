@@ -65,7 +65,7 @@ def test_classes_of_equal_weight_that_overlap_are_named(backend):
     random = np.random.default_rng(7)
     y, means = np.repeat([0, 1], 60), random.standard_normal((2, 2))
     X = means[y] + 0.5 * random.standard_normal((120, 2))
-    said = r"norm\. Classes differ too little in direction, which is all that unit norm leaves, or as much as can be\.$"
+    said = r"norm\. Classes differ too little in direction, which is all that unit norm leaves, or all they can\.$"
     with pytest.warns(UserWarning, match=said):
         rn.build(X, y, n_layers=2)
 
@@ -110,5 +110,6 @@ def test_estimators_say_it_of_the_users_line():
     sklearn = pytest.importorskip("redunet.sklearn", reason="scikit-learn is not installed")
     X, y = waves()
     with pytest.warns(UserWarning, match=re.escape("no step raises the rate reduction")) as caught:
-        sklearn.ReduNetTransformer(3).fit(X, y)
+        sklearn.ReduNetTransformer(3, class_weight=None).fit(X, y)
     assert [warning.filename for warning in caught] == [__file__]
+    assert sklearn.ReduNetTransformer(3).fit(X, y).net_.etas.any()  # whose classes weigh the same

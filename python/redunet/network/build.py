@@ -22,8 +22,8 @@ Array = npt.NDArray[Any]
 #: Watches the rate reduction; a true result ends the network.
 Watcher = Callable[[int, RateReduction], Any]
 
-# A network whose steps are all 0 blames weights of classes that differ by this factor, and a lambda below this one: with
-# signals of few channels the steps begin to be 0 at a ratio of 1.5, not at 1.25, and at 5, not at 50 (docs/theory.md).
+# A network whose steps are all 0 blames weights of classes that differ by more than this factor, and a lambda below
+# this one: of signals with few channels steps are 0 at ratios of 1.5 to 2, and at 5, not at 50 (docs/parameters.md).
 UNEQUAL = 1.25
 SHARP = 50.0
 
@@ -345,10 +345,10 @@ def _no_steps(n_layers: int, problem: Problem, lam: float) -> str:
     if lam < SHARP:
         causes.append(f"lam is {lam:g}, at which gates are nearly equal: expected {SHARP:g} or more.")
     if not causes:
-        causes.append("Classes differ too little in direction, which is all that unit norm leaves, or as much as can be.")
+        causes.append("Classes differ too little in direction, which is all that unit norm leaves, or all they can.")
     return (
-        f"no step raises the rate reduction: all {n_layers} steps are 0, and the features are the samples at unit norm. "
-        + " ".join(causes)
+        f"no step raises the rate reduction: all {n_layers} steps are 0, and the features are the samples at unit "
+        f"norm. {' '.join(causes)}"
     )
 
 
