@@ -231,13 +231,15 @@ class TestProbabilities:
         X, y = table()
         model = ReduNetClassifier(2).fit(X, y)
         assert not hasattr(model, "predict_proba")
-        with pytest.raises(NotFittedError, match="^probability was False in fit, and is True; expected it True before"):
+        with pytest.raises(
+            NotFittedError, match=r"^probability was False in fit, and is True; expected it True before$"
+        ):
             model.set_params(probability=True).predict_proba(X)
         with pytest.raises(
-            ValueError, match="^probability is True and y has one sample of the class 'c'; expected two"
+            ValueError, match=r"^probability is True and y has one sample of the class 'c'; expected two"
         ):
             model.fit(X[:31], ["a", "b"] * 15 + ["c"])
-        with pytest.raises(TypeError, match="^probability is"):
+        with pytest.raises(TypeError, match=r"^probability is "):
             ReduNetClassifier(2, probability="yes").fit(X, y)
 
 
