@@ -160,7 +160,7 @@ class TestProbabilities:
 
     @pytest.mark.parametrize("weighted", [False, True])
     def test_the_temperature_is_the_best_of_all(self, weighted: bool) -> None:
-        """Of networks that were built without the samples, the i-th of each class in fold i mod 5; among many others."""
+        """Of networks that were built without the samples, the i-th of each class in fold i mod 5."""
         X, y = table(75)
         weights = 1 + np.arange(75) % 2.0 if weighted else None
         model = ReduNetClassifier(4, probability=True).fit(X, y, weights)
