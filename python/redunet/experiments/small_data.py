@@ -206,10 +206,14 @@ def _moved(X: Array, random: np.random.Generator) -> Array:
 
 
 def _accuracies(held: Held, seed: int, options: Options) -> dict[str, float]:
-    """Of rivals, which see vectors, and of networks, which see signals through random kernels."""
+    """Of rivals, which see vectors, and of networks, which see signals through random kernels.
+
+    Points have one unit, in which their variance is one: deviations of single points would be larger for rare ones.
+    """
     found = {}
-    for name, fit in {**_rivals(), **_networks_of_signals(seed, options)}.items():
-        X, T = ((some.reshape(len(some), -1) if name in RIVALS else some) for some in (held.X, held.T))
+    unit = held.X.std()
+    for name, fit in {**_rivals(standardised=False), **_networks_of_signals(seed, options)}.items():
+        X, T = ((some.reshape(len(some), -1) / unit if name in RIVALS else some) for some in (held.X, held.T))
         found[name] = float(np.mean(fit(X, held.y).predict(T) == held.t))
     return found
 
@@ -227,25 +231,29 @@ def _tuned(model: Any, grid: dict[str, list[Any]]) -> Method:
     return fit
 
 
-def _rivals() -> dict[str, Method]:
+def _rivals(*, standardised: bool = True) -> dict[str, Method]:
+    """On columns that are standardised, or as they are."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    def after(model: Any) -> Any:
+        return make_pipeline(*[StandardScaler()] * standardised, model)
+
     def machine(X: Array, y: Array) -> Any:
         grid = {"svc__C": RIVALS["SVM"]["C"], "svc__gamma": [g / X.shape[1] for g in RIVALS["SVM"]["gamma"]]}
-        return _tuned(make_pipeline(StandardScaler(), SVC()), grid)(X, y)
+        return _tuned(after(SVC()), grid)(X, y)
 
     def near(X: Array, y: Array) -> Any:
         fewest = len(y) // 2  # samples of the smallest fold's training part, of two folds or more
         numbers = [n for n in RIVALS["nearest neighbours"]["n_neighbors"] if n <= fewest]
         grid = {"kneighborsclassifier__n_neighbors": numbers}
-        return _tuned(make_pipeline(StandardScaler(), KNeighborsClassifier()), grid)(X, y)
+        return _tuned(after(KNeighborsClassifier()), grid)(X, y)
 
     grid = {"logisticregression__C": RIVALS["logistic regression"]["C"]}
-    linear = _tuned(make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), grid)
+    linear = _tuned(after(LogisticRegression(max_iter=2000)), grid)
     return {"logistic regression": linear, "nearest neighbours": near, "SVM": machine}
 
 
