@@ -117,7 +117,7 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
-    "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
+    "symmetric": FLAGS, "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
     "shape": [None, 3, "text", (), (3,), (0, 3), (3, 2.5), (1, 2, 3, 4, 5), {}, OBJECT],
     "net": [None, 3, "net", OBJECT, {}, X], "ax": [3, "ax", OBJECT, {}, X],
