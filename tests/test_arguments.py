@@ -117,7 +117,7 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
-    "affine": FLAGS, "probability": FLAGS,
+    "symmetric": FLAGS, "affine": FLAGS, "probability": FLAGS,
     "class_weight": ["no such word", "", True, 3, 2.5, ["a"], OBJECT, b"balanced", {0: 0.0}, {0: "a"}, {"a": 1}, print],
     "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,

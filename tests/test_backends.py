@@ -315,6 +315,7 @@ class TestShortcuts:
             ((14, 7, 8), 4, 20.0),  # small classes, whose operators are factors
             ((150, 40, 3), 4, 500.0),  # sketches
             ((300, 48), 5, 500.0),
+            ((130, 10, 40), 6, 500.0),  # the rest of a sum bounded from below
         ],
         ids=str,
     )
@@ -340,6 +341,24 @@ class TestShortcuts:
             assert relative(moved, transformed) < several
             np.testing.assert_allclose(other.rates.delta, net.rates.delta, rtol=0, atol=one * net.rates.rate[0])
             assert np.abs(rho - pi).max() < several * lam
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("lam", [20.0, 500.0])
+    @pytest.mark.parametrize("noise", [0.2, 0.7, 3.0])
+    @pytest.mark.parametrize("eta", [0.3, "auto"])
+    def test_a_class_that_is_left_by_its_remainder_would_have_been_out(self, cpu, dtype, lam, noise, eta):
+        """Not a bit changes where every sum is made to its end: in the same order, of all classes."""
+        rng = np.random.default_rng(0)
+        y = np.arange(210) % 5
+        decay = np.exp(-0.2 * np.arange(31))  # energy in few frequencies, as in images
+        X = np.fft.irfft((rng.standard_normal((5, 12, 31))[y] + noise * rng.standard_normal((210, 12, 31))) * decay)
+        found = []
+        for early_stop in (True, False):
+            cpu.set_shortcuts(early_stop=early_stop)
+            net, Z = rn.build(X.astype(dtype), y, n_layers=5, lam=lam, eta=eta, epsilon_sq=0.2)
+            found.append((Z, net.operators.dense, net.transform(X.astype(dtype)), net.rates.rate))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
 
     def test_sharp_gates_are_left_and_open_ones_are_not(self, cpu):
         """Leaving classes is what makes these builds fast: without it they take several times as long."""

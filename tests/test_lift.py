@@ -128,6 +128,30 @@ def test_shifts_of_the_input_shift_the_output(shape, shift, activation):
     assert (np.abs(out - moved) <= 2 * rounding).all()
 
 
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize("activation", ["relu", "identity", "soft"])
+@pytest.mark.parametrize("shape", [(3, 2, 10), (3, 2, 6, 7)])
+def test_symmetric_kernels_commute_with_mirrors_up_to_a_shift(shape, activation, size):
+    X = np.random.default_rng(2).normal(size=shape)
+    options = {"activation": activation, "threshold": 0.1 * (activation == "soft"), "random_state": 0}
+    lift = rn.RandomLift(4, size, symmetric=True, **options)
+    out, plain = lift(X), rn.RandomLift(4, size, **options)
+    for axis in range(2, len(shape)):
+
+        def mirrored(Z, shift, axis=axis):
+            return np.roll(np.flip(Z, axis), shift, axis)
+
+        rounding = 2 * mirrored(bound(X, lift.kernels_), 1 - size)
+        error = np.abs(lift(mirrored(X, 0)) - mirrored(out, 1 - size))
+        assert (error <= rounding).all()
+        assert (np.abs(plain(mirrored(X, 0)) - mirrored(plain(X), 1 - size)) > rounding).any()
+    signal_axes = tuple(range(2, len(shape)))
+    assert np.array_equal(lift.kernels_, np.flip(lift.kernels_, signal_axes))
+    drawn = plain.kernels_
+    flips = [(), (2,)] if len(shape) == 3 else [(), (2,), (3,), (2, 3)]
+    np.testing.assert_allclose(lift.kernels_, np.mean([np.flip(drawn, axes) for axes in flips], axis=0), rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [("uint8", "float64"), ("int64", "float64"), ("bool", "float64"), ("float16", "float32"), ("float32", "float32")],
@@ -179,6 +203,7 @@ def test_pickle_and_repr():
     out = lift(X)
     assert np.array_equal(pickle.loads(pickle.dumps(lift))(X), out)
     assert repr(lift) == "RandomLift(3, (2,), activation='soft', threshold=0.5, random_state=1)"
+    assert repr(rn.RandomLift(3, 2, symmetric=True)).endswith("'relu', symmetric=True, random_state=None)")
     assert repr(rn.RandomLift(3, 2)) == "RandomLift(3, 2, activation='relu', random_state=None)"
 
 
@@ -198,6 +223,7 @@ def test_pickle_and_repr():
             ValueError,
             "threshold is 1; expected 0 with activation='identity'",
         ),
+        ({"symmetric": 1}, TypeError, "symmetric is 1"),
         ({"random_state": "x"}, TypeError, "random_state is 'x' of type str; expected an integer, a numpy Generator"),
         ({"random_state": True}, TypeError, "random_state is True of type bool"),
         ({"random_state": -1}, ValueError, r"random_state is -1; expected a seed in \[0, 2\*\*32\)"),

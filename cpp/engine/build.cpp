@@ -75,13 +75,20 @@ class Construction {
     for (index_t layer = 0; layer < n_layers; ++layer) {
       if (ahead) state_.go_ahead(request_.betas[layer]);
       step_.eta = request_.taken[layer];
+      regroup(layer);
       state_.move(operators_of(layer), step_, {});
     }
+  }
+
+  // Before a layer is gone through. Features that are kept for momentum stay where they are.
+  void regroup(index_t layer) {
+    if (layer > 0 && !request_.momentum && !request_.given) state_.regroup();
   }
 
   // Moves by the step that the rule takes; returns the rate reduction that it reaches. wanted: the next operators too.
   double take_step(index_t layer, const double* here, bool ahead, bool wanted) {
     rule_.begin(layer, problem_.reduction(here), here[0], ahead);
+    regroup(layer);
     if (rule_.tries()) state_.save(V_);  // which isn't needed until the end
     const auto after = [&](bool operators) { look(layer + 1, operators, row(layer + 1)); };
     for (;;) {

@@ -67,7 +67,10 @@ void State<T>::move(const LayerOperators<T>& ops, const Step<T>& step, const Tak
 
 template <class T>
 void State<T>::regroup() {
-  if (!fused_ && layout_.ranks.size() > 3 && features_.n_tiles() > 1) wide().regroup(features_);
+  if (fused_ || layout_.ranks.size() <= 3 || features_.n_tiles() <= 1) return;
+  // Who is in which Gram matrix goes by position.
+  if (problem_ != nullptr && (problem_->labels == nullptr || problem_->weights != nullptr)) return;
+  wide().regroup(features_, problem_ == nullptr ? nullptr : problem_->labels);
 }
 
 template <class T>

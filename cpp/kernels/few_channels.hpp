@@ -162,7 +162,7 @@ inline void tile_gram_rows(const TileGram<T>& q, const T* v, T* G) {
         [[maybe_unused]] vec<T> im{};
         if constexpr (P == 2) im = load(x + (i * P + 1) * kPanel<T>);
         if constexpr (Weighted) re *= w, im *= w;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (index_t j = 0; j <= i; ++j) {
           const index_t e = gram_row_begin<P>(i) + j * P - first;
           const vec<T> to_re = load(x + j * P * kPanel<T>);
@@ -204,22 +204,28 @@ void tile_gram_of(const TileGram<T>& q) {
   }
 }
 
+// f.operator()<C, P>() for C channels of that many planes.
+template <class F>
+inline void with_few_channels(index_t C, index_t planes, const F& f) {
+  if (planes == 1)
+    with_constant<few_channels(1)>(C, [&]<index_t N>() { f.template operator()<N, 1>(); });
+  else
+    with_constant<few_channels(2)>(C, [&]<index_t N>() { f.template operator()<N, 2>(); });
+}
+
 template <class T>
 void tile_gates(const TileGates<T>& q) {
-  with_constant<kFewChannels>(
-      q.C, [&]<index_t C>() { q.planes == 1 ? tile_gates_of<T, C, 1>(q) : tile_gates_of<T, C, 2>(q); });
+  with_few_channels(q.C, q.planes, [&]<index_t C, index_t P>() { tile_gates_of<T, C, P>(q); });
 }
 
 template <class T>
 void tile_move(const TileMove<T>& q) {
-  with_constant<kFewChannels>(
-      q.C, [&]<index_t C>() { q.planes == 1 ? tile_move_of<T, C, 1>(q) : tile_move_of<T, C, 2>(q); });
+  with_few_channels(q.C, q.planes, [&]<index_t C, index_t P>() { tile_move_of<T, C, P>(q); });
 }
 
 template <class T>
 void tile_gram(const TileGram<T>& q) {
-  with_constant<kFewChannels>(
-      q.C, [&]<index_t C>() { q.planes == 1 ? tile_gram_of<T, C, 1>(q) : tile_gram_of<T, C, 2>(q); });
+  with_few_channels(q.C, q.planes, [&]<index_t C, index_t P>() { tile_gram_of<T, C, P>(q); });
 }
 
 }  // namespace

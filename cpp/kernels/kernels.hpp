@@ -126,8 +126,9 @@ struct Softmax {
   char* live;  // (k): whether the class has a sample that is not zero
 };
 
-// The kernels of the fused layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call.
-constexpr index_t kFewChannels = 8;
+// The kernels of the fused layer take whole tiles, [p][C][planes][kPanel] each, with all frequencies in one call, of at
+// most so many channels: a column of them fills half of the registers.
+constexpr index_t few_channels(index_t planes) { return 16 / planes; }
 
 // squares_j += sum of w_p ||A_j(p) v(p)||^2 over p in [p_begin, p_end), for the classes named; from p = 0 on they begin
 // at zero.
@@ -274,6 +275,8 @@ struct Kernels {
   // out = scale * v, one scale per sample; out may be v.
   void (*scale)(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_panels, index_t n_rows,
                 const T* scale);
+  // out = weight * the sum over rows of v^2, a number for each sample.
+  void (*energies)(const T* v, index_t v_stride, index_t n_panels, index_t n_rows, T weight, T* out);
   void (*settle)(const Settle<T>&);
   void (*tile_gates)(const TileGates<T>&);
   void (*tile_move)(const TileMove<T>&);

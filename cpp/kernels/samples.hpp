@@ -71,6 +71,22 @@ void scale(const T* v, index_t v_stride, T* out, index_t out_stride, index_t n_p
     }
 }
 
+template <class T>
+void energies(const T* v, index_t v_stride, index_t n_panels, index_t n_rows, T weight, T* out) {
+  for (index_t t = 0; t < n_panels; ++t)
+    for (index_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
+      const T* x = v + t * v_stride + lane;
+      vec<T> a{}, b{};  // one sum would wait for each addition
+      index_t row = 0;
+      for (; row + 2 <= n_rows; row += 2) {
+        const vec<T> y = load(x + row * kPanel<T>), z = load(x + (row + 1) * kPanel<T>);
+        a += y * y, b += z * z;
+      }
+      if (row < n_rows) a += load(x + row * kPanel<T>) * load(x + row * kPanel<T>);
+      store<T>(out + t * kPanel<T> + lane, weight * (a + b));
+    }
+}
+
 template <class T, index_t Terms>
 void settle_of(const Settle<T>& q) {
   for (index_t t = 0; t < q.n_panels; ++t)

@@ -17,8 +17,8 @@ constexpr index_t kChunkBytes = 1 << 20;
 constexpr index_t kFewestTiles = 2, kMostTiles = 128;
 
 // A task sums the Gram matrices of its chunks. More tasks share better among threads, fewer leave less to add up: from
-// kTaskWork multiply-adds on (about 50 microseconds) a task is long enough, and kMostTasks serve any machine.
-constexpr double kTaskWork = 1 << 22;
+// kTaskWork multiply-adds on (about 25 microseconds) a task is long enough, and kMostTasks serve any machine.
+constexpr double kTaskWork = 1 << 21;
 constexpr index_t kMostTasks = 128;
 
 // From here on classes are left early: with fewer, all of them at once cost less than two passes.
@@ -30,7 +30,7 @@ constexpr index_t kFrequenciesBetweenLooks = 16;
 
 template <class T>
 bool FusedLayer<T>::fits(const OperatorLayout& layout) {
-  return layout.sizes.C <= kFewChannels && layout.d == 1;
+  return layout.sizes.C <= few_channels(layout.sizes.planes) && layout.d == 1;
 }
 
 template <class T>
@@ -80,8 +80,11 @@ FusedLayer<T>::FusedLayer(const Kernels<T>& kernels, Parallel& parallel, const O
     first_sum_.push_back(static_cast<index_t>(sums_.size()));
     return static_cast<index_t>(sums_.size()) * sum_size;
   };
-  // With soft labels every task has sums of every class: not more memory than a quarter of the features.
-  while (list_sums() > n_tiles * features.tile_stride() / 4 && n_tasks_ > 1) n_tasks_ /= 2;
+  // With soft labels every task has sums of every class: not more memory than a quarter of the features, or than one
+  // sum for each class and half as many where tasks share a class.
+  const auto n_sums = static_cast<index_t>(builder->summed_numbers().size());
+  const index_t room = std::max(n_tiles * features.tile_stride() / 4, (n_sums + n_sums / 2) * sum_size);
+  while (list_sums() > room && n_tasks_ > 1) n_tasks_ /= 2;
   sums_size_ = static_cast<index_t>(sums_.size()) * sum_size;
   sums_data_ = Buffer<T>(sums_size_);
   for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i].G = sums_data_.get() + static_cast<index_t>(i) * sum_size;

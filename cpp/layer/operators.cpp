@@ -20,6 +20,10 @@ constexpr index_t B = kPanel<T>;
 // Rows of a large Gram matrix that make one task.
 constexpr index_t kGramTaskRows = 8 * kGramRows;
 
+// Of a Gram matrix that the fused layer sums.
+template <class T>
+constexpr index_t kMostEntries = std::max(gram_entries<T>(few_channels(1), 1), gram_entries<T>(few_channels(2), 2));
+
 }  // namespace
 
 template <class T>
@@ -152,7 +156,8 @@ void OperatorBuilder<T>::run(const std::vector<GramSum<T>>& sums, index_t longes
   parallel_.run(static_cast<index_t>(numbers.size()) * n_groups, work, [&, C = C, F = F, P = P](index_t task, int) {
     const index_t number = at(numbers, task / n_groups), first = task % n_groups * B<T>,
                   n_freqs = std::min(B<T>, F - first), slot = at(layout_.slot, number);
-    T total[B<T> * gram_entries<T>(kFewChannels, 2)] = {};
+    T total[B<T> * kMostEntries<T>];
+    std::fill_n(total, n_freqs * n_entries, T(0));
     for (const GramSum<T>& sum : sums)
       if (sum.number == number)
         for (index_t e = 0; e < n_freqs * n_entries; ++e) total[e] += sum.G[first * n_entries + e];

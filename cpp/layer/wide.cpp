@@ -4,8 +4,8 @@
 // Gates first: rho_j^2 = sum_p w_p ||C^j(p) v(p)||^2, beginning with the classes that the samples of a tile gated to in
 // the layer before. Another class is left, tile by tile, as soon as a lower bound of its sum exceeds
 // (rho_best + ln(1/u)/lambda)^2 for all samples of the tile: its assignment is then zero to rounding. Lower bounds are
-// the sketch's sum (sketch.hpp), and then the sum over some frequencies and rows, which only grows. Then the step,
-// frequency by frequency, with the classes that are not zero.
+// the sketch's sum (sketch.hpp), and then the sum over some frequencies and rows, which only grows, by no less than the
+// rest of it (remainder.hpp). Then the step, frequency by frequency, with the classes that are not zero.
 
 #include "layer/wide.hpp"
 
@@ -13,6 +13,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "layer/extrapolate.hpp"
 
@@ -36,6 +37,14 @@ constexpr index_t kResponseBytes = 1 << 19;
 
 // Multiply-adds per sample between two looks at whether a class can be left.
 constexpr index_t kWorkBetweenLooks = 1 << 12;
+
+// Moving all samples costs as much as a gate or two of each: it is done where as much smaller a part of the classes of
+// all tiles is left.
+constexpr double kFewerCandidates = 0.9;
+
+// Frequencies whose squares are added up before they are added to those of the frequencies before: a sum of blocks is
+// rounded by a few units where one of hundreds of numbers, the largest first, is by dozens.
+constexpr index_t kBlock = 16;
 
 }  // namespace
 
@@ -67,11 +76,17 @@ WideLayer<T>::WideLayer(const Kernels<T>& kernels, Parallel& parallel, const Ope
   slab_tiles_ = std::max<index_t>(1, std::min(slab_tiles_, (features.n_tiles() + n_threads - 1) / n_threads));
   const index_t most = *std::max_element(layout.ranks.begin(), layout.ranks.end());
   response_size_ = slab_tiles_ * features.tile_stride();
-  if (Sketch<T>::pays(layout)) sketch_.emplace(kernels, parallel, layout, features, labels);
+  if (Sketch<T>::pays(layout))
+    sketch_.emplace(kernels, parallel, layout, features, labels);
+  else if (Remainder<T>::pays(layout))
+    remainder_.emplace(kernels, parallel, layout, alphas, freq_weights_);
   for (auto& own : scratch_) {
     own.moved = Buffer<T>(slab_tiles_ * C * P * B<T>);
     own.reduced = Buffer<T>(slab_tiles_ * most * P * B<T>);
     own.squares = Buffer<T>(k_ * slab_tiles_ * B<T>);
+    own.block = Buffer<T>(k_ * slab_tiles_ * B<T>);
+    own.rest = Buffer<T>(k_ * slab_tiles_ * B<T>);
+    if (remainder_) own.energies = Buffer<T>(F * slab_tiles_ * B<T>);
     own.pi = Buffer<T>(k_ * slab_tiles_ * B<T>);
     own.coefficients = Buffer<T>((k_ + 2) * slab_tiles_ * B<T>);
     own.limits = Buffer<T>(slab_tiles_ * B<T>);
@@ -100,14 +115,24 @@ void WideLayer<T>::set_nearest(const std::vector<index_t>& nearest) {
 }
 
 template <class T>
-void WideLayer<T>::regroup(Features<T>& features) {
+void WideLayer<T>::regroup(Features<T>& features, const std::int64_t* labels) {
   std::vector<index_t> order(nearest_.size());
   std::iota(order.begin(), order.end(), index_t{0});
-  const auto nearest = [&](index_t i) { return at(nearest_, i); };
-  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return nearest(a) < nearest(b); });
-  features.permute(order, parallel_);
-  std::sort(nearest_.begin(), nearest_.end());
+  const auto key = [&](index_t i) {
+    const index_t nearest = at(nearest_, i), label = labels == nullptr ? 0 : labels[features.sample(i)];
+    return std::tuple(label, labels != nullptr && nearest != label, nearest);
+  };
+  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return key(a) < key(b); });
+  std::vector<index_t> nearest(nearest_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) nearest[i] = at(nearest_, order[i]);
+  const auto n_candidates = [&] { return std::count(candidates_.begin(), candidates_.end(), char{1}); };
+  const auto before = n_candidates();
+  std::swap(nearest, nearest_);
   for (index_t tile = 0; tile < features.n_tiles(); ++tile) set_candidates(tile);
+  if (static_cast<double>(n_candidates()) < kFewerCandidates * static_cast<double>(before))
+    features.permute(order, parallel_);
+  else
+    set_nearest(nearest);
 }
 
 // Multiply-adds of one application of every operator to every sample.
@@ -128,10 +153,12 @@ auto WideLayer<T>::slab(index_t index, const Features<T>& features) const -> Sla
 template <class T>
 void WideLayer<T>::leave(Run& run, Scratch& own) {
   const auto passed = [&](index_t tile) {
-    T* squares = own.squares.get() + (run.j * slab_tiles_ + tile) * B<T>;
+    const index_t first = (run.j * slab_tiles_ + tile) * B<T>;
+    T* squares = own.squares.get() + first;
+    const T *block = own.block.get() + first, *rest = own.rest.get() + first;
     const T* limits = own.limits.get() + tile * B<T>;
     bool all = true;
-    for (index_t i = 0; i < B<T>; ++i) all &= squares[i] > limits[i];
+    for (index_t i = 0; i < B<T>; ++i) all &= squares[i] + block[i] + rest[i] > limits[i];
     if (all) std::fill_n(squares, B<T>, std::numeric_limits<T>::infinity());
     return all;
   };
@@ -142,19 +169,27 @@ void WideLayer<T>::leave(Run& run, Scratch& own) {
 // squares of the class of every run += w_p ||C(p) v(p)||^2 over frequencies and rows; with limits, until they pass.
 template <class T>
 void WideLayer<T>::respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
-                           bool limited, Scratch& own) {
+                           Visit visit, Scratch& own) {
   const auto [m, C, F, P] = sizes_;
-  const index_t rows_per_look = limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
+  const index_t rows_per_look = visit.limited ? std::max<index_t>(kGramRows, kWorkBetweenLooks / C) : C;
   const index_t panel = C * P * B<T>;
-  for (index_t p = 0; p < F && !runs.empty(); ++p) {
+  const index_t lanes = slab_tiles_ * B<T>;
+  for (index_t visited = 0; visited < F && !runs.empty(); ++visited) {
+    const index_t p = visit.in_order ? remainder_->frequency(visited) : visited;
+    const bool first_of_block = visited % kBlock == 0, last_of_block = (visited + 1) % kBlock == 0 || visited + 1 == F;
     for (Run& run : runs) {
+      const index_t from = run.j * lanes + run.begin * B<T>, run_lanes = (run.end - run.begin) * B<T>;
+      if (first_of_block) std::fill_n(own.block.get() + from, run_lanes, T(0));
+      if (visit.bounded)
+        remainder_->visit(run.j, p, own.energies.get() + p * lanes + run.begin * B<T>, run_lanes,
+                          own.rest.get() + from);
       const index_t number = run.j + 1, rank = at(layout_.ranks, number), first = run.begin;
       if (rank != 0) reduce(features, ops, number, p, slab, run, own);
       for (index_t row = 0; row < C && run.begin < run.end; row += rows_per_look) {
         Product<T> q{};
         q.planes = P, q.n_panels = run.end - run.begin, q.single = m == 1;
         q.x = features.panel(slab.tile + run.begin, p), q.x_stride = features.tile_stride();
-        q.squares = own.squares.get() + (run.j * slab_tiles_ + run.begin) * B<T>;
+        q.squares = own.block.get() + run.j * lanes + run.begin * B<T>;
         q.weight = at(freq_weights_, p);
         q.row_begin = row, q.row_end = std::min(C, row + rows_per_look), q.n_in = C;
         if (rank == 0) {
@@ -180,10 +215,15 @@ void WideLayer<T>::respond(const Features<T>& features, const LayerOperators<T>&
         kernels_.product(q);
         checkpoint((q.row_end - row) * q.n_in * P * P * q.n_panels * B<T>, own.since_checkpoint);
         run.work += (q.row_end - row) * C * P;
-        if (limited && run.work >= kWorkBetweenLooks) {
+        if (visit.limited && run.work >= kWorkBetweenLooks) {
           run.work = 0;
           leave(run, own);
         }
+      }
+      if (!last_of_block) continue;
+      for (index_t i = run.j * lanes + run.begin * B<T>; i < run.j * lanes + run.end * B<T>; ++i) {
+        own.squares[i] += own.block[i];
+        own.block[i] = 0;
       }
     }
     std::erase_if(runs, [](const Run& run) { return run.begin == run.end; });
@@ -223,7 +263,7 @@ void WideLayer<T>::respond_of_candidates(const Features<T>& features, const Laye
       if (slot >= 0) at(own.slot_class, slot * slab_tiles_ + tile) = j;
       add_to_runs(own.runs, j, tile, slot);
     }
-  respond(features, ops, slab, own.runs, false, own);
+  respond(features, ops, slab, own.runs, {.in_order = remainder_.has_value()}, own);
 }
 
 // own.limits <- what the squares of another class must exceed to be out.
@@ -272,7 +312,10 @@ void WideLayer<T>::gates(const Features<T>& features, const LayerOperators<T>& o
   const index_t stride = slab_tiles_ * B<T>;
   const T beyond = gate_margin<T>(step.lam);
   T* squares = own.squares.get();
+  const bool bounded = remainder_ && step.shortcuts.early_stop;
   std::fill_n(squares, k_ * stride, T(0));
+  std::fill_n(own.block.get(), k_ * stride, T(0));
+  std::fill_n(own.rest.get(), k_ * stride, T(0));
   std::fill(own.slot_class.begin(), own.slot_class.end(), -1);
   respond_of_candidates(features, ops, slab, own);
   set_limits(beyond, slab, own);
@@ -284,7 +327,12 @@ void WideLayer<T>::gates(const Features<T>& features, const LayerOperators<T>& o
       std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
   }
   set_other_runs(true, slab, own);
-  respond(features, ops, slab, own.runs, step.shortcuts.early_stop, own);
+  if (bounded) {
+    remainder_->begin(features, slab.tile, slab.n_tiles, stride, own.energies.get(), own.rest.get());
+    for (Run& run : own.runs) leave(run, own);
+  }
+  respond(features, ops, slab, own.runs,
+          {.in_order = remainder_.has_value(), .limited = step.shortcuts.early_stop, .bounded = bounded}, own);
 
   std::fill(own.any_live.begin(), own.any_live.end(), char{0});
   kernels_.softmax({.squares = squares,
@@ -442,6 +490,7 @@ void WideLayer<T>::move(Features<T>& features, const LayerOperators<T>& ops, con
   const auto [m, C, F, P] = sizes_;
   const index_t n_slabs = (features.n_tiles() + slab_tiles_ - 1) / slab_tiles_;
   if (sketching(step)) sketch_->prepare(features, ops);
+  if (remainder_ && step.membership == nullptr) remainder_->prepare(ops);
   parallel_.run(n_slabs, work(), [&, C = C, F = F, P = P](index_t index, int thread) {
     Scratch& own = at(scratch_, thread);
     const Slab part = slab(index, features);
@@ -468,7 +517,7 @@ void WideLayer<T>::response_norms(const Features<T>& features, const LayerOperat
     own.runs.clear();
     for (index_t j = 0; j < k_; ++j)
       own.runs.push_back({.j = j, .begin = 0, .end = part.n_tiles, .slot = -1, .work = 0});
-    respond(features, ops, part, own.runs, false, own);
+    respond(features, ops, part, own.runs, {}, own);
     give(features, part, k_, own.squares.get(), squares);
   });
 }

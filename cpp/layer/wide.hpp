@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "layer/remainder.hpp"
 #include "layer/sketch.hpp"
 
 namespace redunet {
@@ -24,8 +25,9 @@ class WideLayer {
   // that go back, since a response that is kept from the gates is rounded otherwise than one made in the step.
   const std::vector<index_t>& nearest() const { return nearest_; }
   void set_nearest(const std::vector<index_t>& nearest);
-  // Puts samples that gated to the same class in the last move side by side: tiles of one class leave the others early.
-  void regroup(Features<T>& features);
+  // Puts samples that gated to the same class in the last move side by side, those of a label among themselves, where
+  // that leaves tiles with clearly fewer classes: tiles of one class leave the others early.
+  void regroup(Features<T>& features, const std::int64_t* labels);
   // features <- normalise(z + beta (z - before)), before <- z.
   void extrapolate(Features<T>& features, Features<T>& before, double beta);
 
@@ -34,8 +36,13 @@ class WideLayer {
     index_t tile, n_tiles;
   };
   using Run = ClassRun;
+  // How frequencies are gone through: in the remainder's order; until samples pass their limits; or will pass them.
+  struct Visit {
+    bool in_order = false, limited = false, bounded = false;
+  };
   struct Scratch {
     Buffer<T> moved, reduced, responses, squares, pi, coefficients, limits;
+    Buffer<T> block, rest, energies;   // (k, lanes): squares of a block of frequencies, remainders; (F, lanes)
     std::vector<index_t> slot_class;   // (n_slots, slab_tiles): class whose response is kept, or -1
     std::vector<char> live, any_live;  // (k, slab_tiles), (k)
     std::vector<Run> runs;
@@ -50,7 +57,7 @@ class WideLayer {
   Slab slab(index_t index, const Features<T>& features) const;
   void leave(Run& run, Scratch& own);
   void respond(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, std::vector<Run>& runs,
-               bool limited, Scratch& own);
+               Visit visit, Scratch& own);
   void reduce(const Features<T>& features, const LayerOperators<T>& ops, index_t number, index_t p, Slab slab,
               const Run& run, Scratch& own);
   void respond_of_candidates(const Features<T>& features, const LayerOperators<T>& ops, Slab slab, Scratch& own);
@@ -78,6 +85,7 @@ class WideLayer {
   std::vector<index_t> nearest_;  // of every position: the class it gated to in the last move
   std::vector<char> candidates_;  // (n_tiles, k): classes that samples of the tile gated to, or probably will
   std::optional<Sketch<T>> sketch_;
+  std::optional<Remainder<T>> remainder_;
   std::vector<Scratch> scratch_;
 };
 

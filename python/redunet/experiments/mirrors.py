@@ -21,16 +21,6 @@ PAIRS = ((0, 1), (0, 8), (1, 8), (2, 5), (6, 9), (4, 7))
 FLIPS = ((3,), (2,), (2, 3))
 
 
-def symmetric_lift(n_channels: int, kernel_size: int, seed: int) -> RandomLift:
-    """A random lift that commutes with mirrors: every kernel is the mean of its four mirror images.
-
-    Of random kernels as they are the lifted mirror image would be no mirror image.
-    """
-    lift = RandomLift(n_channels, kernel_size, random_state=10 + seed).fit(np.zeros((1, 1, 1, 1)))
-    lift.kernels_ = np.mean([np.flip(lift.kernels_, axes) for axes in ((), *FLIPS)], axis=0)
-    return lift
-
-
 def mirrors(options: Options) -> Report:
     """Pairs of MNIST's digits, at every translation, by a network that knows mirror images and by one that does not.
 
@@ -53,7 +43,7 @@ def mirrors(options: Options) -> Report:
         found: dict[str, list[list[float]]] = {"cyclic": [], "dihedral": []}
         for seed in range(options.seeds):
             digits, y = training_digits(data, n_train, pair, seed)
-            lift = symmetric_lift(5, 9, seed)
+            lift = RandomLift(5, 9, symmetric=True, random_state=10 + seed)
             for group, rows in found.items():
                 built = timed_build(
                     lift(pixels(digits)), y, options, n_layers=n_layers, epsilon_sq=EPSILON_SQ, group=group

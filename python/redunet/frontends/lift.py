@@ -53,6 +53,10 @@ class RandomLift(KernelLift):
         tau(u) = max(u - threshold, 0), u, or sign(u) max(abs(u) - threshold, 0).
     threshold : float
         >= 0, in units of the filter output; positive for "soft", 0 for "identity".
+    symmetric : bool
+        Whether each kernel is the mean of the drawn one and its mirror images: of a signal two, of an image four. The
+        lift of a mirror image then is a mirror image of the lift, shifted by at most the size of a kernel, as
+        ``build(..., group="dihedral")`` needs it.
     random_state : int, numpy.random.Generator, numpy.random.RandomState or None
         Where the kernels come from. An integer seeds ``numpy.random.RandomState``, which draws the kernels of the
         ReduNet authors' code.
@@ -82,6 +86,10 @@ class RandomLift(KernelLift):
     (4, 7, 30)
     >>> np.allclose(lift(np.roll(x, 5, axis=-1)), np.roll(lift(x), 5, axis=-1))
     True
+    >>> symmetric = RandomLift(7, 3, symmetric=True, random_state=0)
+    >>> mirrored = np.roll(symmetric(x)[..., ::-1], -2, axis=-1)
+    >>> np.allclose(symmetric(x[..., ::-1]), mirrored)
+    True
     """
 
     def __init__(
@@ -91,18 +99,23 @@ class RandomLift(KernelLift):
         *,
         activation: words.Activation = "relu",
         threshold: float = 0.0,
+        symmetric: bool = False,
         random_state: Seed = None,
     ) -> None:
         super().__init__(n_channels, kernel_size, random_state)
         self.activation = checks.choice(activation, "activation", ACTIVATIONS)
         self.threshold = checks.non_negative(threshold, "threshold")
+        self.symmetric = checks.flag(symmetric, "symmetric")
         if self.activation == "identity" and self.threshold != 0:
             raise ValueError(f"threshold is {threshold!r}; expected 0 with activation='identity'")
         if self.activation == "soft" and self.threshold == 0:
             raise ValueError(f"threshold is {threshold!r}; expected a number > 0 with activation='soft'")
 
     def _kernels(self, samples: Array, size: tuple[int, ...], random: Any) -> npt.NDArray[np.float64]:
-        return gaussian_kernels(self.n_channels, samples.shape[1], size, random)
+        kernels = gaussian_kernels(self.n_channels, samples.shape[1], size, random)
+        for axis in range(2, kernels.ndim) if self.symmetric else ():
+            kernels = (kernels + np.flip(kernels, axis)) / 2
+        return kernels
 
     def _apply(self, samples: Array, out: Array) -> Array:
         kernels = _wrap(self.kernels_, samples.shape[2:]).astype(out.dtype)
@@ -129,6 +142,7 @@ class RandomLift(KernelLift):
 
     def __repr__(self) -> str:
         options = f", threshold={self.threshold}" if self.threshold else ""
+        options += ", symmetric=True" if self.symmetric else ""
         return (
             f"RandomLift({self.n_channels}, {self.kernel_size}, activation={self.activation!r}{options}, "
             f"random_state={self.random_state!r})"

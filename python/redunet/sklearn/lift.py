@@ -30,6 +30,8 @@ class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type:
         Nonlinearity.
     threshold : float, default 0
         Threshold of "relu" and "soft".
+    symmetric : bool, default False
+        Whether kernels equal their mirror images, so that the lift commutes with them: for ``group="dihedral"``.
     signal_shape : int T, (T,) or (H, W), optional
         Shape of the signals or images in a table X of C * T or C * H * W columns. Default: each row of a table is
         one signal of one channel.
@@ -63,6 +65,7 @@ class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type:
         *,
         activation: words.Activation = "relu",
         threshold: float = 0.0,
+        symmetric: bool = False,
         signal_shape: int | Sequence[int] | None = None,
         channels: Channels | None = None,
         random_state: Any = None,
@@ -71,6 +74,7 @@ class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type:
         self.kernel_size = kernel_size
         self.activation = activation
         self.threshold = threshold
+        self.symmetric = symmetric
         self.signal_shape = signal_shape
         self.channels = channels
         self.random_state = random_state
@@ -95,6 +99,7 @@ class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type:
             self.kernel_size,
             activation=self.activation,
             threshold=self.threshold,
+            symmetric=self.symmetric,
             random_state=self.random_state,
         ).fit(signals, channels=self.channels)
         self._points = signals.shape[1:-1] if self._last else signals.shape[2:]
