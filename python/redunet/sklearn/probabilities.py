@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-# Between which temperatures are looked for; distances of unit-norm features are at most 1.
+# Between which temperatures are looked for, and by how many halvings of the interval of their logarithms: to 1e-8 of T.
+# Distances of unit-norm features are at most 1.
 LOWEST, HIGHEST = 1e-6, 1e3
+HALVINGS = 32
 
 
 def softmax(distances: Array, temperature: float) -> Floats:
@@ -53,8 +54,12 @@ def temperature(distances: Array, labels: npt.NDArray[np.intp], weights: Array |
         excess = (wanted - softmax(distances, float(np.exp(log_temperature)))) * distances
         return float(shares @ excess.sum(axis=1))
 
-    ends = np.log([LOWEST, HIGHEST])
-    slopes = [slope(end) for end in ends]
-    if slopes[1] >= 0:  # distances say nothing of the classes, or the wrong thing
+    low, high = np.log([LOWEST, HIGHEST])
+    if slope(high) >= 0:  # distances say nothing of the classes, or the wrong thing
         return HIGHEST
-    return LOWEST if slopes[0] <= 0 else float(np.exp(brentq(slope, *ends, xtol=1e-6)))
+    if slope(low) <= 0:
+        return LOWEST
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return float(np.exp((low + high) / 2))
