@@ -10,6 +10,8 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 # Settings that bend OpenBLAS away from the machine it runs on, and with it every ratio.
 MISLEADING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 RECORDED_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "REDUNET_", "TORCH_", "MALLOC_", "GLIBC_TUNABLES")
-PACKAGES = ("redunet", "numpy", "torch", "scipy", "threadpoolctl", "pytest-benchmark")
+PACKAGES = ("redunet", "numpy", "torch", "scipy", "numba", "jax", "mkl", "threadpoolctl", "pytest-benchmark")
 
 
 def restart_clean() -> None:
@@ -26,6 +28,17 @@ def restart_clean() -> None:
     if present:
         clean = {name: value for name, value in os.environ.items() if name not in MISLEADING}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)
+
+
+def pin_cores(n: int) -> None:
+    """Keep this process, and what it starts, on its first n cores: libraries count cores when they are loaded."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n])
+
+
+def clock(n_threads: int) -> Callable[[], float]:
+    """Processor seconds of this process for one thread, which other programs do not change; else those of the wall."""
+    return time.process_time if n_threads == 1 else time.perf_counter
 
 
 def available_cores() -> int:
@@ -76,6 +89,12 @@ def _caches() -> dict[str, str]:
         if kind != "Instruction":
             caches[f"L{_read(folder / 'level').strip()}"] = _read(folder / "size").strip()
     return caches
+
+
+def cache_bytes() -> dict[str, int]:
+    """Bytes of the caches that one core sees, by level, as the system gives them; {} where it does not."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return {level: int(size[:-1]) * units[size[-1]] for level, size in _caches().items() if size[-1:] in units}
 
 
 def _git(*arguments: str) -> str:

@@ -9,7 +9,6 @@ this floor.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from bench.environment import clock
 from bench.workloads import Workload
 
 _GEMM_SIZE = 2048
@@ -84,13 +84,13 @@ def min_cost(workload: Workload, *, factored: bool = False) -> LayerCost:
     return LayerCost(gram, inverse, apply, entry * F * C * m, operators)
 
 
-def _best(action: Callable[[], object]) -> float:
+def _best(action: Callable[[], object], now: Callable[[], float]) -> float:
     action()
     seconds = []
     for _ in range(_REPEATS):
-        start = time.perf_counter()
+        start = now()
         action()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     return min(seconds)
 
 
@@ -100,13 +100,14 @@ def sgemm_rate(n_threads: int) -> float:
     rng = np.random.default_rng(0)
     A, B = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
     out = np.empty_like(A)
-    seconds = _best(lambda: np.matmul(A, B, out=out))
+    now = clock(n_threads)
+    seconds = _best(lambda: np.matmul(A, B, out=out), now)
     if find_spec("torch"):
         import torch
 
         torch.set_num_threads(n_threads)
         tA, tB, t_out = (torch.from_numpy(a) for a in (A, B, out))
-        seconds = min(seconds, _best(lambda: torch.mm(tA, tB, out=t_out)))
+        seconds = min(seconds, _best(lambda: torch.mm(tA, tB, out=t_out), now))
     return 2.0 * n**3 / seconds
 
 
@@ -116,7 +117,7 @@ def copy_bandwidth(nbytes: float, n_threads: int) -> float:
     source, target = np.ones(n), np.zeros(n)
     parts = list(zip(np.array_split(source, n_threads), np.array_split(target, n_threads), strict=True))
     with ThreadPoolExecutor(n_threads) as pool:
-        seconds = _best(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)))
+        seconds = _best(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), clock(n_threads))
     return 2.0 * source.nbytes / seconds
 
 

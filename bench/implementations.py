@@ -1,101 +1,109 @@
-"""Everything that is timed, behind one call: build n layers of a workload and say what one layer cost.
+"""Everything that is timed, behind one call: build one layer of a workload, and n, and say what a layer cost.
 
-The cost of a layer is the mean over the layers after the first, in the loop; the total is what a caller waits
-for, transforms into and out of the spectrum and the first layer's fresh memory included. Operators are kept
-by all.
+A layer is the difference of the two builds, divided by n - 1; what is left of the first is the fixed cost: transforms
+into and out of the spectrum, packing, the first layer's fresh memory. Operators are kept by all. One thread is timed
+in processor seconds, several by the wall.
 """
 
 from __future__ import annotations
 
-import time
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import redunet as rn
 from bench.baselines.builder import Builder
 from bench.baselines.numpy_expert import NumpyExpert
-from bench.environment import available_bytes
+from bench.environment import available_bytes, clock, hold_fresh_memory
+from bench.floor import min_cost
 from bench.workloads import Workload
 from redunet._backends import status
 
 AUTHORS = "authors"
 EXPERTS = ("PyTorch expert", "PyTorch expert, factored", "NumPy expert", "NumPy expert, factored")
+STACKED, STACKED_MKL, JAX, COMPILED = "BLAS and numba", "MKL and numba", "JAX", "PyTorch, compiled"
+RIVALS = (STACKED, STACKED_MKL, JAX, COMPILED)
 PACKAGE = ("redunet numpy", "redunet cpu", "redunet cuda")
-NAMES = (*PACKAGE, AUTHORS, *EXPERTS)
+NAMES = (*PACKAGE, AUTHORS, *EXPERTS, *RIVALS)
+
+# What each needs beside NumPy: modules, and what to call them.
+_NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
+    AUTHORS: (("torch", "PyTorch"),),
+    "PyTorch expert": (("torch", "PyTorch"),),
+    "PyTorch expert, factored": (("torch", "PyTorch"),),
+    STACKED: (("numba", "numba"), ("scipy", "SciPy")),
+    STACKED_MKL: (("numba", "numba"), ("scipy", "SciPy")),
+    JAX: (("jax", "JAX"),),
+    COMPILED: (("torch", "PyTorch"),),
+}
+# These compile when they are first used, for a shape or a number of layers: a build before the clock starts.
+_COMPILING = frozenset(RIVALS)
 
 
-#: From so many layers on they are short, and the package is timed without a callback.
-MANY_LAYERS = 500
+# Memory touched before a build at most: half a second.
+_MOST_FRESH_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one construction.
+    """Seconds of two constructions, of one layer and of n.
 
     Attributes
     ----------
-    layer_s : float
-        Per layer, in the loop.
-    total_s : float
-        All of it.
+    first_s, total_s : float
+        Whole builds of one layer and of `n_layers`.
     n_layers : int
         Layers built: fewer than asked for when the time was up.
     """
 
-    layer_s: float
+    first_s: float
     total_s: float
     n_layers: int
 
+    @property
+    def layer_s(self) -> float:
+        """Of a further layer."""
+        return per_layer(self.first_s, self.total_s, self.n_layers)
 
-def _run(start: float, stamps: list[float]) -> Run:
-    """From the start and the times at which layers began; the last stamp is the end of the last layer."""
-    n = len(stamps) - 1
-    layer_s = (stamps[-1] - stamps[1]) / (n - 1) if n > 1 else stamps[-1] - stamps[0]
-    return Run(layer_s, time.perf_counter() - start, n)
-
-
-def run_package(workload: Workload, n_layers: int, *, backend: str, n_threads: int) -> Run:
-    """`rn.build` through the public API; `on_layer` gives the time stamps.
-
-    Layers of a few microseconds take less than a callback: many of them are timed as the difference between a
-    deep build and one of two layers, as users run them.
-    """
-
-    def build(n: int, on_layer: Callable[[int, object], None] | None) -> float:
-        start = time.perf_counter()
-        rn.build(
-            workload.X,
-            workload.y,
-            n_layers=n,
-            eta=workload.eta,
-            epsilon_sq=workload.epsilon_sq,
-            lam=workload.lam,
-            backend=backend,
-            n_threads=n_threads,
-            on_layer=on_layer,
-        )
-        return time.perf_counter() - start
-
-    if n_layers >= MANY_LAYERS:
-        few, many = build(2, None), build(n_layers, None)
-        return Run((many - few) / (n_layers - 2), many, n_layers)
-    stamps: list[float] = []
-    start = time.perf_counter()
-    build(n_layers, lambda index, rates: stamps.append(time.perf_counter()))
-    return _run(start, stamps)
+    @property
+    def spent_s(self) -> float:
+        return self.first_s + self.total_s
 
 
-def run_builder(builder: Builder, workload: Workload, n_layers: int, *, limit_s: float = float("inf")) -> Run:
-    """A baseline, layer by layer; no new layer is begun after `limit_s` seconds."""
-    start = time.perf_counter()
+def per_layer(first_s: float, total_s: float, n_layers: int) -> float:
+    """Seconds of a further layer, from builds of one layer and of n."""
+    return (total_s - first_s) / (n_layers - 1) if n_layers > 1 else total_s
+
+
+def build_package(workload: Workload, n_layers: int, *, backend: Any, n_threads: int) -> tuple[float, int]:
+    """`rn.build` through the public API: seconds, and layers."""
+    now = clock(n_threads)
+    start = now()
+    rn.build(
+        workload.X,
+        workload.y,
+        n_layers=n_layers,
+        eta=workload.eta,
+        epsilon_sq=workload.epsilon_sq,
+        lam=workload.lam,
+        backend=backend,
+        n_threads=n_threads,
+    )
+    return now() - start, n_layers
+
+
+def build_baseline(
+    builder: Builder, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float
+) -> tuple[float, int]:
+    """A baseline's build: seconds, and how many layers there was time for."""
+    now = clock(n_threads)
+    start = now()
     start_builder(builder, workload)
-    stamps = [time.perf_counter()]
-    while len(stamps) <= n_layers and (len(stamps) == 1 or stamps[-1] - start < limit_s):
-        builder.build_layer()
-        stamps.append(time.perf_counter())
+    built = builder.build_layers(n_layers, limit_s)
     builder.features()
-    return _run(start, stamps)
+    return now() - start, built
 
 
 def start_builder(builder: Builder, workload: Workload) -> None:
@@ -119,6 +127,22 @@ def make_builder(name: str, n_threads: int) -> Builder:
         from bench.baselines.authors import AuthorsTorch
 
         return AuthorsTorch(n_threads)
+    if name == STACKED:
+        from bench.baselines.stacked import StackedExpert
+
+        return StackedExpert(n_threads)
+    if name == STACKED_MKL:
+        from bench.baselines.stacked_mkl import StackedMkl
+
+        return StackedMkl(n_threads)
+    if name == JAX:
+        from bench.baselines.jax_scan import JaxScan
+
+        return JaxScan(n_threads)
+    if name == COMPILED:
+        from bench.baselines.torch_compiled import TorchCompiled
+
+        return TorchCompiled(n_threads)
     from bench.baselines.torch_expert import TorchExpert
 
     return TorchExpert(n_threads, low_rank=factored)
@@ -129,23 +153,61 @@ def why_not(name: str, workload: Workload) -> str | None:
     if name in PACKAGE:
         state = str(status()[name.split()[1]])
         return None if state == "available" else state
-    if name.startswith(("PyTorch", AUTHORS)) and not find_spec("torch"):
-        return "PyTorch is not installed"
+    for module, title in _NEEDS.get(name, ()):
+        if not find_spec(module):
+            return f"{title} is not installed"
+    if name == STACKED_MKL:
+        from bench.baselines.mkl import library
+
+        if library() is None:
+            return "MKL is not installed"
     small = workload.signal_shape and int(workload.class_sizes.max()) < workload.n_channels
     if name.endswith("factored") and not small:
         return "no classes smaller than C"
-    if name == AUTHORS:
-        # the full spectrum in complex64; all class components at once, and two temporaries of their size
-        spectrum = workload.X.nbytes * 2 if workload.signal_shape else workload.X.nbytes
-        needed = 3 * workload.n_classes * spectrum
-        if needed > available_bytes():
-            return f"needs {needed / 2**30:.0f} GiB"
+    needed = _bytes_needed(name, workload)
+    if needed > available_bytes():
+        return f"needs {needed / 2**30:.0f} GiB"
     return None
 
 
+def _bytes_needed(name: str, workload: Workload) -> float:
+    """Of the responses of all operators, which some keep at once."""
+    spectrum = workload.n_samples * workload.n_channels * workload.n_freqs * (8.0 if workload.signal_shape else 4.0)
+    if (
+        name == AUTHORS
+    ):  # the full spectrum in complex64; all class components at once, and two temporaries of their size
+        return 3 * workload.n_classes * workload.X.nbytes * (2 if workload.signal_shape else 1)
+    if name in RIVALS:  # twice where an elementwise pass is not fused
+        return 2 * (workload.n_classes + 1) * spectrum
+    return 0.0
+
+
 def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float) -> Callable[[], Run]:
-    """A function that builds the workload once with this implementation."""
-    if name in PACKAGE:
-        backend = name.split()[1]
-        return lambda: run_package(workload, n_layers, backend=backend, n_threads=n_threads)
-    return lambda: run_builder(make_builder(name, n_threads), workload, n_layers, limit_s=limit_s)
+    """A function that builds the workload with this implementation, one layer and all.
+
+    As much memory as a build may take is touched and freed before either. What compiles has compiled when this returns.
+    """
+    cost = min_cost(workload)
+    fresh = 2 * (workload.n_classes + 1) * cost.feature_bytes + (n_layers + 1) * cost.operator_bytes
+
+    def build(n: int) -> tuple[float, int]:
+        hold_fresh_memory(min(int(fresh), _MOST_FRESH_BYTES))
+        try:
+            if name in PACKAGE:
+                return build_package(workload, n, backend=name.split()[1], n_threads=n_threads)
+            builder = make_builder(name, n_threads)
+            return build_baseline(builder, workload, n, n_threads=n_threads, limit_s=limit_s)
+        finally:
+            gc.collect()
+
+    def run() -> Run:
+        first_s, _ = build(1)
+        total_s, built = build(n_layers)
+        return Run(first_s, total_s, built)
+
+    if name in _COMPILING:
+        build(1)
+    if name == JAX:  # one scan per number of layers, which nothing stops: as many as there is time for
+        n_layers = max(2, min(n_layers, int(limit_s / (2 * build(1)[0]))))
+        build(n_layers)
+    return run

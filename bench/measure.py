@@ -7,17 +7,16 @@ within a build reports the layers it did. The result is plain data, ready for JS
 
 from __future__ import annotations
 
-import gc
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
-from bench.environment import hold_fresh_memory
+from bench.ceilings import scaling
 from bench.floor import LayerCost, copy_bandwidth, layer_floor, min_cost
-from bench.implementations import AUTHORS, EXPERTS, PACKAGE, Run, runner, why_not
+from bench.implementations import AUTHORS, EXPERTS, PACKAGE, RIVALS, Run, per_layer, runner, why_not
 from bench.workloads import Workload
 
 # Layers per build: enough that a round takes a few seconds with the experts. A layer of the package costs less from
@@ -73,19 +72,21 @@ def measure(
     skipped = {name: reason for name in names if (reason := why_not(name, workload))}
     runs: dict[str, list[Run]] = {name: [] for name in names if name not in skipped}
     with threadpool_limits(n_threads, "blas"):
+        builds = {}
+        for name in runs:
+            say(f"{workload.name}: {name}")
+            layers = timed_layers(name, workload, n_layers)
+            builds[name] = runner(name, workload, layers, n_threads=n_threads, limit_s=limit_s)
         for turn in range(rounds):
             for name, done in runs.items():
-                left = limit_s - sum(run.total_s for run in done)
-                if done and left < done[-1].total_s:
+                if done and limit_s - sum(run.spent_s for run in done) < done[-1].spent_s:
                     continue
-                layers = timed_layers(name, workload, n_layers)
                 say(f"{workload.name}: round {turn + 1}/{rounds}, {name}")
-                hold_fresh_memory()
-                done.append(runner(name, workload, layers, n_threads=n_threads, limit_s=left)())
-                gc.collect()
+                done.append(builds[name]())
     return {
         **_sizes(workload),
         **_costs(workload, n_threads),
+        "scaling": scaling(n_threads) if n_threads > 1 else None,
         "implementations": {
             name: _summary(runs[name]) if name in runs else {"skipped": skipped[name]} for name in names
         },
@@ -124,13 +125,22 @@ def add_floors(result: dict[str, Any], sgemm: float) -> None:
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """Medians; `best` is the difference of the fastest builds. `fixed` is what a build takes beside its layers.
+
+    A build that its limit stopped has fewer layers: the fastest is one of those that have most.
+    """
     layer_ms = [run.layer_s * 1e3 for run in runs]
+    first, total = (statistics.median(seconds) for seconds in zip(*((r.first_s, r.total_s) for r in runs), strict=True))
+    n = max(run.n_layers for run in runs)
+    fastest = min(run.total_s for run in runs if run.n_layers == n)
     return {
         "ms_per_layer": statistics.median(layer_ms),
-        "best_ms_per_layer": min(layer_ms),
+        "best_ms_per_layer": per_layer(min(run.first_s for run in runs), fastest, n) * 1e3,
         "rounds_ms_per_layer": layer_ms,
-        "total_s": statistics.median(run.total_s for run in runs),
-        "n_layers": runs[-1].n_layers,
+        "fixed_ms": statistics.median((run.first_s - run.layer_s) * 1e3 for run in runs),
+        "first_s": first,
+        "total_s": total,
+        "n_layers": n,
     }
 
 
@@ -158,15 +168,17 @@ def behind_numpy(results: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
-    """The package's best backend against the authors and the best expert, and its share of the floor."""
-    own, expert, authors = (best_of(result, names) for names in (PACKAGE, EXPERTS, (AUTHORS,)))
+    """The package's best backend against the authors and the strongest rival, and its share of the floor."""
+    own, rival, authors = (best_of(result, names) for names in (PACKAGE, (*EXPERTS, *RIVALS), (AUTHORS,)))
     if own is None:
         return {}
     ms = own[1]
     return {
         "package": own[0],
-        "expert": expert[0] if expert else None,
-        "over_expert": expert[1] / ms if expert else None,
+        "rival": rival[0] if rival else None,
+        "over_rival": rival[1] / ms if rival else None,
         "over_authors": authors[1] / ms if authors else None,
         "floor_share": result["floor_dense"]["ms"] / ms,
+        "dense_gflop_s": LayerCost(**result["cost"]["dense"]).flops / ms / 1e6,
+        "gb_s": LayerCost(**result["cost"]["dense"]).bytes / ms / 1e6,
     }

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.implementations import AUTHORS, PACKAGE
+from bench.ceilings import where
+from bench.floor import LayerCost
+from bench.implementations import AUTHORS, PACKAGE, RIVALS
 from bench.measure import best_of, ratios
 
-_EXPERTS = (
+# Columns: what they are called, and the implementations of which the faster is shown.
+_COLUMNS = (
+    (AUTHORS, (AUTHORS,)),
     ("PyTorch expert", ("PyTorch expert", "PyTorch expert, factored")),
     ("NumPy expert", ("NumPy expert", "NumPy expert, factored")),
+    *((name, (name,)) for name in (*RIVALS, *PACKAGE)),
 )
 NOTES = (
-    "Milliseconds per layer in the loop, medians of interleaved rounds; single precision, operators kept.",
+    "Milliseconds of a further layer: a build of many layers less one of one layer, whole, medians of interleaved",
+    "rounds; single precision, operators kept. Rivals compile before the clock starts. One thread: processor time.",
     "f: factored classes were the faster of the expert's two ways. *: fewer rounds than asked (time limit).",
     "floor: the fewest flops of a dense layer at the measured SGEMM rate, or (m) its least traffic at the",
     "measured copy bandwidth. share: floor / redunet; above 1 where classes are factored or gates are sharp.",
@@ -43,9 +49,10 @@ def _times(ratio: float | None) -> str:
 
 
 def rows(results: Sequence[dict[str, Any]], rounds: int) -> list[list[str]]:
-    """The table with its head as the first row."""
-    head = ["workload", "m", "C", "F", "k", AUTHORS, *(title for title, _ in _EXPERTS), *PACKAGE]
-    table = [[*head, "vs authors", "vs expert", "floor", "share"]]
+    """The table with its head as the first row; columns of what ran nowhere are left out."""
+    columns = [(title, names) for title, names in _COLUMNS if any(best_of(result, names) for result in results)]
+    head = ["workload", "m", "C", "F", "k", *(title for title, _ in columns)]
+    table = [[*head, "vs authors", "strongest rival", "vs rival", "floor", "share"]]
     for result in results:
         ratio = ratios(result)
         floor = result["floor_dense"]
@@ -53,11 +60,10 @@ def rows(results: Sequence[dict[str, Any]], rounds: int) -> list[list[str]]:
             [
                 result["workload"],
                 *(str(result[key]) for key in ("n_samples", "n_channels", "n_freqs", "n_classes")),
-                _cell(result, [AUTHORS], rounds),
-                *(_cell(result, names, rounds) for _, names in _EXPERTS),
-                *(_cell(result, [name], rounds) for name in PACKAGE),
+                *(_cell(result, names, rounds) for _, names in columns),
                 _times(ratio.get("over_authors")),
-                _times(ratio.get("over_expert")),
+                ratio.get("rival") or "-",
+                _times(ratio.get("over_rival")),
                 _number(floor["ms"]) + ("m" if floor["bound"] == "memory" else ""),
                 _number(ratio.get("floor_share")),
             ]
@@ -65,22 +71,55 @@ def rows(results: Sequence[dict[str, Any]], rounds: int) -> list[list[str]]:
     return table
 
 
+def efficiency(results: Sequence[dict[str, Any]], ceilings: dict[str, Any]) -> list[list[str]]:
+    """The package's layers beside what the machine can do: arithmetic, traffic, and what a thread more brings.
+
+    `ceilings` are those of the threads in use (`bench.ceilings`).
+    """
+    fma, n_threads = ceilings["fma_gflop_s"], ceilings["n_threads"]
+    head = ["workload", "ms", "dense GF/s", "of SGEMM", "of multiply-adds", "MB", "in", "GB/s", "of reading there"]
+    threaded = n_threads > 1
+    table = [[*head, *([f"{n_threads} threads, multiply-adds"] if threaded else [])]]
+    for result in results:
+        ratio = ratios(result)
+        if not ratio:
+            continue
+        nbytes = LayerCost(**result["cost"]["dense"]).bytes
+        level = where(nbytes, n_threads)
+        reading = ceilings["read_gb_s"].get(level)
+        flops = ratio["dense_gflop_s"]
+        table.append(
+            [
+                result["workload"],
+                _number(best_of(result, PACKAGE)[1]),  # type: ignore[index]
+                _number(flops),
+                _share(flops, ceilings["sgemm_gflop_s"]),
+                _share(flops, fma),
+                _number(nbytes / 1e6),
+                level,
+                _number(ratio["gb_s"]),
+                _share(ratio["gb_s"], reading),
+                *([_times(result["scaling"])] if threaded else []),
+            ]
+        )
+    return table
+
+
+def _share(x: float, whole: float | None) -> str:
+    return "-" if whole is None else f"{100 * x / whole:.0f} %"
+
+
 def builds(results: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """End to end: milliseconds of a whole build beside what its layers cost in the loop."""
-    table = [["workload", "implementation", "layers", "build, ms", "layers in the loop, ms", "rest, ms"]]
+    """End to end: milliseconds of a whole build, of one layer, and what a build takes beside its layers."""
+    table = [
+        ["workload", "implementation", "layers", "build, ms", "of one layer, ms", "a further layer, ms", "fixed, ms"]
+    ]
     for result in results:
         for name, entry in result["implementations"].items():
             if "skipped" in entry:
                 continue
-            total, loop = entry["total_s"] * 1e3, entry["ms_per_layer"] * entry["n_layers"]
-            table.append(
-                [
-                    result["workload"],
-                    name,
-                    str(entry["n_layers"]),
-                    *map(_number, (total, loop, max(total - loop, 0.0))),
-                ]
-            )
+            numbers = entry["total_s"] * 1e3, entry["first_s"] * 1e3, entry["ms_per_layer"], entry["fixed_ms"]
+            table.append([result["workload"], name, str(entry["n_layers"]), *map(_number, numbers)])
     return table
 
 

@@ -7,6 +7,7 @@ terms. The bound is u (lam max alpha_j + 1 + C/eps^2) sqrt(R F), once per layer.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,6 @@ from bench.baselines.numpy_expert import NumpyExpert
 from bench.implementations import start_builder
 from bench.workloads import Workload
 
-torch = pytest.importorskip("torch")
 N_LAYERS = 3
 SHAPES = {
     "vectors": ((5,), (9, 20, 6)),
@@ -51,8 +51,7 @@ def bound(data: Workload) -> float:
 
 def run(builder: Builder, data: Workload) -> tuple[NDArray[Any], NDArray[Any]]:
     start_builder(builder, data)
-    for _ in range(N_LAYERS):
-        builder.build_layer()
+    assert builder.build_layers(N_LAYERS) == N_LAYERS
     builder.start_new(data.X_new)
     for i in range(N_LAYERS):
         builder.apply_layer(i)
@@ -60,15 +59,40 @@ def run(builder: Builder, data: Workload) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def authors() -> Builder:
+    torch = pytest.importorskip("torch")
     from bench.baselines.authors import AuthorsTorch
 
     return AuthorsTorch(1, torch.float64)
 
 
 def torch_expert(low_rank: bool = False) -> Builder:
+    torch = pytest.importorskip("torch")
     from bench.baselines.torch_expert import TorchExpert
 
     return TorchExpert(2, low_rank=low_rank, dtype=torch.float64)
+
+
+def stacked(n_threads: int = 2) -> Builder:
+    pytest.importorskip("numba")
+    from bench.baselines import stacked
+
+    return stacked.StackedExpert(n_threads, dtype=np.float64)
+
+
+def stacked_mkl() -> Builder:
+    pytest.importorskip("numba")
+    from bench.baselines import mkl, stacked_mkl
+
+    if mkl.library() is None:
+        pytest.skip("MKL is not installed")
+    return stacked_mkl.StackedMkl(2, dtype=np.float64)
+
+
+def jax_scan() -> Builder:
+    pytest.importorskip("jax")
+    from bench.baselines.jax_scan import JaxScan
+
+    return JaxScan(2, dtype=np.float64)
 
 
 EXPERTS: dict[str, Callable[[], Builder]] = {
@@ -76,6 +100,10 @@ EXPERTS: dict[str, Callable[[], Builder]] = {
     "numpy": lambda: NumpyExpert(2, dtype=np.float64),
     "torch factored": lambda: torch_expert(low_rank=True),
     "numpy factored": lambda: NumpyExpert(2, low_rank=True, dtype=np.float64),
+    "stacked": stacked,
+    "stacked, one thread": lambda: stacked(1),
+    "stacked, MKL": stacked_mkl,
+    "jax": jax_scan,
 }
 
 
@@ -93,14 +121,10 @@ def test_expert_builds_the_authors_layers(case: str, name: str, lam: float) -> N
         assert np.linalg.norm(ours - theirs) <= bound(data) * np.linalg.norm(theirs)
 
 
-@pytest.mark.parametrize("lam", [500.0, 3.0])
-@pytest.mark.parametrize(("case", "name"), PAIRS)
-def test_expert_builds_the_packages_layers_and_rates(case: str, name: str, lam: float) -> None:
-    data = synthetic(*SHAPES[case], lam)
-    expert = EXPERTS[name]()
+def builds_what_the_package_builds(expert: Builder, data: Workload) -> None:
     Z, Z_new = run(expert, data)
     net, features = rn.build(
-        data.X, data.y, n_layers=N_LAYERS, eta=data.eta, epsilon_sq=data.epsilon_sq, lam=lam, backend="numpy"
+        data.X, data.y, n_layers=N_LAYERS, eta=data.eta, epsilon_sq=data.epsilon_sq, lam=data.lam, backend="numpy"
     )
     transformed = net.transform(data.X_new, backend="numpy")
     assert np.linalg.norm(Z - features) <= bound(data) * np.linalg.norm(Z)
@@ -109,8 +133,31 @@ def test_expert_builds_the_packages_layers_and_rates(case: str, name: str, lam: 
     np.testing.assert_allclose(expert.rates, rates, rtol=0, atol=bound(data) * rates[:, 1].max())
 
 
+@pytest.mark.parametrize("lam", [500.0, 3.0])
+@pytest.mark.parametrize(("case", "name"), PAIRS)
+def test_expert_builds_the_packages_layers_and_rates(case: str, name: str, lam: float) -> None:
+    builds_what_the_package_builds(EXPERTS[name](), synthetic(*SHAPES[case], lam))
+
+
+@pytest.mark.parametrize("case", ["vectors", "signals of odd length"])
+def test_compiled_torch_builds_the_packages_layers_and_rates(case: str) -> None:
+    torch = pytest.importorskip("torch")
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("torch.compile needs a C++ compiler")
+    from bench.baselines.torch_compiled import TorchCompiled
+
+    builds_what_the_package_builds(TorchCompiled(2, dtype=torch.float64), synthetic(*SHAPES[case], 3.0))
+
+
+@pytest.mark.parametrize("name", ["stacked", "stacked, MKL"])
+@pytest.mark.parametrize("shape", [(30,), (26, 4)])
+def test_stacked_expert_beyond_its_small_sizes(name: str, shape: tuple[int, ...]) -> None:
+    """Cholesky by LAPACK, samples of a single frequency split among threads."""
+    builds_what_the_package_builds(EXPERTS[name](), synthetic(shape, (300, 200, 100), 3.0))
+
+
 def test_factored_form_needs_small_classes() -> None:
     data = synthetic(*SHAPES["images"], 500.0)
-    for make in (EXPERTS["torch factored"], EXPERTS["numpy factored"]):
+    for name in ("numpy factored", "torch factored"):
         with pytest.raises(ValueError, match="every class smaller than the number of channels"):
-            start_builder(make(), data)
+            start_builder(EXPERTS[name](), data)

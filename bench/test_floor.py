@@ -57,7 +57,7 @@ def test_measured_workload_becomes_a_row() -> None:
     assert result["implementations"]["NumPy expert, factored"] == {"skipped": "no classes smaller than C"}
     own = result["implementations"]["redunet numpy"]["ms_per_layer"]
     expert = result["implementations"]["NumPy expert"]["ms_per_layer"]
-    assert ratios(result)["over_expert"] == expert / own
+    assert ratios(result)["over_rival"] == expert / own
     assert ratios(result)["over_authors"] is None
     head, row = tables.rows([result], rounds=2)
     assert len(head) == len(row)

@@ -1,84 +1,31 @@
 """Batched Hermitian cholesky, inv, solve and logdet of `redunet.linalg` against NumPy and PyTorch.
 
-Matrices are Wishart-like, I + A A^*/n: well conditioned. PyTorch runs twice: by the function of that name in
-`torch.linalg`, and through its Cholesky factor. Cases with more arithmetic or memory than a fixed bound are left
-out.
+The cases of `bench.linalg`, which interleaves the rivals and prints ratios, in pytest-benchmark, which keeps them.
+Cases with more arithmetic or memory than a fixed bound are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import redunet as rn
+from bench.linalg import DTYPES, HEAD, OPERATIONS, OURS, by_numpy, by_torch, package, positive_definite, row
 from redunet._backends import status
 
 SIZES = (2, 3, 5, 8, 16, 32, 64, 128, 256)
 BATCHES = (1, 10, 100, 1000, 10_000, 100_000)
-DTYPES = ("float32", "float64", "complex64", "complex128")
 # What runs without --full: a corner and a middle of the grid.
 DEFAULT_SIZES = (3, 8, 16, 32, 128)
 DEFAULT_BATCHES = (1, 100, 10_000)
 DEFAULT_DTYPES = ("float32", "complex128")
-OPERATIONS = ("cholesky", "inv", "solve", "logdet")
 RIVALS = ("redunet numpy", "redunet cpu", "numpy", "torch", "torch by Cholesky")
 MAX_FLOPS = 2e10
 MAX_BYTES = 1 << 29
 MAX_SECONDS = 0.3
-
-
-def positive_definite(n: int, batch: int, dtype: str) -> NDArray[Any]:
-    """(batch, n, n) Hermitian positive definite matrices with condition numbers of a few."""
-    rng = np.random.default_rng(n)
-    A = rng.standard_normal((min(batch, 64), n, n))
-    if dtype.startswith("complex"):
-        A = A + 1j * rng.standard_normal(A.shape)
-    M = np.eye(n) + A @ A.conj().swapaxes(1, 2) / n
-    repeated = np.tile(M, (-(-batch // len(M)), 1, 1))[:batch]
-    return np.ascontiguousarray(repeated, dtype=dtype)
-
-
-def _package(operation: str, A: NDArray[Any], B: NDArray[Any], backend: str, n_threads: int) -> Callable[[], object]:
-    function = getattr(rn.linalg, operation)
-    if operation == "solve":
-        return lambda: function(A, B, backend=backend, n_threads=n_threads)
-    return lambda: function(A, backend=backend, n_threads=n_threads)
-
-
-def _numpy(operation: str, A: NDArray[Any], B: NDArray[Any]) -> Callable[[], object]:
-    return {
-        "cholesky": lambda: np.linalg.cholesky(A),
-        "inv": lambda: np.linalg.inv(A),
-        "solve": lambda: np.linalg.solve(A, B),
-        "logdet": lambda: np.linalg.slogdet(A),
-    }[operation]
-
-
-def _torch(operation: str, A: NDArray[Any], B: NDArray[Any], n_threads: int, factor: bool) -> Callable[[], object]:
-    import torch
-
-    torch.set_num_threads(n_threads)
-    tA, tB = torch.from_numpy(A), torch.from_numpy(B)
-    if not factor:
-        return {
-            "cholesky": lambda: torch.linalg.cholesky(tA),
-            "inv": lambda: torch.linalg.inv(tA),
-            "solve": lambda: torch.linalg.solve(tA, tB),
-            "logdet": lambda: torch.linalg.slogdet(tA),
-        }[operation]
-    return {
-        "cholesky": lambda: torch.linalg.cholesky(tA),
-        "inv": lambda: torch.cholesky_inverse(torch.linalg.cholesky(tA)),
-        "solve": lambda: torch.cholesky_solve(tB, torch.linalg.cholesky(tA)),
-        "logdet": lambda: 2 * torch.linalg.cholesky(tA).diagonal(dim1=-2, dim2=-1).real.log().sum(-1),
-    }[operation]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,9 +55,20 @@ def test_linalg(
     B = np.ones((batch, n, 1), dtype)
     benchmark.group = f"{operation} {dtype}: {batch} x {n} x {n}"
     if rival == "numpy":
-        call = _numpy(operation, A, B)
+        call = by_numpy(operation, A, B)
     elif rival.startswith("torch"):
-        call = _torch(operation, A, B, n_threads, factor=rival != "torch")
+        call = by_torch(operation, A, B, n_threads, factor=rival != "torch")
     else:
-        call = _package(operation, A, B, rival.split()[1], n_threads)
+        call = package(operation, A, B, rival.split()[1], n_threads)
     benchmark(call)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "other", "said"),
+    [(8, 100, 49.0, "4.90 < 5"), (8, 100, 50.0, "5.00"), (32, 100, 19.0, "1.90 < 2"), (128, 100, 5.0, "0.50"),
+     (8, 10, 5.0, "0.50"), (300, 1, 8.0, "0.80 < 0.9")],
+)  # fmt: skip
+def test_bars_that_are_missed_are_marked(n: int, batch: int, other: float, said: str) -> None:
+    cells = row("inv", n, batch, "float32", {OURS: 10.0, "numpy": other, "torch": 100.0, "MKL compact": 5.0})
+    assert len(cells) == len(HEAD)
+    assert cells[1:] == ["10.0", f"{other:.1f}", said, "0.50", "-"]

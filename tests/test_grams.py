@@ -232,6 +232,24 @@ def test_what_is_known_too_badly_is_rebuilt(backend):
     same(allowed.rebuild("a", X[keep]), rn.ClassGrams.of(X[rest], y[rest]))
 
 
+def test_channels_may_come_last():
+    """Every method that takes samples; and a shape that looks like the usual mistake is a warning."""
+    X, y = samples((33, 3, 9, 8), "f8")
+    last = np.moveaxis(X, 1, -1)
+    grams, same_grams = rn.ClassGrams.of(X[:20], y[:20]), rn.ClassGrams.of(last[:20], y[:20], channels="last")
+    same(grams, same_grams)
+    same(grams.add(X[20:], y[20:]), more := same_grams.add(last[20:], y[20:], channels="last"))
+    same(grams.add(X[20:], y[20:]).forget(X[:3], y[:3]), more.forget(last[:3], y[:3], channels="last"))
+    kept = y == LABELS[1]
+    same(grams.rebuild(LABELS[1], X[kept]), same_grams.rebuild(LABELS[1], last[kept], channels="last"))
+    with pytest.warns(UserWarning, match=r"channels='last'"):
+        rn.ClassGrams.of(last, y)
+    with pytest.raises(ValueError, match=r"X has shape \(33, 9, 8, 3\); expected \(m, 3, 9, 8\)"):
+        grams.add(last, y)
+    with pytest.raises(ValueError, match="channels is 'middle'; expected one of 'first', 'last'"):
+        rn.ClassGrams.of(X, y, channels="middle")
+
+
 def test_nothing_else_changes():
     """A value: what is added to or forgotten from stays as it was, and nothing can be written to."""
     X, y = samples((30, 4), "f8")

@@ -338,3 +338,12 @@ class TestNearestSubspaceHead:
             NearestSubspaceHead(fitted, beta=0)
         with pytest.raises(ValueError, match=r"^Z has shape \(2, 5\); expected 4 numbers of each sample$"):
             NearestSubspaceHead(fitted)(torch.zeros(2, 5))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_trace_is_good_for_batches_of_its_size():
+    X, y = np.random.default_rng(0).standard_normal((20, 3, 8)).astype(np.float32), np.arange(20) % 2
+    module = ReduNet(rn.build(X, y, n_layers=2)[0])
+    traced = torch.jit.trace(module, torch.from_numpy(X))
+    other = torch.from_numpy(X[::-1].copy())
+    assert torch.equal(traced(other), module(other))

@@ -1,4 +1,4 @@
-"""What every baseline can do: take the data, build one layer at a time, map new samples, give features back.
+"""What every baseline can do: take the data, build layers, map new samples, give features back.
 
 Features are X's shape, in X's order, of unit norm per sample. `rates` holds one (delta, rate, class_rate) per
 layer.
@@ -6,6 +6,7 @@ layer.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -30,6 +31,15 @@ class Builder(ABC):
     @abstractmethod
     def build_layer(self) -> None:
         """Operators and rates of one layer from the features, then the features through it."""
+
+    def build_layers(self, n_layers: int, limit_s: float = float("inf")) -> int:
+        """So many layers, none begun after `limit_s` seconds: how many were built, at least one."""
+        start = time.perf_counter()
+        for done in range(n_layers):
+            if done and time.perf_counter() - start > limit_s:
+                return done
+            self.build_layer()
+        return n_layers
 
     @abstractmethod
     def features(self) -> Floats:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from bench.baselines.builder import Builder, Floats
 from bench.baselines.problem import Problem
@@ -54,6 +54,7 @@ class NumpyExpert(Builder):
         self.n_threads, self.low_rank = n_threads, low_rank
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
+        self.controller = ThreadpoolController()  # looking for BLAS libraries takes as long as a layer
 
     def start(
         self, X: Floats, y: NDArray[np.int64], *, n_classes: int, eta: float, epsilon_sq: float, lam: float
@@ -127,7 +128,7 @@ class NumpyExpert(Builder):
         """Of a batch (B, C, C); the batch is split over threads."""
         if self.pool is None or A.shape[-1] not in _SPLIT_SIZES or A.shape[0] < 2 * self.n_threads:
             return self._factorise(A)
-        with threadpool_limits(1):
+        with self.controller.limit(limits=1):
             parts = list(self.pool.map(self._factorise, np.array_split(A, self.n_threads)))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 

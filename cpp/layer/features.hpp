@@ -82,6 +82,14 @@ class Features {
   }
   double size() const { return static_cast<double>(n_tiles_) * static_cast<double>(tile_stride()); }
 
+  // At most kPanel numbers, mostly all of them: a size that is known needs no call.
+  static void copy_row(T* to, const T* from, index_t count) {
+    if (count == kPanel<T>)
+      std::memcpy(to, from, kPanel<T> * sizeof(T));
+    else
+      std::copy_n(from, count, to);
+  }
+
   // A square of numbers at a time, kPanel of each sample: those of a sample are neighbours on one side, those of the
   // samples on the other. Channels of the same frequencies follow each other, so that a tile is gone through once.
   template <bool In>
@@ -103,7 +111,11 @@ class Features {
           const index_t count = std::min(B, length - begin), place = run * length + begin;
           T* const panels = panel(tile, 0) + run * P * B;
           if constexpr (In) {
-            for (index_t lane = 0; lane < lanes; ++lane) std::copy_n(from + start[lane] + place, count, square[lane]);
+            for (index_t lane = 0; lane < lanes; ++lane) {
+              const T* here = from + start[lane] + place;
+              __builtin_prefetch(here + 2 * B);  // of this channel's next square: it lies far away
+              copy_row(square[lane], here, count);
+            }
             for (index_t e = 0; e < count; ++e) {
               T* row = panels + at(rows, begin + e) * B;
               for (index_t lane = 0; lane < lanes; ++lane) row[lane] = square[lane][e];
@@ -115,10 +127,11 @@ class Features {
             }
             for (index_t lane = 0; lane < lanes; ++lane) {
               T* there = to + start[lane] + place;
+              __builtin_prefetch(there + 2 * B, 1);
               const T factor = by == nullptr ? T(0) : by[first + lane];
               if (factor != 0)
                 for (index_t e = 0; e < count; ++e) square[lane][e] += factor * there[e];
-              std::copy_n(square[lane], count, there);
+              copy_row(there, square[lane], count);
             }
           }
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from redunet._backends import select
 from redunet._backends.contract import NATURAL_STEP, Array, Operators, Problem, RateReduction, ReadOnlyCopies
 from redunet._inputs import checks, prepare, words
+from redunet._inputs.axes import Channels, channels_first
 from redunet._inputs.problem import problem_of
 from redunet.network.class_gram import ClassGram, check_finite, class_gram, narrow
 from redunet.network.layers import Rates
@@ -90,6 +91,7 @@ class ClassGrams(ReadOnlyCopies):
         y: npt.ArrayLike,
         *,
         group: words.Group = "cyclic",
+        channels: Channels | None = None,
         backend: words.Backend = "auto",
         n_threads: int | None = None,
     ) -> ClassGrams:
@@ -101,7 +103,7 @@ class ClassGrams(ReadOnlyCopies):
             Samples, scaled to unit norm first. They are read in pieces, so that X may be memory-mapped.
         y : (m,) array
             Labels.
-        group, backend, n_threads
+        group, channels, backend, n_threads
             As in `redunet.build`.
 
         Returns
@@ -113,7 +115,7 @@ class ClassGrams(ReadOnlyCopies):
         ValueError, TypeError
             If an argument is out of range or does not fit; the message names it.
         """
-        array = checks.samples(X)
+        array = channels_first(checks.samples(X), channels, "X")
         real = array.dtype.kind != "c"
         given = cls(array.shape[1], array.shape[2:], checks.group(group, array.shape, "X"), real, ())
         return given.add(array, y, backend=backend, n_threads=n_threads)
@@ -150,10 +152,16 @@ class ClassGrams(ReadOnlyCopies):
         return sum(one.gram.nbytes for one in self._classes)
 
     def add(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
     ) -> ClassGrams:
         """With more samples, of these classes or others: X, y and the rest as in `of`."""
-        return self._joined(self._summed(X, y, backend, n_threads))
+        return self._joined(self._summed(X, y, channels, backend, n_threads))
 
     def merge(self, other: ClassGrams) -> ClassGrams:
         """With the samples of ``other``, which need not be here: two owners of samples exchange no more than this.
@@ -176,6 +184,7 @@ class ClassGrams(ReadOnlyCopies):
         y: npt.ArrayLike,
         *,
         largest_error: float = LARGEST_ERROR,
+        channels: Channels = "first",
         backend: words.Backend = "auto",
         n_threads: int | None = None,
     ) -> ClassGrams:
@@ -185,7 +194,7 @@ class ClassGrams(ReadOnlyCopies):
 
         Parameters
         ----------
-        X, y, backend, n_threads
+        X, y, channels, backend, n_threads
             As in `of`.
         largest_error : float, default 1e-10
             What `bounds` may become. Where few samples of many are left, `rebuild` their class from them.
@@ -199,7 +208,7 @@ class ClassGrams(ReadOnlyCopies):
         """
         largest_error = checks.positive(largest_error, "largest_error")
         left: list[ClassGram | None] = list(self._classes)
-        for one in self._summed(X, y, backend, n_threads):
+        for one in self._summed(X, y, channels, backend, n_threads):
             place = checks.place(one.name, "a label in y", self.classes_)
             before = self._classes[place]
             rest = before.minus(one, self.fourier)
@@ -228,7 +237,13 @@ class ClassGrams(ReadOnlyCopies):
         return replace(self, _classes=(*self._classes[:place], *self._classes[place + 1 :]))
 
     def rebuild(
-        self, label: Any, X: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None
+        self,
+        label: Any,
+        X: npt.ArrayLike,
+        *,
+        channels: Channels = "first",
+        backend: words.Backend = "auto",
+        n_threads: int | None = None,
     ) -> ClassGrams:
         """With the class ``label`` made of the samples X alone, and of nothing that was there.
 
@@ -239,7 +254,8 @@ class ClassGrams(ReadOnlyCopies):
         """
         place = checks.place(label, "label", self.classes_)
         array = checks.samples(X)
-        (made,) = self._summed(array, np.repeat(self._classes[place].label, len(array)), backend, n_threads)
+        y = np.repeat(self._classes[place].label, len(array))
+        (made,) = self._summed(array, y, channels, backend, n_threads)
         return replace(self, _classes=(*self._classes[:place], made, *self._classes[place + 1 :]))
 
     def rates(
@@ -360,10 +376,11 @@ class ClassGrams(ReadOnlyCopies):
         return f"ClassGrams({len(self._classes)} classes, {self.sizes.sum()} samples, {size}; {self.nbytes} B)"
 
     def _summed(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, backend: words.Backend, n_threads: int | None
+        self, X: npt.ArrayLike, y: npt.ArrayLike, channels: Channels, backend: words.Backend, n_threads: int | None
     ) -> list[ClassGram]:
         """Of samples like these, a class after the other: so no class knows of the others."""
-        array = checks.samples(X)
+        checks.choice(channels, "channels", get_args(Channels))
+        array = channels_first(checks.samples(X), channels, "X")
         expected = (self.n_channels, *self.signal_shape)
         if array.shape[1:] != expected:
             raise ValueError(f"X has shape {array.shape}; expected (m, {', '.join(map(str, expected))})")

@@ -151,7 +151,7 @@ class ReduNet(nn.Module):
         X = X / torch.where(norm > 0, norm, 1)
         V = self._dft(X)
         if isinstance(self._fourier, groups.Dihedral):
-            columns = torch.stack([V[image] for image in self._images], dim=-1)
+            columns = torch.stack([V[image] for image in self._images()], dim=-1)
             V = 2**0.5 * torch.view_as_real(columns).flatten(-2) if self._real else columns
         V = V.reshape(len(X), self._net.n_channels, -1)
         return torch.view_as_real(V) if V.is_complex() else V[..., None]
@@ -214,7 +214,7 @@ class ReduNet(nn.Module):
             last = self._net.signal_shape[-1]
             whole = (*self._net.signal_shape[:-1], last // 2 + 1 if self._real else last)
             numbers = columns.new_zeros(*V.shape[:2], *whole)
-            for c, image in enumerate(self._images):
+            for c, image in enumerate(self._images()):
                 numbers[image] = columns[..., c]
         else:
             numbers = numbers.reshape(shape)
@@ -328,7 +328,6 @@ class ReduNet(nn.Module):
     def _real(self) -> bool:
         return self._net.dtype.kind == "f"
 
-    @property
     def _images(self) -> list[tuple[Any, ...]]:
         """Where the spectrum of a sample holds the columns of its mirror images."""
         assert isinstance(self._fourier, groups.Dihedral)
