@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict, cross_val_score
 
 from redunet.sklearn import NearestSubspaceClassifier, RandomLift, ReduNetClassifier, ReduNetTransformer
-from redunet.sklearn.probabilities import HIGHEST, LOWEST, softmax, temperature
+from redunet.sklearn.probabilities import HIGHEST, LOWEST, behind, softmax, temperature
 
 
 def table(m: int = 90, d: int = 4, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -145,12 +145,14 @@ class TestClassWeight:
 
 
 class TestProbabilities:
-    def test_are_the_softmax_of_distances(self) -> None:
+    def test_are_the_softmax_of_relative_cosines(self) -> None:
         X, y = table(150)
         model = ReduNetClassifier(5, probability=True).fit(X[:90], y[:90])
         P = model.predict_proba(X[90:])
-        exponents = np.exp(model.decision_function(X[90:]) / model.temperature_)
-        np.testing.assert_allclose(P, exponents / exponents.sum(axis=1, keepdims=True), rtol=1e-12)
+        Z = model._features(X[90:])
+        cosines = np.stack([np.linalg.norm(Z @ U, axis=1) for U in model.subspaces_.bases_], axis=1)
+        exponents = np.exp(cosines / cosines.max(axis=1, keepdims=True) / model.temperature_)
+        np.testing.assert_allclose(P, exponents / exponents.sum(axis=1, keepdims=True), rtol=1e-6)
         np.testing.assert_array_equal(model.classes_[P.argmax(axis=1)], model.predict(X[90:]))
         np.testing.assert_array_equal(P, clone(model).fit(X[:90], y[:90]).predict_proba(X[90:]))
         without = ReduNetClassifier(5).fit(X[:90], y[:90])
@@ -169,6 +171,7 @@ class TestProbabilities:
             kept, held = fold != number, fold == number
             w = None if weights is None else weights[kept]
             D[held] = -ReduNetClassifier(4).fit(X[kept], y[kept], w).decision_function(X[held])
+        D = behind(D)
         wanted = np.full((75, 3), 1 / (2 * 77))
         wanted[np.arange(75), y] = 1 - 1 / 77
 
@@ -193,7 +196,9 @@ class TestProbabilities:
         options: dict[str, Any] = {"early_stopping": True, "validation_fraction": 0.3, "random_state": 0}
         model = ReduNetClassifier(12, probability=True, **options).fit(X, y)
         held = hold_out(y, 0.3, 0)[1]
-        assert model.temperature_ == pytest.approx(temperature(-model.decision_function(X[held]), y[held], None))
+        assert model.temperature_ == pytest.approx(
+            temperature(behind(-model.decision_function(X[held])), y[held], None)
+        )
         assert model.set_params(probability=False).fit(X, y).__dict__.get("temperature_") is None
 
     def test_are_calibrated_as_far_as_cross_validation_can_say(self) -> None:
@@ -205,7 +210,7 @@ class TestProbabilities:
         def loss(P: np.ndarray) -> float:
             return float(-np.log(P[np.arange(len(labels)), labels]).mean())
 
-        D = model.subspaces_.scores(model._features(new))
+        D = behind(model.subspaces_.scores(model._features(new)))
         best = min(loss(softmax(D, T)) for T in np.geomspace(0.01, 10, 400))
         assert loss(model.predict_proba(new)) < best + 0.02
 

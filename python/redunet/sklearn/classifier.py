@@ -16,7 +16,7 @@ from redunet._inputs.axes import Channels
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
 from redunet.sklearn.network import N_COMPONENTS, Auto, NetworkEstimator
-from redunet.sklearn.probabilities import softmax, temperature
+from redunet.sklearn.probabilities import behind, softmax, temperature
 from redunet.sklearn.stopping import Patience, check_options, folds_of, hold_out
 from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 from redunet.sklearn.weights import ClassWeight, with_class_weight
@@ -182,7 +182,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         self.subspaces_, distances = best
         self.validation_scores_ = np.array(patience.scores)
         if checks.flag(self.probability, "probability"):
-            self.temperature_ = temperature(distances, np.searchsorted(self.classes_, y[held]), weights_held)
+            self.temperature_ = temperature(behind(distances), np.searchsorted(self.classes_, y[held]), weights_held)
 
     def _temperature(self, X: Array, y: Array, weights: Array | None) -> float:
         """By distances of samples to the subspaces of networks that were built without them."""
@@ -192,7 +192,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
             one = clone(self).set_params(probability=False, progress=False, channels=self.channels or "first")
             one._fit(X[kept], y[kept], None if weights is None else weights[kept])
             distances[held] = one.subspaces_._distances(one._channels_first(one._transformed(X[held])), self.shifts)
-        return temperature(distances, labels, weights)
+        return temperature(behind(distances), labels, weights)
 
     def _growing(self, X: Array, y: Array, weights: Array | None, options: dict[str, Any]) -> Iterator[ReduNet]:
         """Networks of more and more layers, to ``n_layers``; each goes on from the one before."""
@@ -216,7 +216,9 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
 
     @available_if(lambda self: self.probability)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes, (m, k): the softmax of minus the squared distances over ``temperature_``.
+        """Probabilities of the classes, (m, k): the softmax of cosines to the subspaces over ``temperature_``.
+
+        Cosines are relative to the largest of a sample.
 
         There are such if `probability` is true. The most probable class is that of `predict`.
 
@@ -228,7 +230,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Z = self._features(X)
         if not hasattr(self, "temperature_"):
             raise NotFittedError("probability was False in fit, and is True; expected it True before")
-        return softmax(self.subspaces_._distances(Z, self.shifts), self.temperature_)
+        return softmax(behind(self.subspaces_._distances(Z, self.shifts)), self.temperature_)
 
     def _features(self, X: Any) -> Array:
         return self._channels_first(NetworkEstimator._features(self, X))

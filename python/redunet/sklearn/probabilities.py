@@ -1,9 +1,10 @@
-"""Probabilities from squared distances: a softmax of -d_j / T, with the temperature T that held-out samples want.
+"""Probabilities from cosines: softmax(-b_j / T), b_j = 1 - c_j / max_l c_l, c_j the cosine of a sample to a subspace.
 
-T minimises the cross-entropy of samples that the distances were not learned from. It changes no prediction, and one
-number is learned from few samples. So that T stays above zero where all of them are right, labels are smoothed as
-J. Platt did (*Probabilistic outputs for support vector machines*, 1999): of m samples, each is of another class with
-1 / (m + 2).
+Cosines are relative to the largest, since new samples may lie far from all subspaces, some farther than others: on
+small tables log loss and calibration are better than of distances. T minimises the cross-entropy of samples that the
+subspaces were not learned from. It changes no prediction, and one number is learned from few samples. So that T stays
+above zero where all of them are right, labels are smoothed as J. Platt did (*Probabilistic outputs for support vector
+machines*, 1999): of m samples, each is of another class with 1 / (m + 2).
 """
 
 from __future__ import annotations
@@ -17,32 +18,39 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 # Between which temperatures are looked for, and by how many halvings of the interval of their logarithms: to 1e-8 of T.
-# Distances of unit-norm features are at most 1.
 LOWEST, HIGHEST = 1e-6, 1e3
 HALVINGS = 32
 
 
-def softmax(distances: Array, temperature: float) -> Floats:
-    """Probabilities of the classes, (m, k), from squared distances (m, k)."""
-    exponents = (distances.min(axis=1, keepdims=True) - distances) / temperature
+def behind(distances: Array) -> Floats:
+    """How far each class is behind the nearest, b_j in [0, 1], from squared distances of unit-norm features, (m, k)."""
+    cosines = np.sqrt(np.maximum(1 - distances, 0))
+    largest = cosines.max(axis=1, keepdims=True)
+    result: Floats = 1 - cosines / np.where(largest > 0, largest, 1)
+    return result
+
+
+def softmax(b: Array, temperature: float) -> Floats:
+    """Probabilities of the classes, (m, k), from how far they are behind, (m, k)."""
+    exponents = (b.min(axis=1, keepdims=True) - b) / temperature
     powers: Floats = np.exp(exponents)
     powers /= powers.sum(axis=1, keepdims=True)
     return powers
 
 
-def temperature(distances: Array, labels: npt.NDArray[np.intp], weights: Array | None) -> float:
+def temperature(b: Array, labels: npt.NDArray[np.intp], weights: Array | None) -> float:
     """The T of least weighted cross-entropy of smoothed labels.
 
     Parameters
     ----------
-    distances : (m, k) array
-        Squared distances to the classes.
+    b : (m, k) array
+        How far classes are behind.
     labels : (m,) integers
         0, ..., k - 1.
     weights : (m,) array, optional
         Weights > 0.
     """
-    m, k = distances.shape
+    m, k = b.shape
     if k == 1:
         return 1.0
     shares = np.full(m, 1 / m) if weights is None else weights / weights.sum()
@@ -51,11 +59,11 @@ def temperature(distances: Array, labels: npt.NDArray[np.intp], weights: Array |
 
     def slope(log_temperature: float) -> float:
         """Of the cross-entropy in 1 / T, in which it is convex."""
-        excess = (wanted - softmax(distances, float(np.exp(log_temperature)))) * distances
+        excess = (wanted - softmax(b, float(np.exp(log_temperature)))) * b
         return float(shares @ excess.sum(axis=1))
 
     low, high = np.log([LOWEST, HIGHEST])
-    if slope(high) >= 0:  # distances say nothing of the classes, or the wrong thing
+    if slope(high) >= 0:  # they say nothing of the classes, or the wrong thing
         return HIGHEST
     if slope(low) <= 0:
         return LOWEST
