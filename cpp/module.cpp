@@ -34,7 +34,7 @@ class CpuState : private OwnThreads, public redunet::State<T> {
 
 class CpuEngine : public bindings::HostFeatures {
  public:
-  explicit CpuEngine(int n_threads) : n_threads_(n_threads) {}
+  CpuEngine(int n_threads, int /*place*/) : n_threads_(n_threads) {}
 
   template <class T>
   void build(const Problem& problem, const Sizes& sizes, T* V, const BuildRequest<T>& request) const {

@@ -6,11 +6,8 @@
 #include "arrays/exchange.hpp"
 #include "engine/engine.hpp"
 #include "layer/fourier.hpp"
-#include "platform/error.hpp"
+#include "platform/device.hpp"
 #include "shared/state_bindings.hpp"
-#ifdef REDUNET_EMULATED
-#include "platform/gpu.hpp"
-#endif
 
 namespace py = pybind11;
 using namespace redunet;
@@ -23,7 +20,7 @@ constexpr bool kEmulated = true;
 constexpr bool kEmulated = false;
 #endif
 
-// One call at a time: there is one stream. A callback between layers may call again.
+// One call at a time: a device has one stream. A callback between layers may call again.
 std::recursive_mutex& in_use() {
   static std::recursive_mutex mutex;
   return mutex;
@@ -31,24 +28,41 @@ std::recursive_mutex& in_use() {
 
 class CudaEngine {
  public:
-  explicit CudaEngine(int = 1) : lock_(in_use()) {}
+  // place: the number of the device.
+  CudaEngine(int /*n_threads*/, int place) : lock_(in_use()), here_(place) {}
+  static int place_of(const void* data) { return cuda::device_number(data); }
 
   // Features lie on the device, or in arrays of NumPy.
-  static bindings::Numbers features(const py::object& V) {
-    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::features(V);
+  static bindings::Numbers features(const py::object& V, const char* name = "V") {
+    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::features(V, name);
     const auto& array = V.cast<const cuda::Array&>();
     return {cuda::dtype_of(array), array.shape(), array.data()};
   }
   static bindings::Numbers writable(const py::object& V) {
     return py::isinstance<cuda::Array>(V) ? features(V) : bindings::HostFeatures::writable(V);
   }
-  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool on_host) {
-    if (on_host) return bindings::HostFeatures::room(dtype, shape, true);
+  // Operators that lie on the device stay there.
+  static bindings::OperatorNumbers operators(const py::object& of) {
+    const py::object there = of.attr("there");
+    if (there.is_none()) return bindings::HostFeatures::operators(of);
+    return {features(there[py::int_(0)]), features(there[py::int_(1)])};
+  }
+  static bindings::OperatorNumbers writable_operators(const py::object& of) {
+    return of.attr("there").is_none() ? bindings::HostFeatures::writable_operators(of) : operators(of);
+  }
+  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool on_host, int place) {
+    if (on_host) return bindings::HostFeatures::room(dtype, shape, true, place);
+    const cuda::OnDevice here(place);
     return py::cast(cuda::Array(dtype.char_(), shape));
   }
-  static py::object like(const py::object& V) {
-    const bindings::Numbers numbers = features(V);
-    return room(numbers.dtype, numbers.shape, !py::isinstance<cuda::Array>(V));
+  static py::object like(const py::object& V, const char* name = "V") {
+    const bindings::Numbers numbers = features(V, name);
+    return room(numbers.dtype, numbers.shape, !py::isinstance<cuda::Array>(V), place_of(numbers.data));
+  }
+
+  static py::object copy_of(const py::object& V) {
+    if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::copy_of(V);
+    return py::cast(V.cast<const cuda::Array&>().copy());
   }
 
   template <class T>
@@ -90,13 +104,14 @@ class CudaEngine {
 
  private:
   std::lock_guard<std::recursive_mutex> lock_;
+  cuda::OnDevice here_;
 };
 
-// A call that needs nothing of Python, alone on the device.
+// A call that needs nothing of Python, alone on the device that has these data, or on that of the thread.
 template <class F>
-auto alone(const F& call) {
+auto alone(const void* data, const F& call) {
   const bindings::WithoutGil without;
-  const CudaEngine engine;
+  const CudaEngine engine(1, CudaEngine::place_of(data));
   return call();
 }
 
@@ -106,20 +121,56 @@ py::tuple forward(const py::object& X, bool normalize) {
   const char type = numbers.dtype.char_();
   return bindings::with_type(numbers.dtype, "X", [&](auto, index_t) {
     index_t bad = -1;
-    cuda::Array V = alone([&] { return cuda::forward(type, numbers.shape, numbers.data, normalize, bad); });
+    cuda::Array V =
+        alone(numbers.data, [&] { return cuda::forward(type, numbers.shape, numbers.data, normalize, bad); });
     return py::make_tuple(std::move(V), bad);
   });
 }
 
 cuda::Array inverse(const cuda::Array& V, const py::dtype& dtype, const std::vector<index_t>& shape) {
-  return bindings::with_type(
-      dtype, "dtype", [&](auto, index_t) { return alone([&] { return cuda::inverse(V, dtype.char_(), shape); }); });
+  return bindings::with_type(dtype, "dtype", [&](auto, index_t) {
+    return alone(V.data(), [&] { return cuda::inverse(V, dtype.char_(), shape); });
+  });
+}
+
+// Of array[first:last].
+cuda::Array part_of(const cuda::Array& array, const py::slice& rows) {
+  py::ssize_t first = 0, last = 0, step = 0, count = 0;
+  if (array.shape().empty() || !rows.compute(array.shape()[0], &first, &last, &step, &count))
+    throw py::error_already_set();
+  if (step != 1) throw py::value_error("rows of an array on a CUDA device are neighbours");
+  return array.rows(first, count);
+}
+
+cuda::Array reshaped(const cuda::Array& array, const std::vector<index_t>& shape) {
+  cuda::Array other = array.reshaped(shape);
+  if (other.size() != array.size()) throw py::value_error("an array of another size can't have this shape");
+  return other;
+}
+
+// array[rows] = numbers, which lie on the host or on the device.
+void write_part(const cuda::Array& array, const py::slice& rows, const py::object& from) {
+  const bindings::Numbers numbers = CudaEngine::features(from);
+  const cuda::Array part = part_of(array, rows);
+  if (!numbers.dtype.equal(cuda::dtype_of(part)) || numbers.shape != part.shape())
+    throw py::value_error("numbers of another dtype or shape than the rows that they are written to");
+  alone(part.data(), [&] { part.upload(numbers.data); });
+}
+
+// On the device of what is near, or if it is on the host on that of the thread.
+py::object room_to_keep(const std::vector<std::vector<index_t>>& shapes, const py::dtype& dtype,
+                        const py::object& near) {
+  const void* const data = CudaEngine::features(near).data;
+  return bindings::with_type(dtype, "dtype", [&](auto, index_t) -> py::object {
+    const auto room = alone(data, [&] { return cuda::room_to_keep(dtype.char_(), shapes); });
+    return room ? py::object(py::tuple(py::cast(*room))) : py::object(py::none());
+  });
 }
 
 py::array numbers_on_host(const cuda::Array& array) {
   py::array host(cuda::dtype_of(array), array.shape());
   void* to = host.mutable_data();
-  alone([&] { array.download(to); });
+  alone(array.data(), [&] { array.download(to); });
   return host;
 }
 
@@ -130,7 +181,7 @@ void define_array(py::module_& m) {
       .def(py::init([](const py::object& host) {
              const bindings::Numbers numbers = bindings::numbers_of(host, "host");
              return bindings::with_type(numbers.dtype, "host", [&](auto, index_t) {
-               return alone([&] {
+               return alone(nullptr, [&] {
                  cuda::Array array(numbers.dtype.char_(), numbers.shape);
                  array.upload(numbers.data);
                  return array;
@@ -143,10 +194,12 @@ void define_array(py::module_& m) {
       .def_property_readonly("dtype", &cuda::dtype_of)
       .def_property_readonly("nbytes", &cuda::Array::bytes)
       .def("__len__", [](const cuda::Array& a) { return a.shape().at(0); })
+      .def("__getitem__", part_of, py::arg("rows"))
+      .def("reshape", reshaped, py::arg("shape"))
+      .def("__setitem__", write_part, py::arg("rows"), py::arg("numbers"))
       .def("__repr__",
            [text](const cuda::Array& a) {
-             return py::str("redunet array {} of {} on CUDA device {}")
-                 .format(text(a), cuda::dtype_of(a), cuda::device_number());
+             return py::str("redunet array {} of {} on CUDA device {}").format(text(a), cuda::dtype_of(a), a.device());
            })
       .def(
           "__array__",
@@ -158,17 +211,25 @@ void define_array(py::module_& m) {
           },
           py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def_property_readonly("__cuda_array_interface__", &cuda::cuda_array_interface)
-      .def("__dlpack__", [](const cuda::Array& a, const py::kwargs&) { return cuda::to_dlpack(a); })
-      .def("__dlpack_device__", [](const cuda::Array&) { return py::make_tuple(2, cuda::device_number()); });
+      // Numbers are there when a call has returned, and so for any stream; capsules are of the version that all know.
+      .def(
+          "__dlpack__",
+          [](const cuda::Array& a, const py::object&, const py::object&, const py::object& dl_device,
+             const py::object& copy) { return cuda::to_dlpack(a, dl_device, copy); },
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+      .def("__dlpack_device__", [](const cuda::Array& a) { return py::make_tuple(2, a.device()); });
 }
 
-// What the emulation has counted, and no device does.
-void define_counts([[maybe_unused]] py::module_& m) {
+// What the emulation has counted, and no device does; and the thread's device, which other libraries choose.
+void define_emulation([[maybe_unused]] py::module_& m) {
 #ifdef REDUNET_EMULATED
+  m.def("set_device", [](int number) { REDUNET_CHECK(cudaSetDevice(number)); }, py::arg("number"));
   m.def("counts", [] {
     const cuda::emulation::Counts counts = cuda::emulation::counts();
     return py::dict(py::arg("waits") = counts.waits, py::arg("host_copies") = counts.host_copies,
-                    py::arg("allocations") = counts.allocations, py::arg("launches") = counts.launches,
+                    py::arg("host_bytes") = counts.host_bytes, py::arg("allocations") = counts.allocations,
+                    py::arg("plans") = counts.plans, py::arg("launches") = counts.launches,
                     py::arg("graph_launches") = counts.graph_launches);
   });
 #endif
@@ -190,12 +251,13 @@ PYBIND11_MODULE(engine, m) {
   bindings::define_state<CudaEngine>(m);
   m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
+  m.def("room_to_keep", room_to_keep, py::arg("shapes"), py::arg("dtype"), py::arg("near"));
   m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
   m.attr("emulated") = kEmulated;
-  define_counts(m);
+  define_emulation(m);
   m.def("why_unusable", cuda::why_unusable);
   m.def("open_libraries", cuda::open_libraries);
-  m.def("set_library_folder", cuda::set_library_folder, py::arg("folder"));
+  m.def("set_library_folders", cuda::set_library_folders, py::arg("folders"));
 }
 
 REDUNET_ENTRY_POINT(_cuda)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -23,11 +24,6 @@ from oracle import relative
 import redunet as rn
 from redunet import _backends
 from redunet._backends import contract, numpy_backend
-
-
-def emulated():
-    """Whether the CUDA engine that is here runs on the host, for tests: `auto` never takes that."""
-    return _backends.status()["cuda"] == "available" and _backends.select("cuda")[1].emulated
 
 
 class TestSelection:
@@ -44,20 +40,42 @@ class TestSelection:
             assert _backends.select()[0] == "numpy"
         assert _backends.select("numpy")[0] == "numpy"
 
-    def test_auto_takes_a_device_but_not_for_small_batches_of_the_host(self, monkeypatch):
+    def test_auto_takes_a_device_for_much_work_while_it_answers(self, monkeypatch):
         monkeypatch.delenv("REDUNET_BACKEND", raising=False)
-        monkeypatch.setattr(_backends, "_load", lambda name: (types.ModuleType(name), ""))
-        assert _backends.select()[0] == "cuda"
-        assert _backends.select(on_host=True)[0] == "cpu"
-        assert _backends.select("cuda", on_host=True)[0] == "cuda"
+        modules = {name: types.ModuleType(name) for name in _backends.MODULES}
+        monkeypatch.setattr(_backends, "_load", lambda name: (modules[name], ""))
+        assert _backends.select()[0] == "cpu"
+        assert _backends.select(work=0.99 * _backends.LEAST_WORK)[0] == "cpu"
+        assert _backends.select(work=_backends.LEAST_WORK)[0] == "cuda"
+        assert _backends.select("cpu", work=math.inf)[0] == "cpu"
+        assert _backends.select("cuda")[0] == "cuda"
+        modules["cuda"].why_unusable = lambda: "it has failed"
+        assert _backends.select(work=math.inf)[0] == "cpu"
+
+    @pytest.mark.parametrize(
+        ("shape", "dtype", "n_layers", "expected"),
+        [
+            ((10, 100), np.float64, 3, 10 * 100**2 * 3 * 3),
+            ((10, 100), np.complex64, 3, 10 * 100**2 * 3 * 3 * 4),
+            ((10, 5, 8), np.float32, 7, 10 * 5**2 * 5 * 7 * 3 * 4),
+        ],
+        ids=str,
+    )
+    def test_the_work_that_auto_goes_by(self, monkeypatch, shape, dtype, n_layers, expected):
+        seen = []
+        select = _backends.select
+        monkeypatch.setattr(_backends, "select", lambda name, work: seen.append(work) or select(name))
+        X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        net, _ = rn.build(X, np.arange(len(X)) % 2, n_layers=n_layers)
+        net.transform(X)
+        rn.rate_reduction(X, np.arange(len(X)) % 2)
+        assert seen == [expected, expected, expected / n_layers]
 
     def test_auto_prefers_the_compiled_engine(self, backend, monkeypatch):
         monkeypatch.delenv("REDUNET_BACKEND", raising=False)
         usable = [name for name, reason in _backends.status().items() if reason == "available"]
-        if emulated():
-            usable.remove("cuda")
         with rn.use_backend("auto"):
-            assert _backends.select()[0] == next(name for name in ("cuda", "cpu", "numpy") if name in usable)
+            assert _backends.select()[0] == next(name for name in ("cpu", "numpy") if name in usable)
         assert _backends.select()[0] == backend
 
     def test_the_backend_is_the_one_that_runs(self, backend):

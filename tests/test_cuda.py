@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
+import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
@@ -457,7 +460,7 @@ def test_an_array_too_large_is_an_error_that_says_how_large(cuda, monkeypatch):
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
     with pytest.raises(rn.CudaError, match=r"spectra of 1800 channels of 5 points need at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")
-    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "170000")  # samples and spectra have room
+    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "240000")  # samples and spectra have room
     with pytest.raises(rn.CudaError, match=r"150 samples of 12 x 3 numbers needs at least \S+ GiB"):
         rn.build(X, y, n_layers=1, backend="cuda")
     monkeypatch.setenv("REDUNET_EMULATION_MEMORY", "1000")
@@ -477,6 +480,298 @@ def test_an_operator_that_is_not_definite_names_its_layer():
     for watch in (None, lambda index, rates: False):
         with pytest.raises(np.linalg.LinAlgError, match=r"layer 0, (all classes|class 0), frequency \d+: I \+ alpha G"):
             rn.build(X, np.zeros(16), n_layers=5, epsilon_sq=1e-12, backend="cuda", on_layer=watch)
+
+
+# --- Networks whose operators stay on the device. ---
+
+
+def on_host(net):
+    """The same network, whose operators lie on the host."""
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_operators_stay_on_the_device_until_the_host_asks(cuda, shape):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    few, _ = counted(cuda, X, y, n_layers=3, eta=0.3)
+    many, net = counted(cuda, X, y, n_layers=23, eta=0.3)
+    rows = 20 * (net.n_classes + 1 + 2) * 8  # of rates, steps and momentum
+    assert many["host_bytes"] - few["host_bytes"] <= 2 * rows
+    assert net.operators.there is not None
+    before = cuda.counts()
+    net.transform(X[:1], backend="cuda")
+    assert net.nbytes / 2 > cuda.counts()["host_bytes"] - before["host_bytes"]
+    before = cuda.counts()["host_bytes"]
+    assert repr(net.truncate(5)).startswith("ReduNet(5 layers")
+    assert cuda.counts()["host_bytes"] == before
+    assert net.layers[1].E.shape[:2] == (shape[1], shape[1])
+    assert net.layers[2].Cs.shape[0] == 2
+    assert cuda.counts()["host_bytes"] == before + net.operators.dense.nbytes  # once
+    assert not net.operators.dense.flags.writeable
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_network_on_the_device_is_the_network(cuda, shape, tmp_path):
+    """Of whatever backend, and in whatever way it is used."""
+    X, y = problem(shape, 2)
+    net, _ = rn.build(X, y, n_layers=6, eta=0.3, momentum=True, backend="cuda")
+    copy = on_host(net)
+    assert (copy.operators.there, net.operators.there is None) == (None, False)
+    same(net, copy, 6)
+    new = X[::2] + 0.1
+    expected = copy.transform(new, backend="cuda")
+    np.testing.assert_array_equal(net.transform(new, backend="cuda"), expected)
+    np.testing.assert_array_equal(net.truncate(6).transform(new, backend="cuda"), expected)
+    stages = (list(one.staged_transform(new, backend="cuda")) for one in (net, copy))
+    for one, other in zip(*stages, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert relative(net.truncate(6).transform(new, backend="numpy"), expected) < 1e-10
+    assert relative(list(net.staged_transform(new, backend="numpy"))[-1], expected) < 1e-10
+    net.save(tmp_path / "net")
+    same(rn.load(tmp_path / "net"), copy, 6)
+    for before in (net, copy):
+        longer, W = rn.build(X, y, n_layers=8, eta=0.3, momentum=True, backend="cuda", resume=before.truncate(4))
+        assert longer.operators.there is not None
+        same(longer.truncate(6), copy, 6)
+    assert relative(rn.build(X, y, n_layers=8, eta=0.3, momentum=True, backend="numpy", resume=net)[1], W) < 1e-8
+
+
+def test_a_verb_takes_operators_where_they_lie(cuda):
+    X, y = problem((9, 3, 4), 3)
+    net, _ = rn.build(X, y, n_layers=2, eta=0.3, backend="cuda")
+    V = prepare.samples(X, backend="numpy", n_threads=1).spectra(normalize=True)
+    found = []
+    for operators in (net.operators, on_host(net).operators):
+        layer = operators.layers(1, 2)
+        state = cuda.state(V, operators, n_threads=1)
+        taken = state.copy().advance(layer, 0.3)
+        found.append([*taken, *state.pullback(layer, 0.3, taken, V, V), state.response_norms(layer)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_that_ends_early_leaves_the_room_of_the_others(cuda):
+    X, y = problem((20, 12, 2, 3), 2)
+    net, _ = rn.build(X, y, n_layers=40, eta=0.3, backend="cuda", on_layer=lambda index, rates: index == 3)
+    whole, _ = rn.build(X, y, n_layers=3, eta=0.3, backend="cuda")
+    same(net, whole, 3)
+    assert [array.shape for array in net.operators.there] == [array.shape for array in whole.operators.there]
+    if cuda.emulated:
+        at = [array.__cuda_array_interface__["data"][0] for array in (*net.operators.there, *whole.operators.there)]
+        assert len({*at}) == 4 or 0 in [array.nbytes for array in net.operators.there]
+
+
+def test_networks_keep_no_more_than_half_of_the_device(cuda, monkeypatch):
+    if not cuda.emulated:
+        pytest.skip("a device cannot be made small")
+    gc.collect()
+    shapes, of_doubles = ((100_000,), (28_000,)), (np.dtype(np.float64), np.zeros(0))
+    for name in ("first", "other"):  # what was let go is to be had again
+        monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(1 << 22))
+        room = cuda.room_to_keep(shapes, *of_doubles)
+        assert [array.shape for array in room] == list(shapes), name
+        assert cuda.room_to_keep(((140_000,),), *of_doubles) is None, name
+        assert cuda.room_to_keep(((40_000,),), *of_doubles) is not None, name
+        del room
+
+
+def test_rows_of_an_array_are_its_memory(cuda):
+    X = np.arange(24.0).reshape(4, 3, 2)
+    there = cuda.Array(X)
+    np.testing.assert_array_equal(np.asarray(there[1:3]), X[1:3])
+    there[:2] = there[2:]
+    there[3:] = X[:1]
+    np.testing.assert_array_equal(np.asarray(there), X[[2, 3, 2, 0]])
+    assert there[4:].shape == (0, 3, 2)
+    with pytest.raises(ValueError, match="rows of an array on a CUDA device are neighbours"):
+        there[::2]
+    for wrong in (X, X[:1].astype(np.float32)):
+        with pytest.raises(ValueError, match="another dtype or shape than the rows"):
+            there[:1] = wrong
+
+
+def test_much_comes_to_the_host_by_way_of_two_buffers(cuda):
+    """More than fits into both, and no multiple of one."""
+    X = np.random.default_rng(0).standard_normal((9 << 20) + 3)
+    there = cuda.Array(X)
+    before = cuda.counts()["host_copies"] if cuda.emulated else 0
+    np.testing.assert_array_equal(np.asarray(there), X)
+    if cuda.emulated:
+        assert cuda.counts()["host_copies"] - before == 3
+
+
+# --- Memory, plans, uploads, and what CUDA refuses. ---
+
+
+@pytest.mark.parametrize("options", KINDS_OF_STEPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_a_call_has_taken_the_next_finds(cuda, shape, options):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem(shape, 2)
+    gc.collect()
+    counted(cuda, X, y, n_layers=3, **options)[1].transform(X, backend="cuda")
+    counts, net = counted(cuda, X, y, n_layers=3, **options)
+    assert counts["allocations"] == counts["plans"] == 0
+    before = cuda.counts()
+    net.transform(X, backend="cuda")
+    rn.rate_reduction(X, y, backend="cuda")
+    assert {name: cuda.counts()[name] - before[name] for name in ("plans", "waits")}["plans"] == 0
+
+
+def test_constants_go_to_the_device_without_a_wait(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    X, y = problem((40, 5, 5), 2)
+    counts, _ = counted(cuda, X, y, n_layers=9, eta=0.3)
+    assert counts["host_copies"] > counts["waits"] <= 9
+
+
+def test_plans_that_were_not_used_for_long_are_made_again(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    lengths = range(20, 37)
+
+    def forward(n):
+        before = cuda.counts()["plans"]
+        cuda.forward(np.ones((2, 1, n)), normalize=True)
+        return cuda.counts()["plans"] - before
+
+    for n in lengths:
+        forward(n)
+    assert [forward(n) for n in (36, 25, 20, 25)] == [0, 0, 1, 0]
+
+
+def test_memory_that_another_library_has_seen_waits_for_its_work(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    shows = {
+        "not at all": (lambda array: None, 0),
+        "DLPack": (lambda array: array.__dlpack__(), 1),
+        "interface": (lambda array: array.__cuda_array_interface__, 1),
+    }
+    numbers = np.ones(123_456)
+    held = [cuda.Array(numbers)]
+    for how, (show, waits) in shows.items():
+        show(held.pop())
+        before = cuda.counts()
+        held.append(cuda.Array(numbers))
+        assert cuda.counts()["allocations"] == before["allocations"], how
+        assert cuda.counts()["waits"] == before["waits"] + 1 + waits, how  # one of the upload
+
+
+def test_a_batch_of_more_matrices_than_one_call_of_cublas_takes():
+    n = 65535 + 3
+    A = np.linspace(1, 2, n)[:, None, None]
+    with rn.use_backend("cuda"):
+        np.testing.assert_allclose(linalg.solve(A, np.ones((n, 1, 2)))[..., 1], 1 / A[..., 0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("cufft=2", r"cuFFT: CUFFT_ALLOC_FAILED, no room for what it works in; \S+ GiB are free \(what PyTorch caches"),
+        ("cufft=5", "cuFFT: CUFFT_INTERNAL_ERROR, from fft.cufftMakePlanMany"),
+        ("cublas=3", r"cuBLAS: CUBLAS_STATUS_ALLOC_FAILED, no room for what it works in; \S+ GiB are free"),
+        ("cublas=14", "cuBLAS: CUBLAS_STATUS_INTERNAL_ERROR, from entry"),
+        ("cublas=77", "cuBLAS: status 77, from entry"),
+    ],
+)
+def test_what_the_libraries_refuse_has_a_name(cuda, monkeypatch, fault, message):
+    if not cuda.emulated:
+        pytest.skip("a device fails when it likes")
+    monkeypatch.setenv("REDUNET_EMULATION_FAULT", fault)
+    X, y = problem((20, 12, 43), 2)  # of a length that no other test has a plan for
+    with pytest.raises(rn.CudaError, match=message):
+        rn.build(X, y, n_layers=1, backend="cuda")
+
+
+def test_a_device_that_has_failed_for_good_says_so_and_auto_leaves_it(cuda):
+    if not cuda.emulated:
+        pytest.skip("a device fails when it likes")
+    code = """
+import os, numpy as np, redunet as rn
+from redunet import _backends
+X, y = np.random.default_rng(0).standard_normal((9, 3)), np.arange(9) % 3
+_backends.select("cuda")[1].emulated = False
+_backends.LEAST_WORK = 1.0
+assert rn.build(X, y, n_layers=2)[0].backend == "cuda"
+os.environ["REDUNET_EMULATION_FAULT"] = "cuda=719"
+try:
+    rn.build(X, y, n_layers=2)
+except rn.CudaError as error:
+    print(error)
+assert rn.build(X, y, n_layers=2)[0].backend != "cuda"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "which must be started again" in done.stdout
+
+
+# --- Two devices. ---
+
+
+@pytest.fixture
+def other(cuda):
+    """What lies on the second device."""
+    if not cuda.emulated:
+        pytest.skip("there may be no other device")
+
+    def on_other(X):
+        cuda.set_device(1)
+        try:
+            return cuda.Array(X)
+        finally:
+            cuda.set_device(0)
+
+    return on_other
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_work_is_done_where_the_samples_lie(cuda, other, shape):
+    """From any thread, whose device is another, and in turn."""
+    X, y = problem(shape, 2)
+    options = {"n_layers": 9, "eta": 0.3, "momentum": True}
+    net, Z = rn.build(X, y, backend="cuda", **options)
+    there = other(X)
+    assert there.__dlpack_device__() == (2, 1)
+    found = []
+
+    def work():
+        found.append(rn.build(there, y, **options))
+        found.append(rn.rate_reduction_gradient(there, y))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    (second, W), gradient = found
+    assert {array.__dlpack_device__() for array in (W, gradient, *second.operators.there)} == {(2, 1)}
+    assert {array.__dlpack_device__() for array in net.operators.there} == {(2, 0)}
+    assert repr(W).endswith("on CUDA device 1")
+    np.testing.assert_array_equal(np.asarray(W), Z)
+    same(second, net, 9)
+    np.testing.assert_array_equal(np.asarray(gradient), rn.rate_reduction_gradient(X, y, backend="cuda"))
+    for one in (net, second):  # whose operators lie here and there
+        for samples in (X, there):
+            moved = one.transform(samples, backend="cuda")
+            np.testing.assert_array_equal(np.asarray(moved), net.transform(X, backend="cuda"))
+        resumed, U = rn.build(there, y, resume=one.truncate(4), **options)
+        same(resumed, net, 9)
+        np.testing.assert_array_equal(np.asarray(U), Z)
+
+
+def test_a_state_stays_on_its_device(cuda, other):
+    (V, of, state), _ = states(cuda, *problem((20, 9), 2))
+    there = cuda.state(other(V), of, n_threads=1)
+    ops = Operators.single(of, *state.operators()[:2], eta=0.3, lam=20.0)
+    copy = there.copy()
+    for one, two in zip(there.advance(ops, 0.3), state.advance(ops, 0.3), strict=True):
+        np.testing.assert_array_equal(one, two)
+    copy.extrapolate(there, 0.5)
+    assert copy.features().__dlpack_device__() == (2, 1)
+    np.testing.assert_array_equal(np.asarray(there.features()), state.features())
 
 
 # --- Arrays that lie on the device: those of a made-up library, as CuPy's and PyTorch's do. ---
@@ -610,11 +905,80 @@ def test_what_a_consumer_of_dlpack_sees(cuda, dtype):
     assert seen.shape == (4, 3, 2)  # kept alive by its consumer
 
 
+def test_dlpack_gives_what_is_asked_for(cuda):
+    """And no alias where the consumer wants numbers of its own."""
+    held = cuda.Array(np.arange(6.0).reshape(2, 3))
+    alias = cuda.view(types.SimpleNamespace(__dlpack_device__=lambda: (2, 0), __dlpack__=held.__dlpack__), "alias")
+    asked = {"copy": True, "dl_device": (2, 0), "max_version": (1, 0)}
+    copy = cuda.view(
+        types.SimpleNamespace(
+            __dlpack_device__=lambda: (2, 0), __dlpack__=lambda *, stream: held.__dlpack__(stream=stream, **asked)
+        ),
+        "copy",
+    )
+    held[:] = np.zeros((2, 3))
+    np.testing.assert_array_equal(np.asarray(alias), np.zeros((2, 3)))
+    np.testing.assert_array_equal(np.asarray(copy), np.arange(6.0).reshape(2, 3))
+    for device, message in (((1, 0), "device 0 of DLPack's kind 1"), ((2, 1), "device 1 of DLPack's kind 2")):
+        with pytest.raises(BufferError, match=f"an array on CUDA device 0 is not given to {message}"):
+            held.__dlpack__(dl_device=device)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+@pytest.mark.parametrize("n", [5, 140])
+def test_linear_algebra_of_device_arrays_stays_there(cuda, library, n, dtype):
+    rng = np.random.default_rng(n)
+    M = rng.standard_normal((2, 3, n, n)) + 1j * rng.standard_normal((2, 3, n, n))
+    M = (M if dtype == np.complex128 else M.real).astype(dtype)
+    A = M @ M.conj().swapaxes(-1, -2) + n * np.eye(n, dtype=dtype)
+    B = rng.standard_normal((2, 3, n, 2)).astype(dtype)
+    there, sides = Tensor(cuda.Array(A)), Tensor(cuda.Array(B))
+    calls = {
+        "cholesky": (), "inv": (), "solve": (B,), "logdet": (), "det": (), "slogdet": (),
+    }  # fmt: skip
+    for name, others in calls.items():
+        before = cuda.counts()["host_bytes"] if cuda.emulated else 0
+        with np.errstate(over="ignore"):
+            found = getattr(linalg, name)(there, *([sides] if others else []))
+            bytes_moved = cuda.counts()["host_bytes"] - before if cuda.emulated else 0
+            expected = getattr(linalg, name)(A, *others, backend="cuda")
+        assert bytes_moved < 1000, name  # log dets alone
+        for one, two in zip(*(each if name == "slogdet" else [each] for each in (found, expected)), strict=True):
+            assert isinstance(one, Tensor)
+            np.testing.assert_array_equal(np.asarray(one), two)
+    np.testing.assert_array_equal(np.asarray(sides), B)  # they were left as they are
+    one, vector = Tensor(cuda.Array(A[0, 0])), Tensor(cuda.Array(np.ascontiguousarray(B[0, 0, :, 0])))
+    solved = linalg.solve(one, vector)
+    np.testing.assert_array_equal(np.asarray(solved), linalg.solve(A[0, 0], B[0, 0, :, 0], backend="cuda"))
+    with pytest.raises(np.linalg.LinAlgError, match=r"matrix \(1, 2\) of shape \(2, 3\) is not positive definite"):
+        linalg.inv(cuda.Array(A * np.where(np.arange(6).reshape(2, 3, 1, 1) == 5, -1, 1).astype(dtype)))
+    with pytest.raises(np.linalg.LinAlgError, match=r"A has shape \(2, 3\); expected square"):
+        linalg.inv(cuda.Array(np.ones((2, 3))))
+    with pytest.raises(TypeError, match="one of A and B lies on a CUDA device and the other does not"):
+        linalg.solve(there, B)
+    with pytest.raises(TypeError, match="one of A and B lies on a CUDA device and the other does not"):
+        linalg.solve(A, sides)
+    with pytest.raises(ValueError, match="expected equal batches on a CUDA device"):
+        linalg.solve(there, cuda.Array(B[0]))
+    with pytest.raises(TypeError, match=r"B has dtype float64 on a CUDA device; expected that of A"):
+        linalg.solve(there, cuda.Array(np.ones(B.shape)))
+    with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used"):
+        linalg.inv(there, backend="numpy")
+
+
+def test_lengths_of_vectors_on_the_device(cuda):
+    Z = np.random.default_rng(0).standard_normal((20, 3))
+    found = rn.coding_length(cuda.Array(Z), epsilon_sq=0.5)
+    assert found == rn.coding_length(Z, epsilon_sq=0.5, backend="cuda")
+
+
 def test_device_arrays_that_are_refused(cuda):
     X, y = problem((12, 3, 4), 2)
     there = cuda.Array(X)
     with pytest.raises(ValueError, match="X is not C-contiguous"):
         rn.build(InterfaceOnly(there, strides=(96, 8, 24)), y, n_layers=1)
+    with pytest.raises(TypeError, match="X has masked entries; expected an array without a mask"):
+        rn.build(InterfaceOnly(there, mask=there), y, n_layers=1)
     with pytest.raises(TypeError, match="X has dtype float16; expected float32, float64, complex64 or complex128"):
         rn.build(InterfaceOnly(there, typestr="<f2"), y, n_layers=1)
     with pytest.raises(TypeError, match="X has dtype float64 on a CUDA device; expected float32"):

@@ -1,10 +1,10 @@
 // The contract of python/redunet/_backends/contract.py as Python functions, for any engine: each checks dtype, order,
 // alignment and shape without converting, releases the GIL, calls, and returns. Included by every module.cpp.
 //
-// An Engine is made for one call, without the GIL, from the number of threads and has
+// An Engine is made for one call, without the GIL, from the number of threads and the place of its data, and has
 //   build(problem, sizes, V, request) -> layers, apply(...), layer_operators(...), rates_and_gradient(...),
 //   hermitian(...),
-// and derives from HostFeatures, or says by the same functions where else features may lie.
+// and derives from HostFeatures, or says by the same functions where else features and operators may lie.
 #pragma once
 
 #include <pybind11/functional.h>
@@ -14,6 +14,8 @@
 
 #include <complex>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <optional>
 
 #include "shared/gil.hpp"
@@ -81,23 +83,54 @@ inline Numbers numbers_of(const py::object& object, const char* name) {
   return {array.dtype(), shape_of(array), const_cast<void*>(array.data())};
 }
 
-// Features in arrays of NumPy.
+// The operators of layers, in the arrays of an Operators object.
+struct OperatorNumbers {
+  Numbers dense, factors;
+
+  bool fit(const py::dtype& dtype, const std::vector<index_t>& dense_sizes,
+           const std::vector<index_t>& factors_sizes) const {
+    return dense.dtype.equal(dtype) && factors.dtype.equal(dtype) && dense.shape == dense_sizes &&
+           factors.shape == factors_sizes;
+  }
+};
+
+// Features, operators and matrices in arrays of NumPy.
 struct HostFeatures {
-  static Numbers features(const py::object& V) { return numbers_of(V, "V"); }
+  static Numbers features(const py::object& V, const char* name = "V") { return numbers_of(V, name); }
   // The same, that may be written to.
-  static Numbers writable(const py::object& V) {
-    Numbers numbers = numbers_of(V, "V");
-    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error("V is read-only");
+  static Numbers writable(const py::object& V, const char* name = "V") {
+    Numbers numbers = numbers_of(V, name);
+    if (!py::reinterpret_borrow<py::array>(V).writeable()) throw py::value_error(std::string(name) + " is read-only");
     return numbers;
   }
+  // Of Operators, which live as long as what is found.
+  static OperatorNumbers operators(const py::object& of) {
+    const auto found = [&](const char* name) {
+      const auto array = of.attr(name).cast<py::array>();
+      // What is not plain is nothing, and fits nothing.
+      return is_plain(array) ? numbers_of(array, name) : Numbers{array.dtype(), {}, nullptr};
+    };
+    return {found("dense"), found("factors")};
+  }
+  static OperatorNumbers writable_operators(const py::object& of) {
+    return {writable(of.attr("dense"), "dense"), writable(of.attr("factors"), "factors")};
+  }
   // New ones; of the same dtype and shape, beside these.
-  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool /*on_host*/) {
+  static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool /*on_host*/, int /*place*/) {
     return py::array(dtype, shape);
   }
-  static py::object like(const py::object& V) {
-    const Numbers numbers = features(V);
-    return room(numbers.dtype, numbers.shape, true);
+  static py::object like(const py::object& V, const char* name = "V") {
+    const Numbers numbers = features(V, name);
+    return py::array(numbers.dtype, numbers.shape);
   }
+  static py::object copy_of(const py::object& V) {
+    py::object copy = like(V);
+    const auto from = py::reinterpret_borrow<py::array>(V);
+    std::memcpy(features(copy).data, from.data(), as_size(from.nbytes()));
+    return copy;
+  }
+  // Where what works on these numbers works: of several devices one.
+  static int place_of(const void* /*data*/) { return 0; }
 };
 
 // Calls f(T{}, planes) for the scalar type and planes of a dtype.
@@ -181,8 +214,10 @@ void build_network(const py::object& into, const py::object& from, const py::obj
                             .every = asked.attr("every").cast<index_t>(),
                             .shortcuts = shortcuts};
     if (!operators.is_none()) {
-      request.dense = room_in<T>(operators, "dense", V.dtype, dense_shape(layout, n_layers));
-      request.factors = room_in<T>(operators, "factors", V.dtype, factors_shape(layout, n_layers));
+      const OperatorNumbers room = Engine::writable_operators(operators);
+      if (!room.fit(V.dtype, dense_shape(layout, n_layers), factors_shape(layout, n_layers)))
+        throw py::value_error("the operators of the result have not the dtype and shapes expected");
+      request.dense = static_cast<T*>(room.dense.data), request.factors = static_cast<T*>(room.factors.data);
     }
     if (!on_layer.is_none())
       request.on_layer = [&](index_t layer, const double* row) {
@@ -191,7 +226,7 @@ void build_network(const py::object& into, const py::object& from, const py::obj
       };
     T* features = static_cast<T*>(V.data);
     const WithoutGil without;
-    Engine(n_threads).template build<T>(problem, sizes, features, request);
+    Engine(n_threads, Engine::place_of(features)).template build<T>(problem, sizes, features, request);
   });
 }
 
@@ -201,21 +236,18 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) {
     const Sizes sizes = sizes_of(V, planes);
     const OperatorLayout layout = layout_of(sizes, operators);
-    const py::array dense = operators.attr("dense"), factors = operators.attr("factors");
+    const OperatorNumbers numbers = Engine::operators(operators);
     const auto doubles = [&](const char* name) { return operators.attr(name).cast<Doubles>(); };
     const Doubles etas = doubles("etas"), betas = doubles("betas");
     const index_t n_layers = etas.shape(0);
-    const auto same = [&](const py::array& array, const std::vector<index_t>& shape) {
-      return array.dtype().equal(V.dtype) && is_plain(array) && shape_of(array) == shape;
-    };
-    if (!same(dense, dense_shape(layout, n_layers)) || !same(factors, factors_shape(layout, n_layers)))
+    if (!numbers.fit(V.dtype, dense_shape(layout, n_layers), factors_shape(layout, n_layers)))
       throw py::value_error("the operators do not fit V");
     const Doubles alphas = doubles("alphas"), gammas = doubles("gammas"), freq_weights = doubles("freq_weights");
     Doubles assignments({sizes.m, gammas.shape(0)});
     std::fill_n(assignments.mutable_data(), assignments.size(), 0.0);
     const ApplyRequest<T> request{.n_layers = n_layers,
-                                  .dense = static_cast<const T*>(dense.data()),
-                                  .factors = static_cast<const T*>(factors.data()),
+                                  .dense = static_cast<const T*>(numbers.dense.data),
+                                  .factors = static_cast<const T*>(numbers.factors.data),
                                   .alphas = alphas.data(),
                                   .gammas = gammas.data(),
                                   .etas = etas.data(),
@@ -227,7 +259,7 @@ Doubles apply_network(const py::object& into, const py::object& operators, int n
     T* features = static_cast<T*>(V.data);
     {
       const WithoutGil without;
-      Engine(n_threads).template apply<T>(layout, features, request);
+      Engine(n_threads, Engine::place_of(features)).template apply<T>(layout, features, request);
     }
     return assignments;
   });
@@ -249,7 +281,7 @@ py::tuple operators_of_layer(const py::object& at, const py::object& from, bool 
       const T* features = static_cast<const T*>(V.data);
       double* row = rates.mutable_data();
       const WithoutGil without;
-      Engine(n_threads).template layer_operators<T>(problem, sizes, features, out, row);
+      Engine(n_threads, Engine::place_of(features)).template layer_operators<T>(problem, sizes, features, out, row);
     }
     if (!keep) return py::make_tuple(py::none(), py::none(), rates);
     return py::make_tuple(py::object(dense[py::int_(0)]), py::object(factors[py::int_(0)]), rates);
@@ -274,25 +306,26 @@ py::object gradient_of(const py::object& at, const py::object& from, bool to_mem
       membership = room;
     }
     const WithoutGil without;
-    Engine(n_threads).template rates_and_gradient<T>(problem, sizes, features, out);
+    Engine(n_threads, Engine::place_of(features)).template rates_and_gradient<T>(problem, sizes, features, out);
   });
   return contract("RatesAndGradient")(rates, gradient, membership);
 }
 
-// One of the tasks of redunet.linalg; A is (..., n, n), `out` is written.
+// One of the tasks of redunet.linalg; A is (..., n, n), `out` is written, where A lies but for log dets.
 template <class Engine>
-void hermitian(Task task, const py::array& A, py::array out, index_t n_rhs, int n_threads) {
-  if (!is_plain(A)) throw py::type_error("A is not C-contiguous and aligned");
-  with_type(A.dtype(), "A", [&]<class T>(T, index_t planes) {
-    const index_t n = A.shape(A.ndim() - 1), count = n == 0 ? 0 : A.size() / (n * n);
-    const T* from = static_cast<const T*>(A.data());
-    T* to = mutable_data<T>(out);
+void hermitian(Task task, const py::object& A, const py::object& out, index_t n_rhs, int n_threads) {
+  const Numbers matrices = Engine::features(A, "A");
+  with_type(matrices.dtype, "A", [&]<class T>(T, index_t planes) {
+    const std::vector<index_t>& shape = matrices.shape;
+    const index_t n = shape.back();
+    const index_t count =
+        n == 0 ? 0 : std::accumulate(shape.begin(), shape.end() - 2, index_t{1}, std::multiplies<index_t>());
+    const T* from = static_cast<const T*>(matrices.data);
+    T* to = static_cast<T*>(Engine::features(out).data);
     const WithoutGil without;
-    Engine(n_threads).template hermitian<T>(task, from, count, n, planes, to, n_rhs);
+    Engine(n_threads, Engine::place_of(from)).template hermitian<T>(task, from, count, n, planes, to, n_rhs);
   });
 }
-
-inline py::array like(const py::array& A) { return py::array(A.dtype(), shape_of(A)); }
 
 // NumPy keeps one state for all interpreters of a process, and so do these bindings.
 constexpr const char* kOnlyMain = "it runs in the main interpreter of a process only, and this is a sub-interpreter";
@@ -314,38 +347,42 @@ template <class Engine>
 void define_linalg(py::module_& m) {
   m.def(
       "cholesky",
-      [](const py::array& A, int n_threads) {
-        py::array L = like(A);
+      [](const py::object& A, int n_threads) {
+        py::object L = Engine::like(A, "A");
         hermitian<Engine>(Task::kCholesky, A, L, 0, n_threads);
         return L;
       },
       py::arg("A"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "inv",
-      [](const py::array& A, int n_threads) {
-        py::array inverse = like(A);
+      [](const py::object& A, int n_threads) {
+        py::object inverse = Engine::like(A, "A");
         hermitian<Engine>(Task::kInverse, A, inverse, 0, n_threads);
         return inverse;
       },
       py::arg("A"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "solve",
-      [](const py::array& A, const py::array& B, int n_threads) {
-        if (!is_plain(B) || !B.dtype().equal(A.dtype())) throw py::type_error("B is not plain numbers of A's dtype");
-        py::array X = like(B);
-        std::memcpy(X.mutable_data(), B.data(), as_size(B.nbytes()));
-        hermitian<Engine>(Task::kSolve, A, X, B.shape(B.ndim() - 1), n_threads);
+      [](const py::object& A, const py::object& B, int n_threads) {
+        const py::dtype dtype = Engine::features(A, "A").dtype;
+        if ((py::isinstance<py::array>(B) && !is_plain(B.cast<py::array>())) ||
+            !Engine::features(B, "B").dtype.equal(dtype))
+          throw py::type_error("B is not plain numbers of A's dtype");
+        py::object X = Engine::copy_of(B);
+        hermitian<Engine>(Task::kSolve, A, X, Engine::features(X, "B").shape.back(), n_threads);
         return X;
       },
       py::arg("A"), py::arg("B"), py::kw_only(), py::arg("n_threads"));
   m.def(
       "logdet",
-      [](const py::array& A, int n_threads) {
-        const char kind = A.dtype().char_();
+      [](const py::object& A, int n_threads) {
+        const Numbers matrices = Engine::features(A, "A");
+        const std::vector<index_t>& shape = matrices.shape;
+        const char kind = matrices.dtype.char_();
         const bool single = kind == 'f' || kind == 'F';
         const py::dtype real = single ? py::dtype::of<float>() : py::dtype::of<double>();
-        py::array logdets(real, std::vector<index_t>(A.shape(), A.shape() + A.ndim() - 2));
-        if (A.shape(A.ndim() - 1) == 0) logdets[py::ellipsis()] = 0;
+        py::array logdets(real, std::vector<index_t>(shape.begin(), shape.end() - 2));
+        if (shape.back() == 0) logdets[py::ellipsis()] = 0;
         hermitian<Engine>(Task::kLogdet, A, logdets, 0, n_threads);
         return logdets;
       },

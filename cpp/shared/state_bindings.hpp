@@ -49,12 +49,13 @@ class StateOf : public AnyState<Engine> {
 
   // of: a Problem or Operators, kept alive. V: features, or null: none yet.
   StateOf(const py::object& of, const Numbers& V, const Sizes& sizes, std::vector<std::int64_t> nearest, bool on_host,
-          int n_threads)
+          int n_threads, int place)
       : of_(of),
         nearest_(std::move(nearest)),
         building_(!py::hasattr(of, "etas")),
         on_host_(on_host),
         n_threads_(n_threads),
+        place_(place),
         dtype_(V.dtype),
         ranks_(of.attr("ranks").cast<std::vector<index_t>>()),
         alphas_(of.attr("alphas").cast<std::vector<double>>()),
@@ -63,14 +64,14 @@ class StateOf : public AnyState<Engine> {
     const double* freq_weights = data_of<double>(of.attr("freq_weights"), "freq_weights");
     const Shortcuts taken = shortcuts;
     const WithoutGil without;
-    const Engine engine(n_threads);
+    const Engine engine(n_threads, place);
     state_ = building_ ? engine.template make_state<T>(problem_, sizes, taken)
                        : engine.template make_state<T>(layout_, alphas_.data(), freq_weights, nearest_, taken);
     if (V.data != nullptr) state_->read(static_cast<const T*>(V.data));
   }
   ~StateOf() override {
     const WithoutGil without;
-    const Engine engine(n_threads_);
+    const Engine engine(n_threads_, place_);
     state_.reset();
   }
 
@@ -78,7 +79,7 @@ class StateOf : public AnyState<Engine> {
 
   std::unique_ptr<AnyState<Engine>> copy() const override {
     auto other = std::make_unique<StateOf>(of_, Numbers{dtype_, {}, nullptr}, layout_.features(), nearest_, on_host_,
-                                           n_threads_);
+                                           n_threads_, place_);
     run([&] { other->state_->copy(*state_); });
     return other;
   }
@@ -199,11 +200,11 @@ class StateOf : public AnyState<Engine> {
       if (operators.attr("ranks").cast<std::vector<index_t>>() != state.ranks_ ||
           operators.attr("alphas").cast<std::vector<double>>() != state.alphas_)
         throw py::value_error("the operators have other ranks or alphas than what the state was made of");
-      dense = operators.attr("dense"), factors = operators.attr("factors");
       gammas = operators.attr("gammas").cast<Doubles>();
-      const char* which = "the operators, of one layer,";
-      request.ops = {const_cast<T*>(plain_in<T>(dense, which, state.dtype_, dense_shape(layout, 1))),
-                     const_cast<T*>(plain_in<T>(factors, which, state.dtype_, factors_shape(layout, 1)))};
+      const OperatorNumbers numbers = Engine::operators(operators);
+      if (!numbers.fit(state.dtype_, dense_shape(layout, 1), factors_shape(layout, 1)))
+        throw py::value_error("the operators, of one layer, do not fit the features");
+      request.ops = {static_cast<T*>(numbers.dense.data), static_cast<T*>(numbers.factors.data)};
       request.gammas = gammas.data();
       request.lam = operators.attr("lam").cast<double>();
     }
@@ -214,7 +215,6 @@ class StateOf : public AnyState<Engine> {
     }
 
     const StateOf& state;
-    py::array dense, factors;
     Doubles gammas;
     LayerRequest<T> request{};
   };
@@ -223,7 +223,7 @@ class StateOf : public AnyState<Engine> {
   void run(const F& f) const {
     const WithoutGil without;
     const std::lock_guard alone(in_use_);
-    const Engine engine(n_threads_);
+    const Engine engine(n_threads_, place_);
     f();
   }
   void expect_classes() const {
@@ -232,7 +232,7 @@ class StateOf : public AnyState<Engine> {
   }
   py::object room_for_features() const {
     const auto [m, C, F, P] = layout_.features();
-    return Engine::room(dtype_, {m, C, F}, on_host_);
+    return Engine::room(dtype_, {m, C, F}, on_host_, place_);
   }
 
   // An array of as many numbers as the features.
@@ -247,7 +247,7 @@ class StateOf : public AnyState<Engine> {
   py::object of_;
   std::vector<std::int64_t> nearest_;  // or empty
   bool building_, on_host_;
-  int n_threads_;
+  int n_threads_, place_;
   py::dtype dtype_;
   std::vector<index_t> ranks_;
   std::vector<double> alphas_;
@@ -271,7 +271,8 @@ std::unique_ptr<AnyState<Engine>> state_of(const py::object& from, const py::obj
       throw py::value_error("nearest is not one class for every sample");
   }
   return with_type(V.dtype, "V", [&]<class T>(T, index_t planes) -> std::unique_ptr<AnyState<Engine>> {
-    return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), classes, on_host, n_threads);
+    return std::make_unique<StateOf<Engine, T>>(of, V, sizes_of(V, planes), classes, on_host, n_threads,
+                                                Engine::place_of(V.data));
   });
 }
 
@@ -297,7 +298,7 @@ py::tuple operators_of_grams(const py::array& grams, const py::object& from, int
       double *out = mutable_data<double>(dense), *row = rates.mutable_data();
       {
         const WithoutGil without;
-        Engine(n_threads).operators_of_grams(problem, sizes, sums, out, row);
+        Engine(n_threads, Engine::place_of(sums)).operators_of_grams(problem, sizes, sums, out, row);
       }
       return py::make_tuple(dense, rates);
     }

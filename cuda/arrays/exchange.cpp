@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "arrays/dlpack.hpp"
+#include "platform/device.hpp"
 #include "shared/gil.hpp"
 
 namespace redunet::cuda {
@@ -33,13 +34,28 @@ void check_order(const std::string& name, const std::vector<index_t>& shape, con
   }
 }
 
-// Deletes what Python owns, from any thread.
-std::shared_ptr<void> kept(py::object object) {
-  return {new py::object(std::move(object)),
-          [](void* p) { bindings::with_gil([&] { delete static_cast<py::object*>(p); }); }};
-}
+// What Python owns, given up from any thread.
+struct OfPython : Memory {
+  explicit OfPython(py::object object) : held(new py::object(std::move(object))) {}
+  ~OfPython() override {
+    bindings::with_gil([&] { delete held; });
+  }
+
+  py::object* held;
+};
+
+// What another library has handed over.
+struct HandedOver : Memory {
+  explicit HandedOver(dlpack::ManagedTensor* managed) : tensor(managed) {}
+  ~HandedOver() override {
+    if (tensor->deleter != nullptr) bindings::with_gil([&] { tensor->deleter(tensor); });
+  }
+
+  dlpack::ManagedTensor* tensor;
+};
 
 Array from_dlpack(const py::object& object, const std::string& name) {
+  const OnDevice here(object.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int>());
   // The producer lets our stream wait for its own work; 1 would be the legacy default stream.
   const auto capsule =
       py::reinterpret_steal<py::object>(object.attr("__dlpack__")(py::arg("stream") = stream_number()).release());
@@ -52,15 +68,14 @@ Array from_dlpack(const py::object& object, const std::string& name) {
   const std::vector<index_t> shape(tensor.shape, tensor.shape + tensor.n_axes);
   if (tensor.strides != nullptr) check_order(name, shape, tensor.strides, 1);
   if (PyCapsule_SetName(capsule.ptr(), dlpack::kUsed) != 0) throw py::error_already_set();
-  std::shared_ptr<void> owner(managed, [](void* p) {
-    auto* taken = static_cast<dlpack::ManagedTensor*>(p);
-    if (taken->deleter != nullptr) bindings::with_gil([&] { taken->deleter(taken); });
-  });
-  return {*type, shape, static_cast<char*>(tensor.data) + tensor.byte_offset, std::move(owner)};
+  return {*type, shape, static_cast<char*>(tensor.data) + tensor.byte_offset, tensor.device.number,
+          std::make_shared<HandedOver>(managed)};
 }
 
 Array from_interface(const py::object& object, const std::string& name) {
   const py::dict interface = object.attr("__cuda_array_interface__");
+  if (interface.contains("mask") && !interface["mask"].is_none())
+    throw py::type_error(name + " has masked entries; expected an array without a mask");
   const auto typestr = interface["typestr"].cast<std::string>();
   const py::dtype dtype(typestr);
   const std::optional<char> type = type_of(dtype.kind(), as_size(dtype.itemsize()));
@@ -68,6 +83,9 @@ Array from_interface(const py::object& object, const std::string& name) {
   const auto shape = interface["shape"].cast<std::vector<index_t>>();
   if (interface.contains("strides") && !interface["strides"].is_none())
     check_order(name, shape, interface["strides"].cast<std::vector<index_t>>().data(), dtype.itemsize());
+  const auto address = interface["data"].cast<py::tuple>()[0].cast<std::uintptr_t>();
+  auto* const data = reinterpret_cast<void*>(address);
+  const OnDevice here(device_number(data));
   // Version 3 names the stream to wait for, or None; before, it is the default stream.
   const py::object stream = interface.contains("stream") ? py::object(interface["stream"]) : py::int_(1);
   if (!stream.is_none()) {
@@ -75,8 +93,7 @@ Array from_interface(const py::object& object, const std::string& name) {
     const bindings::WithoutGil without;
     wait_for_stream(number);
   }
-  const auto address = interface["data"].cast<py::tuple>()[0].cast<std::uintptr_t>();
-  return {*type, shape, reinterpret_cast<void*>(address), kept(object)};
+  return {*type, shape, data, device_number(), std::make_shared<OfPython>(object)};
 }
 
 // An Array that a consumer of DLPack holds.
@@ -95,12 +112,20 @@ Array view_of(const py::object& object, const std::string& name) {
   return from_interface(object, name);
 }
 
-py::capsule to_dlpack(const Array& array) {
+py::capsule to_dlpack(const Array& array, const py::object& dl_device, const py::object& copy) {
+  if (!dl_device.is_none()) {
+    const auto [type, number] = dl_device.cast<std::pair<int, int>>();
+    if (type != dlpack::kCuda || number != array.device())
+      throw py::buffer_error("an array on CUDA device " + std::to_string(array.device()) + " is not given to device " +
+                             std::to_string(number) + " of DLPack's kind " + std::to_string(type));
+  }
+  if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), py::none(), py::none());
+  array.show();
   auto* held = new Exported{array, array.shape(), {}};
   const bool real = array.type() == 'f' || array.type() == 'd';
   held->managed.tensor = {
       array.data(),
-      {dlpack::kCuda, device_number()},
+      {dlpack::kCuda, array.device()},
       static_cast<std::int32_t>(held->shape.size()),
       {real ? dlpack::kFloat : dlpack::kComplex, static_cast<std::uint8_t>(8 * bytes_of(array.type())), 1},
       held->shape.data(),
@@ -116,6 +141,7 @@ py::capsule to_dlpack(const Array& array) {
 }
 
 py::dict cuda_array_interface(const Array& array) {
+  array.show();
   py::dict interface;
   interface["shape"] = py::tuple(py::cast(array.shape()));
   interface["typestr"] = dtype_of(array).attr("str");

@@ -17,7 +17,7 @@ py::dtype dtype_of(const Array& array);
 // TypeError or ValueError, naming the object, if it is not C-contiguous numbers of single or double precision.
 Array view_of(const py::object& object, const std::string& name);
 
-py::capsule to_dlpack(const Array& array);
+py::capsule to_dlpack(const Array& array, const py::object& dl_device, const py::object& copy);
 py::dict cuda_array_interface(const Array& array);
 
 }  // namespace redunet::cuda

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <vector>
 
@@ -45,6 +46,7 @@ constexpr std::size_t kStack = std::size_t{128} << 10, kPage = 4096;
 constexpr std::size_t kRedZone = 64;
 constexpr int kSharedDefault = 48 << 10, kSharedLimit = 99 << 10;  // of a launch, and of allow_shared (sm_86)
 constexpr std::size_t kDeviceBytes = std::size_t{1} << 30;
+constexpr int kDevices = 2;
 
 // --- What the sanitizers are told
 // -------------------------------------------------------------------------------------
@@ -69,6 +71,12 @@ void release(char&) {}
 struct Unobserved {
   Unobserved() {}
 };
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kPoisons = true;
+#else
+constexpr bool kPoisons = false;
 #endif
 
 void poison([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t bytes) {
@@ -157,7 +165,10 @@ struct Machine {
   std::size_t shared_used = 0, shared_asked = 0;
   std::map<const void*, int> shared_allowed;
   std::map<char*, std::size_t> allocations;
-  std::size_t allocated = 0;
+  std::map<char*, int> device_of;  // allocations
+  std::set<char*> idle;            // of these, as the host has them: nobody's
+  std::set<char*> hidden;          // the same where the stream has come to
+  std::size_t allocated[kDevices] = {};
   std::deque<Work> queue;
   Graph* capturing = nullptr;
   Counts counts;
@@ -431,6 +442,8 @@ void drain() {
   }
 }
 
+thread_local int of_thread = 0;  // the current device
+
 cudaError_t keep(cudaError_t error) {
   if (error != cudaSuccess) machine().last_error = error;
   return error;
@@ -438,9 +451,24 @@ cudaError_t keep(cudaError_t error) {
 
 }  // namespace
 
+int device_of(cudaStream_t stream) { return *reinterpret_cast<const int*>(stream); }
+
+int current_device() { return of_thread; }
+
 Counts counts() {
   const Guard guard;
   return machine().counts;
+}
+
+void count_plan() {
+  const Guard guard;
+  ++machine().counts.plans;
+}
+
+int fault(const std::string& of) {
+  const char* text = std::getenv("REDUNET_EMULATION_FAULT");
+  const std::string wanted = text == nullptr ? "" : text;
+  return wanted.substr(0, wanted.find('=')) == of ? std::stoi(wanted.substr(of.size() + 1)) : 0;
 }
 
 void fail(const std::string& what) { throw std::runtime_error("emulation: " + what); }
@@ -490,7 +518,9 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> work) {
   Machine& m = machine();
   // Device memory can be touched while work runs, and by nothing else.
   Work visible = [work = std::move(work)] {
-    for (const auto& [p, bytes] : machine().allocations) unpoison(p, bytes);
+    if (!kPoisons) return work();  // there are many allocations, most of them idle
+    for (const auto& [p, bytes] : machine().allocations)
+      if (machine().hidden.count(p) == 0) unpoison(p, bytes);
     const auto hide = [] {
       for (const auto& [p, bytes] : machine().allocations) poison(p, bytes);
     };
@@ -518,6 +548,7 @@ bool is_device_memory(const void* p, std::size_t bytes) {
   auto after = all.upper_bound(at);
   if (after == all.begin()) return false;
   --after;
+  if (machine().idle.count(after->first) != 0) return false;
   const auto begin = static_cast<std::size_t>(at - after->first);
   return begin <= after->second && bytes <= after->second - begin;
 }
@@ -534,6 +565,10 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, co
     keep(cudaErrorInvalidConfiguration);
     return;
   }
+  if (device_of(stream) != of_thread) {
+    keep(cudaErrorInvalidResourceHandle);
+    return;
+  }
   if (m.capturing == nullptr) ++m.counts.launches;
   submit(stream, [=, body = std::move(body)] { run_now(grid, block, shared, body); });
 }
@@ -547,6 +582,35 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
 }  // namespace redunet::cuda::emulation
 
 namespace redunet::cuda {
+
+// In the order of the stream, and never a part of a graph: Python gives memory back at any time.
+static void in_order(emulation::Work work) {
+  if (emulation::machine().lazy)
+    emulation::machine().queue.push_back(std::move(work));
+  else
+    work();
+}
+
+void given_back(void* p) {
+  const emulation::Guard guard;
+  auto* const memory = static_cast<char*>(p);
+  emulation::machine().idle.insert(memory);
+  in_order([=] { emulation::machine().hidden.insert(memory); });
+}
+
+void taken_again(void* p) {
+  const emulation::Guard guard;
+  auto* const memory = static_cast<char*>(p);
+  emulation::Machine& m = emulation::machine();
+  if (m.capturing != nullptr) emulation::fail("memory is taken while a graph is captured");
+  if (m.idle.erase(memory) == 0) return;  // it is new
+  in_order([=, bytes = m.allocations.at(memory)] {
+    emulation::machine().hidden.erase(memory);
+    emulation::unpoison(memory, bytes);
+    std::memset(memory, 0xff, bytes);
+    emulation::poison(memory, bytes);
+  });
+}
 
 cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
   using emulation::Graph;
@@ -572,11 +636,16 @@ bool same_side(const void* p, std::size_t bytes, bool device) {
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = of_thread;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= kDevices) return keep(cudaErrorInvalidValue);
+  of_thread = device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -601,7 +670,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   std::size_t limit = kDeviceBytes;
   if (const char* text = std::getenv("REDUNET_EMULATION_MEMORY")) limit = std::strtoull(text, nullptr, 10);
   *total = limit;
-  *free = limit - std::min(limit, machine().allocated);
+  *free = limit - std::min(limit, machine().allocated[of_thread]);
   return cudaSuccess;
 }
 const char* cudaGetErrorName(cudaError_t error) {
@@ -614,6 +683,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidConfiguration";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
     default:
       return "cudaErrorInvalidValue";
   }
@@ -645,7 +718,8 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   std::memset(memory, 0xff, bytes);  // NaN
   poison(memory, bytes);
   machine().allocations[memory] = bytes;
-  machine().allocated += bytes;
+  machine().device_of[memory] = of_thread;
+  machine().allocated[of_thread] += bytes;
   *p = memory;
   return cudaSuccess;
 }
@@ -657,24 +731,38 @@ cudaError_t cudaFree(void* p) {
   const auto found = m.allocations.find(static_cast<char*>(p));
   if (found == m.allocations.end()) return keep(cudaErrorInvalidValue);
   unpoison(found->first, found->second);
-  m.allocated -= found->second;
+  m.idle.erase(found->first), m.hidden.erase(found->first);
+  m.allocated[m.device_of.at(found->first)] -= found->second;
+  m.device_of.erase(found->first);
   m.allocations.erase(found);
   std::free(p);
   return cudaSuccess;
 }
+cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
+  *p = std::malloc(bytes);
+  return *p != nullptr ? cudaSuccess : keep(cudaErrorMemoryAllocation);
+}
+// One queue holds the work of all streams: what waits for an event waits for all of it.
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(new char);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(new char);
+  *stream = reinterpret_cast<cudaStream_t>(new int(of_thread));
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const Guard guard;
   drain();
-  delete reinterpret_cast<char*>(stream);
+  delete reinterpret_cast<int*>(stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   const Guard guard;
   if (machine().capturing != nullptr) return keep(cudaErrorStreamCaptureUnsupported);
+  if (const int error = fault("cuda")) return keep(static_cast<cudaError_t>(error));
   ++machine().counts.waits;
   drain();
   return cudaSuccess;
@@ -690,11 +778,22 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   if (!to_device || !from_device) {
     const Guard guard;
     ++machine().counts.host_copies;
+    machine().counts.host_bytes += static_cast<long>(bytes);
   }
-  return submit(stream, [=] { std::memcpy(to, from, bytes); });
+  if (from_device) return submit(stream, [=] { std::memcpy(to, from, bytes); });
+  // What is not pinned has been read when the call returns.
+  const auto* const first = static_cast<const char*>(from);
+  return submit(stream, [to, numbers = std::vector<char>(first, first + bytes)] {
+    std::memcpy(to, numbers.data(), numbers.size());
+  });
 }
+cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
-  *attributes = {is_device_memory(p, 1) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, 0, nullptr, nullptr};
+  const Guard guard;
+  *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, nullptr};
+  if (!is_device_memory(p, 1)) return cudaSuccess;
+  const auto after = machine().device_of.upper_bound(const_cast<char*>(static_cast<const char*>(p)));
+  *attributes = {cudaMemoryTypeDevice, std::prev(after)->second, nullptr, nullptr};
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t stream) {

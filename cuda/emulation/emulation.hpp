@@ -49,14 +49,20 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, co
 cudaError_t allow_shared(const void* kernel, int bytes);
 // Does it now, or when the stream is next waited for, or records it while the stream is captured.
 cudaError_t submit(cudaStream_t stream, std::function<void()> work);
+// The emulation has two devices; the number of the one that a stream belongs to, and of the one of the calling thread.
+int device_of(cudaStream_t stream);
+int current_device();
 // Whether [p, p + bytes) lies in one live allocation.
 bool is_device_memory(const void* p, std::size_t bytes);
-// What the host has asked for so far: waits for a stream, copies from or to the host, memory, launches of kernels and
-// of graphs.
+// What the host has asked for so far: waits for a stream, copies from or to the host and their bytes, memory, plans of
+// cuFFT, launches of kernels and of graphs.
 struct Counts {
-  long waits = 0, host_copies = 0, allocations = 0, launches = 0, graph_launches = 0;
+  long waits = 0, host_copies = 0, host_bytes = 0, allocations = 0, plans = 0, launches = 0, graph_launches = 0;
 };
 Counts counts();
+void count_plan();
+// The error that REDUNET_EMULATION_FAULT ("cufft=2") wants of these calls, or 0.
+int fault(const std::string& of);
 // Reports a fault of the code under test.
 [[noreturn]] void fail(const std::string& what);
 
@@ -99,6 +105,10 @@ cudaError_t allow_shared(void (*kernel)(P...), int bytes) {
 }
 
 cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph);
+
+// Memory that nobody uses is none, though it was not freed; what is taken again is NaN.
+void given_back(void* p);
+void taken_again(void* p);
 
 }  // namespace redunet::cuda
 

@@ -15,12 +15,17 @@
 
 namespace {
 
+using redunet::cuda::emulation::current_device;
+using redunet::cuda::emulation::device_of;
 using redunet::cuda::emulation::fail;
 using redunet::cuda::emulation::is_device_memory;
 using redunet::cuda::emulation::submit;
 
 // --- cuBLAS
 // -------------------------------------------------------------------------------------------------------------
+
+// NVIDIA documents no limit; grids have this one.
+constexpr int kMostInABatch = 65535;
 
 std::set<cublasHandle_t>& handles() {
   static auto* all = new std::set<cublasHandle_t>;  // never destroyed: threads may outlive the statics
@@ -69,6 +74,9 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperati
   using S = typename Scalar<N>::type;
   if (handles().count(handle) == 0) fail("gemm: no such handle");
   if (streams().count(handle) == 0) fail("gemm: the handle was given no stream");
+  if (device_of(streams()[handle]) != current_device()) fail("gemm: the handle is one of another device");
+  if (const int error = redunet::cuda::emulation::fault("cublas")) return static_cast<cublasStatus_t>(error);
+  if (batch > kMostInABatch) fail("gemm: a batch of " + std::to_string(batch) + ", which no GPU may bear");
   if (m < 0 || n < 0 || k < 0 || batch < 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (m == 0 || n == 0 || batch == 0) return CUBLAS_STATUS_SUCCESS;
   check_operand("A", A, sizeof(N), op_a == CUBLAS_OP_N ? m : k, op_a == CUBLAS_OP_N ? k : m, lda, stride_a, batch);
@@ -132,6 +140,8 @@ struct Plan {
   std::vector<int> n;
   cufftType type;
   int batch;
+  std::size_t work_bytes;
+  void* work = nullptr;
   cudaStream_t stream = nullptr;
 
   long long points() const {
@@ -147,13 +157,30 @@ std::map<cufftHandle, Plan>& plans() {
   return *all;
 }
 
-// Packed data only: the engine uses no other.
-cufftResult plan_many(cufftHandle* handle, int rank, int* n, int* inembed, int, int, int* onembed, int, int,
-                      cufftType type, int batch) {
-  if (rank < 1 || rank > 2 || batch < 1 || inembed != nullptr || onembed != nullptr) return CUFFT_INVALID_VALUE;
+cufftResult create_plan(cufftHandle* handle) {
   static cufftHandle next = 1;
   *handle = next++;
-  plans()[*handle] = {std::vector<int>(n, n + rank), type, batch};
+  plans()[*handle] = {};
+  return CUFFT_SUCCESS;
+}
+cufftResult set_auto_allocation(cufftHandle handle, int yes) {
+  return plans().count(handle) == 1 && yes == 0 ? CUFFT_SUCCESS : CUFFT_INVALID_PLAN;
+}
+// Packed data only: the engine uses no other. The work area is as large as the spectrum, as NVIDIA's is for odd sizes.
+cufftResult make_plan_many(cufftHandle handle, int rank, int* n, int* inembed, int, int, int* onembed, int, int,
+                           cufftType type, int batch, std::size_t* work_bytes) {
+  if (rank < 1 || rank > 2 || batch < 1 || inembed != nullptr || onembed != nullptr) return CUFFT_INVALID_VALUE;
+  if (plans().count(handle) == 0) return CUFFT_INVALID_PLAN;
+  if (const int error = redunet::cuda::emulation::fault("cufft")) return static_cast<cufftResult>(error);
+  Plan& plan = plans()[handle];
+  plan = {std::vector<int>(n, n + rank), type, batch, 0};
+  *work_bytes = plan.work_bytes = static_cast<std::size_t>(plan.points() * batch) * sizeof(float2);
+  redunet::cuda::emulation::count_plan();
+  return CUFFT_SUCCESS;
+}
+cufftResult set_work_area(cufftHandle handle, void* work) {
+  if (plans().count(handle) == 0) return CUFFT_INVALID_PLAN;
+  plans()[handle].work = work;
   return CUFFT_SUCCESS;
 }
 cufftResult destroy_plan(cufftHandle handle) { return plans().erase(handle) == 1 ? CUFFT_SUCCESS : CUFFT_INVALID_PLAN; }
@@ -193,9 +220,11 @@ cufftResult execute(cufftHandle handle, cufftType type, In* in, long long in_siz
                     const F& one) {
   const Plan& plan = plans().at(handle);
   if (plan.type != type) return CUFFT_INVALID_TYPE;
+  if (device_of(plan.stream) != current_device()) fail("cufft: the plan is one of another device");
   if (!is_device_memory(in, static_cast<std::size_t>(in_size * plan.batch) * sizeof(In)) ||
       !is_device_memory(out, static_cast<std::size_t>(out_size * plan.batch) * sizeof(Out)))
     fail("cufft: an array lies outside of its allocation");
+  if (!is_device_memory(plan.work, plan.work_bytes)) fail("cufft: the work area lies outside of its allocation");
   submit(plan.stream, [=, plan = plan] {
     for (int b = 0; b < plan.batch; ++b) one(plan, in + b * in_size, out + b * out_size);
   });
@@ -271,7 +300,7 @@ cufftResult z2z(cufftHandle h, double2* in, double2* out, int sign) { return bot
 
 namespace redunet::cuda {
 
-void set_library_folder(std::string) {}
+void set_library_folders(std::vector<std::string>) {}
 
 const Cublas& cublas() {
   static const Cublas table{create_handle, destroy_handle, use_stream,   gemm<float>,
@@ -280,7 +309,18 @@ const Cublas& cublas() {
 }
 
 const Cufft& cufft() {
-  static const Cufft table{plan_many, destroy_plan, set_plan_stream, r2c, c2r, d2z, z2d, c2c, z2z};
+  static const Cufft table{create_plan,
+                           set_auto_allocation,
+                           make_plan_many,
+                           set_work_area,
+                           destroy_plan,
+                           set_plan_stream,
+                           r2c,
+                           c2r,
+                           d2z,
+                           z2d,
+                           c2c,
+                           z2z};
   return table;
 }
 

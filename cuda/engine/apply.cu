@@ -18,7 +18,8 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
   const bool momentum = request.momentum();
   State<N> state(layout, request.alphas, request.freq_weights, request.shortcuts.fused, {.remembered = momentum});
   state.features().read(V);
-  const KeptOperators<N> kept(layout, n_layers, true);
+  const Operators<N> there = if_there(const_cast<N*>(dense), const_cast<N*>(factors));
+  const KeptOperators<N> kept(layout, n_layers, true, false, there);
   const DeviceArray<double> etas(std::vector<double>(request.etas, request.etas + n_layers));
   const DeviceArray<double> gammas(std::vector<double>(request.gammas, request.gammas + k));
   const DeviceArray<Real<N>> pi(k * m);

@@ -19,35 +19,42 @@ void hermitian_batch(Task task, const N* A, index_t count, index_t n, Real<N>* l
   const index_t most = static_cast<index_t>(0.8 * double(free) / double(per_matrix));
   if (most == 0)
     throw CudaError("a matrix of size " + std::to_string(n) + " needs " + in_gib(per_matrix) +
-                    " of device memory, and " + in_gib(free) + " are free");
-  constexpr index_t kMostAtOnce = 65535;  // of matrices in one launch of cuBLAS
+                    " of device memory, and " + Device::get().what_is_free());
   Factoriser<N> factoriser;
-  const index_t room = std::min({count, most, kMostAtOnce});
-  const DeviceArray<N> M(room * size), result(room * size), B(room * rhs), X(room * rhs);
+  const index_t room = std::min(count, most);
+  // Matrices of the device are read, and results written, where they lie.
+  const bool there = Device::get().holds(A);
+  const index_t copies = there ? 0 : room;
+  const DeviceArray<N> M(copies * size), result(there && task != Task::kSolve ? 0 : room * size), B(copies * rhs),
+      X(room * rhs);
   const DeviceArray<double> logs(room);
   std::vector<double> found(as_size(room));
   const cudaStream_t stream = Device::get().stream();
-  const auto copy = [&](void* to, const void* from, index_t numbers, cudaMemcpyKind kind) {
-    if (numbers > 0) REDUNET_CHECK(cudaMemcpyAsync(to, from, as_size(numbers) * sizeof(N), kind, stream));
+  const auto copy = [&](void* to, const void* from, index_t numbers) {
+    if (to != from && numbers > 0)
+      REDUNET_CHECK(cudaMemcpyAsync(to, from, as_size(numbers) * sizeof(N), cudaMemcpyDefault, stream));
   };
   for (index_t begin = 0; begin < count; begin += room) {
     const index_t some = std::min(room, count - begin);
-    copy(M.get(), A + begin * size, some * size, cudaMemcpyHostToDevice);
+    if (!there) copy(M.get(), A + begin * size, some * size);
+    N* const made = there && task != Task::kSolve ? out + begin * size : result.get();
     Factorise<N> q{};
-    q.M = M.get(), q.stride = size, q.n = q.ld = q.out_ld = static_cast<int>(n), q.group = static_cast<int>(some);
+    q.M = there ? A + begin * size : M.get();
+    q.stride = size, q.n = q.ld = q.out_ld = static_cast<int>(n), q.group = static_cast<int>(some);
     q.out_stride = size, q.logdets = logs.get();
-    if (task == Task::kCholesky) q.L = result.get();
-    if (task == Task::kInverse) q.inverse = result.get();
-    if (task == Task::kSolve) q.W = result.get();
+    if (task == Task::kCholesky) q.L = made;
+    if (task == Task::kInverse) q.inverse = made;
+    if (task == Task::kSolve) q.W = made;
     factoriser.run(q, some);
     if (task == Task::kSolve) {
-      copy(B.get(), out + begin * rhs, some * rhs, cudaMemcpyHostToDevice);
-      const Matrices<const N> W{result.get(), n, size};
-      gemm<N>(Op::kNone, Op::kNone, n, n_rhs, n, 1, W, {B.get(), n_rhs, rhs}, 0, {X.get(), n_rhs, rhs}, some);
-      gemm<N>(Op::kAdjoint, Op::kNone, n, n_rhs, n, 1, W, {X.get(), n_rhs, rhs}, 0, {B.get(), n_rhs, rhs}, some);
-      copy(out + begin * rhs, B.get(), some * rhs, cudaMemcpyDeviceToHost);
-    } else if (task != Task::kLogdet) {
-      copy(out + begin * size, result.get(), some * size, cudaMemcpyDeviceToHost);
+      N* const sides = there ? out + begin * rhs : B.get();
+      copy(sides, out + begin * rhs, some * rhs);
+      const Matrices<const N> W{made, n, size};
+      gemm<N>(Op::kNone, Op::kNone, n, n_rhs, n, 1, W, {sides, n_rhs, rhs}, 0, {X.get(), n_rhs, rhs}, some);
+      gemm<N>(Op::kAdjoint, Op::kNone, n, n_rhs, n, 1, W, {X.get(), n_rhs, rhs}, 0, {sides, n_rhs, rhs}, some);
+      copy(out + begin * rhs, sides, some * rhs);
+    } else if (task != Task::kLogdet && !there) {
+      copy(out + begin * size, made, some * size);
     }
     REDUNET_CHECK(
         cudaMemcpyAsync(found.data(), logs.get(), as_size(some) * sizeof(double), cudaMemcpyDeviceToHost, stream));

@@ -38,7 +38,7 @@ class Construction {
                 .remembered = ahead_,
                 .operators = (tries_ || builds_) && request.keep() ? 4 : 2}),
         apart_(!state_.fused() && (tries_ || builds_)),
-        kept_(state_.layout(), request.n_layers, request.keep(), apart_),
+        kept_(state_.layout(), request.n_layers, request.keep(), apart_, if_there(dense(), factors())),
         captured_(state_.fused() && request.n_layers - *request.done >= kLayersOfAGraph),
         watched_(request.on_layer || (request.keep() && !kept_.all())),
         k1_(problem.n_classes() + 1),

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "shared/problem.hpp"
 #include "shared/rate_gradient.hpp"
@@ -65,6 +66,6 @@ void hermitian(Task task, const T* A, index_t count, index_t n, index_t planes, 
 std::string why_unusable();
 // Opens cuBLAS and cuFFT, which the first call that needs them does otherwise; throws CudaError.
 void open_libraries();
-void set_library_folder(std::string folder);
+void set_library_folders(std::vector<std::string> folders);
 
 }  // namespace redunet::cuda

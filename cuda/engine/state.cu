@@ -28,7 +28,7 @@ OperatorLayout checked_layout(const Problem& problem, const Sizes& sizes, const 
   if (need > free)
     throw CudaError("a network on " + std::to_string(m) + " samples of " + std::to_string(C) + " x " +
                     std::to_string(F) + " numbers needs at least " + in_gib(need) + " of device memory, and " +
-                    in_gib(free) + " are free");
+                    Device::get().what_is_free());
   return layout;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/engine.hpp"
+#include "engine/kept_operators.hpp"
 #include "engine/numbers.hpp"
 #include "engine/state.hpp"
 #include "layer/grams.hpp"
@@ -40,6 +41,7 @@ class VerbsOf : public Verbs<Real<N>> {
   }
 
   void look(const LayerOperators<T>& out, double* rates) override {
+    make_room();
     state_.look({dense_.get(), factors_.get()});
     state_.builder().rates(rates);
     dense_.download(as<N>(out.dense));
@@ -110,8 +112,15 @@ class VerbsOf : public Verbs<Real<N>> {
     Cs.download(as<N>(request.Cs));
     // Made without eta; sum_ij b_ij rho_ij^2 is lambda times the gradient to lambda, and no part of that to eta.
     const index_t size = F * C * C * P;
-    const double along = take_step(layer.ops.dense, size, layer.eta, request.E) +
-                         take_step(layer.ops.dense + size, k_ * size, layer.eta, request.Cs);
+    const T* operators = layer.ops.dense;
+    std::vector<T> on_host;
+    if (Device::number_of(operators) >= 0) {
+      on_host.resize(as_size((k_ + 1) * size));
+      Device::get().download(on_host.data(), operators, on_host.size() * sizeof(T));
+      operators = on_host.data();
+    }
+    const double along = take_step(operators, size, layer.eta, request.E) +
+                         take_step(operators + size, k_ * size, layer.eta, request.Cs);
     *request.to_eta = along - layer.lam * to_lam;
     *request.to_lam = layer.eta * to_lam;
     end();
@@ -172,13 +181,20 @@ class VerbsOf : public Verbs<Real<N>> {
   void start() {
     const OperatorLayout& layout = state_.layout();
     m_ = layout.sizes.m, k_ = static_cast<index_t>(layout.ranks.size()) - 1;
+  }
+  void make_room() {
+    const OperatorLayout& layout = state_.layout();
+    if (dense_.size() + factors_.size() > 0) return;
     dense_ = DeviceArray<N>(layout.dense_size() / layout.sizes.planes);
     factors_ = DeviceArray<N>(layout.factors_size() / layout.sizes.planes);
   }
 
   Spectrum<N>& features() { return state_.features(); }
 
-  Operators<N> there(const LayerOperators<T>& ops) const {
+  Operators<N> there(const LayerOperators<T>& ops) {
+    const Operators<N> found = if_there(as<N>(ops.dense), as<N>(ops.factors));
+    if (found) return found;
+    make_room();
     dense_.upload(as<N>(ops.dense));
     factors_.upload(as<N>(ops.factors));
     return {dense_.get(), factors_.get()};
@@ -209,7 +225,7 @@ class VerbsOf : public Verbs<Real<N>> {
   const Problem* problem_ = nullptr;
   State<N> state_;
   index_t m_ = 0, k_ = 0;
-  DeviceArray<N> dense_, factors_;  // of the layer that a verb is given, or makes
+  DeviceArray<N> dense_, factors_;  // of a layer that a verb makes, or is given on the host
 };
 
 template <class N>

@@ -10,7 +10,9 @@ namespace {
 constexpr int kBlock = 32;
 // The largest matrix of one launch: beyond, one block of threads is too few for its work.
 constexpr int kLargest = 128;
-constexpr int kThreads = 256;
+// Of matrices in one call of cuBLAS: NVIDIA documents no limit, but some of its kernels have the batch in a dimension
+// of the grid that has this one.
+constexpr index_t kMostInABatch = 65535;
 
 int dimension(index_t x) { return static_cast<int>(x); }
 
@@ -52,7 +54,24 @@ template <class N>
 void gemm(Op op_a, Op op_b, index_t rows, index_t columns, index_t inner, Real<N> alpha, Matrices<const N> A,
           Matrices<const N> B, Real<N> beta, Matrices<N> C, index_t batch) {
   if (rows == 0 || columns == 0 || batch == 0) return;
-  call_gemm(cublas(), op_a, op_b, rows, columns, inner, alpha, A, B, beta, C, batch);
+  for (index_t first = 0; first < batch; first += kMostInABatch) {
+    const auto from = [&](auto matrices) {
+      matrices.p += first * matrices.stride;
+      return matrices;
+    };
+    call_gemm(cublas(), op_a, op_b, rows, columns, inner, alpha, from(A), from(B), beta, from(C),
+              std::min(kMostInABatch, batch - first));
+  }
+}
+
+template <class N>
+void make_hermitian(const N* M, index_t count, index_t group, int terms, index_t n, const double* scale, N* to) {
+  const index_t tiles = tiles_of(n);
+  if (count * tiles == 0) return;
+  launch(hermitian_kernel<N>, dim3(static_cast<unsigned>(count * tiles)), dim3(kTile, kTileRows),
+         shared_bytes<N>(kTile * (kTile + 1)), Device::get().stream(), M, group, terms, dimension(n),
+         static_cast<unsigned>(tiles), scale, to);
+  REDUNET_CHECK(cudaGetLastError());
 }
 
 template <class N>
@@ -93,9 +112,7 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
   const std::size_t bytes = as_size(count * size) * sizeof(N);
   REDUNET_CHECK(cudaMemsetAsync(L, 0, bytes, stream));
   REDUNET_CHECK(cudaMemsetAsync(W, 0, bytes, stream));
-  launch(prepare_kernel<N>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream, request.M,
-         index_t{request.group}, request.terms, request.n, request.scale, S);
-  REDUNET_CHECK(cudaGetLastError());
+  make_hermitian<N>(request.M, count, request.group, request.terms, n, request.scale, S);
   const auto at = [&](N* matrices, index_t i, index_t j) { return Matrices<N>{matrices + i * n + j, n, size}; };
   const auto from = [&](const N* matrices, index_t i, index_t j) {
     return Matrices<const N>{matrices + i * n + j, n, size};
@@ -126,14 +143,13 @@ void Factoriser<N>::by_blocks(const Factorise<N>& request, index_t count) {
   }
   if (request.inverse == nullptr) return;
   gemm<N>(Op::kAdjoint, Op::kNone, n, n, n, 1, from(W, 0, 0), from(W, 0, 0), 0, at(request.inverse, 0, 0), count);
-  launch(hermitian_kernel<N>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream, request.inverse,
-         index_t{request.group}, request.n, request.out_scale);
-  REDUNET_CHECK(cudaGetLastError());
+  make_hermitian<N>(request.inverse, count, request.group, 0, n, request.out_scale, request.inverse);
 }
 
 #define REDUNET_INSTANTIATE(N)                                                                                     \
   template void gemm<N>(Op, Op, index_t, index_t, index_t, Real<N>, Matrices<const N>, Matrices<const N>, Real<N>, \
                         Matrices<N>, index_t);                                                                     \
+  template void make_hermitian<N>(const N*, index_t, index_t, int, index_t, const double*, N*);                    \
   template class Factoriser<N>;
 REDUNET_INSTANTIATE(float)
 REDUNET_INSTANTIATE(double)

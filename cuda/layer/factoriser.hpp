@@ -21,6 +21,11 @@ template <class N>
 void gemm(Op op_a, Op op_b, index_t rows, index_t columns, index_t inner, Real<N> alpha, Matrices<const N> A,
           Matrices<const N> B, Real<N> beta, Matrices<N> C, index_t batch);
 
+// `count` whole Hermitian matrices of their lower triangles, times scale[matrix / group], in place or not; where there
+// are `terms`, the first group is the sum of so many others.
+template <class N>
+void make_hermitian(const N* M, index_t count, index_t group, int terms, index_t n, const double* scale, N* to);
+
 // Does what a request asks for, for `count` matrices, and holds the memory for it. Matrices that must be done by blocks
 // lie one after the other, n numbers a row.
 template <class N>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <list>
 #include <stdexcept>
 
 #include "kernels/unit_norm.hpp"
@@ -37,21 +38,69 @@ struct Signal {
   }
 };
 
-// cufftDestroy frees the plan's memory, which waits for the device.
-class Plan {
- public:
-  Plan(Signal signal, cufftType type) {
-    REDUNET_CHECK(cufft().cufftPlanMany(&handle_, static_cast<int>(signal.axes.size()), signal.axes.data(), nullptr, 1,
-                                        0, nullptr, 1, 0, type, static_cast<int>(signal.batch)));
-    REDUNET_CHECK(cufft().cufftSetStream(handle_, Device::get().stream()));
+cufftType kind_of(char type, bool back) {
+  switch (type) {
+    case 'f':
+      return back ? CUFFT_C2R : CUFFT_R2C;
+    case 'd':
+      return back ? CUFFT_Z2D : CUFFT_D2Z;
+    case 'F':
+      return CUFFT_C2C;
+    default:
+      return CUFFT_Z2Z;
   }
-  ~Plan() { cufft().cufftDestroy(handle_); }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
-  cufftHandle get() const { return handle_; }
+}
+
+// The memory that a plan works in is nobody's between two calls.
+struct Plan {
+  int device;
+  std::vector<int> axes;
+  index_t batch;
+  cufftType kind;
+  cufftHandle handle = 0;
+  std::size_t work_bytes = 0;
+};
+
+// The plans that were used last, the latest first: to make one takes as long as many transforms.
+class Plans {
+ public:
+  static const Plan& of(const Signal& signal, cufftType kind) {
+    static auto* plans = new std::list<Plan>;  // never destroyed: the driver may be gone before the process ends
+    Plan wanted{.device = Device::get().number(), .axes = signal.axes, .batch = signal.batch, .kind = kind};
+    const auto same = [&](const Plan& plan) {
+      return plan.device == wanted.device && plan.axes == wanted.axes && plan.batch == wanted.batch &&
+             plan.kind == wanted.kind;
+    };
+    const auto found = std::find_if(plans->begin(), plans->end(), same);
+    if (found != plans->end()) {
+      plans->splice(plans->begin(), *plans, found);
+    } else {
+      make(wanted);
+      plans->push_front(wanted);
+    }
+    if (plans->size() > kMost) {
+      cufft().cufftDestroy(plans->back().handle);
+      plans->pop_back();
+    }
+    return plans->front();
+  }
 
  private:
-  cufftHandle handle_ = 0;
+  static constexpr std::size_t kMost = 16;
+
+  static void make(Plan& plan) {
+    const Cufft& fft = cufft();
+    REDUNET_CHECK(fft.cufftCreate(&plan.handle));
+    try {
+      REDUNET_CHECK(fft.cufftSetAutoAllocation(plan.handle, 0));
+      REDUNET_CHECK(fft.cufftMakePlanMany(plan.handle, static_cast<int>(plan.axes.size()), plan.axes.data(), nullptr, 1,
+                                          0, nullptr, 1, 0, plan.kind, static_cast<int>(plan.batch), &plan.work_bytes));
+      REDUNET_CHECK(fft.cufftSetStream(plan.handle, Device::get().stream()));
+    } catch (...) {
+      fft.cufftDestroy(plan.handle);
+      throw;
+    }
+  }
 };
 
 template <class T>
@@ -59,41 +108,31 @@ T* as(void* p) {
   return static_cast<T*>(p);
 }
 
-void run_forward(const Signal& signal, char type, void* X, void* V) {
+// Of samples X in V, or back: the stream's work on the area is done before what takes its memory next.
+void transform(const Signal& signal, char type, void* from, void* to, bool back) {
   const Cufft& fft = cufft();
-  switch (type) {
-    case 'f':
-      REDUNET_CHECK(fft.cufftExecR2C(Plan(signal, CUFFT_R2C).get(), as<cufftReal>(X), as<cufftComplex>(V)));
+  const Plan& plan = Plans::of(signal, kind_of(type, back));
+  const DeviceArray<char> area(static_cast<index_t>(plan.work_bytes));
+  REDUNET_CHECK(fft.cufftSetWorkArea(plan.handle, area.get()));
+  const int direction = back ? CUFFT_INVERSE : CUFFT_FORWARD;
+  switch (plan.kind) {
+    case CUFFT_R2C:
+      REDUNET_CHECK(fft.cufftExecR2C(plan.handle, as<cufftReal>(from), as<cufftComplex>(to)));
       break;
-    case 'd':
-      REDUNET_CHECK(fft.cufftExecD2Z(Plan(signal, CUFFT_D2Z).get(), as<cufftDoubleReal>(X), as<cufftDoubleComplex>(V)));
+    case CUFFT_C2R:
+      REDUNET_CHECK(fft.cufftExecC2R(plan.handle, as<cufftComplex>(from), as<cufftReal>(to)));
       break;
-    case 'F':
-      REDUNET_CHECK(
-          fft.cufftExecC2C(Plan(signal, CUFFT_C2C).get(), as<cufftComplex>(X), as<cufftComplex>(V), CUFFT_FORWARD));
+    case CUFFT_D2Z:
+      REDUNET_CHECK(fft.cufftExecD2Z(plan.handle, as<cufftDoubleReal>(from), as<cufftDoubleComplex>(to)));
+      break;
+    case CUFFT_Z2D:
+      REDUNET_CHECK(fft.cufftExecZ2D(plan.handle, as<cufftDoubleComplex>(from), as<cufftDoubleReal>(to)));
+      break;
+    case CUFFT_C2C:
+      REDUNET_CHECK(fft.cufftExecC2C(plan.handle, as<cufftComplex>(from), as<cufftComplex>(to), direction));
       break;
     default:
-      REDUNET_CHECK(fft.cufftExecZ2Z(Plan(signal, CUFFT_Z2Z).get(), as<cufftDoubleComplex>(X),
-                                     as<cufftDoubleComplex>(V), CUFFT_FORWARD));
-  }
-}
-
-void run_inverse(const Signal& signal, char type, void* V, void* X) {
-  const Cufft& fft = cufft();
-  switch (type) {
-    case 'f':
-      REDUNET_CHECK(fft.cufftExecC2R(Plan(signal, CUFFT_C2R).get(), as<cufftComplex>(V), as<cufftReal>(X)));
-      break;
-    case 'd':
-      REDUNET_CHECK(fft.cufftExecZ2D(Plan(signal, CUFFT_Z2D).get(), as<cufftDoubleComplex>(V), as<cufftDoubleReal>(X)));
-      break;
-    case 'F':
-      REDUNET_CHECK(
-          fft.cufftExecC2C(Plan(signal, CUFFT_C2C).get(), as<cufftComplex>(V), as<cufftComplex>(X), CUFFT_INVERSE));
-      break;
-    default:
-      REDUNET_CHECK(fft.cufftExecZ2Z(Plan(signal, CUFFT_Z2Z).get(), as<cufftDoubleComplex>(V),
-                                     as<cufftDoubleComplex>(X), CUFFT_INVERSE));
+      REDUNET_CHECK(fft.cufftExecZ2Z(plan.handle, as<cufftDoubleComplex>(from), as<cufftDoubleComplex>(to), direction));
   }
 }
 
@@ -106,14 +145,16 @@ void with_reals(char type, void* data, const F& f) {
     f(as<double>(data));
 }
 
-// Samples and their spectrum, which is their own memory where there is no transform.
-void check_room(const Signal& signal, std::size_t of_sample, std::size_t of_spectrum) {
-  std::size_t need = as_size(signal.batch * signal.points) * of_sample;
-  if (!signal.axes.empty()) need += as_size(signal.batch * signal.kept) * of_spectrum;
+// Samples and their spectrum, which is their own memory where there is no transform; and what that works in.
+void check_room(const Signal& signal, char type) {
+  std::size_t need = as_size(signal.batch * signal.points) * bytes_of(type);
+  if (!signal.axes.empty())
+    need += as_size(signal.batch * signal.kept) * bytes_of(signal.spectral) +
+            Plans::of(signal, kind_of(type, false)).work_bytes;
   const std::size_t free = Device::get().free_bytes();
   if (need > free)
     throw CudaError("the spectra of " + std::to_string(signal.batch) + " channels of " + std::to_string(signal.points) +
-                    " points need at least " + in_gib(need) + " of device memory, and " + in_gib(free) + " are free");
+                    " points need at least " + in_gib(need) + " of device memory, and " + Device::get().what_is_free());
 }
 
 }  // namespace
@@ -121,7 +162,7 @@ void check_room(const Signal& signal, std::size_t of_sample, std::size_t of_spec
 Array forward(char type, const std::vector<index_t>& shape, const void* X, bool normalize, index_t& bad) {
   const Signal signal(shape, type);
   const index_t m = shape[0];
-  check_room(signal, bytes_of(type), bytes_of(signal.spectral));
+  check_room(signal, type);
   const cudaStream_t stream = Device::get().stream();
   Array samples(type, shape);
   REDUNET_CHECK(cudaMemcpyAsync(samples.data(), X, samples.bytes(), cudaMemcpyDefault, stream));
@@ -137,9 +178,9 @@ Array forward(char type, const std::vector<index_t>& shape, const void* X, bool 
   const auto first = std::find(found.begin(), found.end(), 1);
   bad = first == found.end() ? -1 : first - found.begin();
   if (bad >= 0) return samples;
-  if (signal.axes.empty()) return Array(type, signal.spectrum, samples.data(), std::make_shared<Array>(samples));
+  if (signal.axes.empty()) return samples.reshaped(signal.spectrum);
   Array V(signal.spectral, signal.spectrum);
-  run_forward(signal, type, samples.data(), V.data());
+  transform(signal, type, samples.data(), V.data(), false);
   Device::get().synchronise();
   return V;
 }
@@ -148,9 +189,9 @@ Array inverse(const Array& V, char type, const std::vector<index_t>& shape) {
   const Signal signal(shape, type);
   if (V.type() != signal.spectral || V.shape() != signal.spectrum)
     throw std::invalid_argument("V is not the spectrum of samples of this dtype and shape");
-  if (signal.axes.empty()) return Array(type, shape, V.data(), std::make_shared<Array>(V));
+  if (signal.axes.empty()) return V.reshaped(shape);
   Array X(type, shape);
-  run_inverse(signal, type, V.data(), X.data());
+  transform(signal, type, V.data(), X.data(), true);
   with_reals(type, X.data(), [&]<class T>(T* x) {
     const index_t reals = X.size() * (is_real(type) ? 1 : 2);
     const auto blocks = static_cast<unsigned>(std::min<index_t>((reals + kNormThreads - 1) / kNormThreads, 1 << 16));

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/blocks.hpp"
 #include "layer/grams.hpp"
 
 namespace redunet::cuda {
@@ -52,12 +51,8 @@ void sum_grams(const Spectrum<N>& features, const Problem& problem, InDouble<N>*
     REDUNET_CHECK(cudaGetLastError());
     const Matrices<const M> columns{weighted.get(), count, C * count};
     gemm<M>(Op::kNone, Op::kAdjoint, C, C, count, 1, columns, columns, 0, {sums, C, C * C}, F);
-    Device::get().synchronise();  // before the roots go
   }
-  constexpr unsigned kThreads = 256;
-  launch(hermitian_kernel<M>, dim3(static_cast<unsigned>((problem.n_classes() + 1) * F)), dim3(kThreads), 0, stream,
-         first, index_t{1}, static_cast<int>(C), nullptr);
-  REDUNET_CHECK(cudaGetLastError());
+  make_hermitian<M>(first, (problem.n_classes() + 1) * F, 1, 0, C, nullptr, first);
 }
 
 template void sum_grams<float>(const Spectrum<float>&, const Problem&, double*);

@@ -32,7 +32,7 @@ template <class N>
 void Spectrum<N>::read(const N* from) {
   if (sizes_.m == 0) return;
   DeviceArray<N> copy;
-  if (!Device::holds(from)) {
+  if (!Device::get().holds(from)) {
     copy = DeviceArray<N>(numbers());
     copy.upload(from);
     from = copy.get();
@@ -44,7 +44,7 @@ void Spectrum<N>::read(const N* from) {
 template <class N>
 void Spectrum<N>::write(N* to) const {
   if (sizes_.m == 0) return;
-  const bool here = Device::holds(to);
+  const bool here = Device::get().holds(to);
   const DeviceArray<N> copy(here ? 0 : numbers());
   transpose(get(), here ? to : copy.get(), true);
   if (here)

@@ -70,6 +70,8 @@ struct Members {
 template <class N>
 struct Operators {
   N *dense = nullptr, *factors = nullptr;
+
+  explicit operator bool() const { return dense != nullptr || factors != nullptr; }
 };
 
 template <class N>

@@ -47,7 +47,7 @@ void Sweep<N>::plan() {
   if (room < std::min<index_t>(m, kWarp))
     throw CudaError("the responses to " + std::to_string(std::min<index_t>(m, kWarp)) + " samples need " +
                     in_gib(as_size(std::min<index_t>(m, kWarp)) * per_sample) + " of device memory, and " +
-                    in_gib(free) + " are free");
+                    Device::get().what_is_free());
   tile_ = room >= m ? m : room / kWarp * kWarp;
   responses_ = DeviceArray<N>((k_ + 1) * F * C * tile_ * d);
   reduced_ = DeviceArray<N>(F * most * tile_ * d);

@@ -38,7 +38,11 @@
   REDUNET_GEMM(X, Z, cuDoubleComplex)
 
 #define REDUNET_CUFFT_ENTRIES(X)                                                                           \
-  X(cufftPlanMany, cufftResult, (cufftHandle*, int, int*, int*, int, int, int*, int, int, cufftType, int)) \
+  X(cufftCreate, cufftResult, (cufftHandle*))                                                              \
+  X(cufftSetAutoAllocation, cufftResult, (cufftHandle, int))                                               \
+  X(cufftMakePlanMany, cufftResult,                                                                        \
+    (cufftHandle, int, int*, int*, int, int, int*, int, int, cufftType, int, std::size_t*))                \
+  X(cufftSetWorkArea, cufftResult, (cufftHandle, void*))                                                   \
   X(cufftDestroy, cufftResult, (cufftHandle))                                                              \
   X(cufftSetStream, cufftResult, (cufftHandle, cudaStream_t))                                              \
   X(cufftExecR2C, cufftResult, (cufftHandle, cufftReal*, cufftComplex*))                                   \
@@ -52,6 +56,7 @@
 #define REDUNET_RUNTIME_ENTRIES(X)                                                                 \
   X(cudaGetDeviceCount, cudaError_t, (int*))                                                       \
   X(cudaGetDevice, cudaError_t, (int*))                                                            \
+  X(cudaSetDevice, cudaError_t, (int))                                                             \
   X(cudaDeviceGetAttribute, cudaError_t, (int*, cudaDeviceAttr, int))                              \
   X(cudaMemGetInfo, cudaError_t, (std::size_t*, std::size_t*))                                     \
   X(cudaGetErrorName, const char*, (cudaError_t))                                                  \
@@ -59,10 +64,15 @@
   X(cudaGetLastError, cudaError_t, ())                                                             \
   X(cudaMalloc, cudaError_t, (void**, std::size_t))                                                \
   X(cudaFree, cudaError_t, (void*))                                                                \
+  X(cudaMallocHost, cudaError_t, (void**, std::size_t))                                            \
   X(cudaPointerGetAttributes, cudaError_t, (cudaPointerAttributes*, const void*))                  \
+  X(cudaDeviceSynchronize, cudaError_t, ())                                                        \
   X(cudaStreamCreateWithFlags, cudaError_t, (cudaStream_t*, unsigned))                             \
   X(cudaStreamDestroy, cudaError_t, (cudaStream_t))                                                \
   X(cudaStreamSynchronize, cudaError_t, (cudaStream_t))                                            \
+  X(cudaEventCreateWithFlags, cudaError_t, (cudaEvent_t*, unsigned))                               \
+  X(cudaEventRecord, cudaError_t, (cudaEvent_t, cudaStream_t))                                     \
+  X(cudaEventSynchronize, cudaError_t, (cudaEvent_t))                                              \
   X(cudaMemcpyAsync, cudaError_t, (void*, const void*, std::size_t, cudaMemcpyKind, cudaStream_t)) \
   X(cudaMemsetAsync, cudaError_t, (void*, int, std::size_t, cudaStream_t))                         \
   X(cudaStreamBeginCapture, cudaError_t, (cudaStream_t, cudaStreamCaptureMode))                    \

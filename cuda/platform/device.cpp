@@ -2,10 +2,16 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <map>
+#include <mutex>
 
 namespace redunet::cuda {
 namespace {
+
+// The part of a device's memory that may lie idle in the pool.
+constexpr double kMostIdle = 0.25;
 
 // Whether CUDA has been used, and whether in an ancestor of this process. Process ids would not tell a child from its
 // parent: both can be 1, each in a namespace of its own.
@@ -17,18 +23,91 @@ bool started = false, forked = false;
   throw CudaError(reason + ", from " + call + " at " + path.substr(path.rfind('/') + 1) + ":" + std::to_string(line));
 }
 
+void refuse_after_fork() {
+  if (forked)
+    throw CudaError(
+        "CUDA was used before this process was forked, and can't be used in the child; start it with "
+        "multiprocessing's method \"spawn\" or \"forkserver\"");
+}
+
+thread_local Device* current = nullptr;
+
+// CUDA's choice for this thread.
+int current_number() {
+  if (forked) return 0;  // where nothing of CUDA may be asked, and Device::of says so
+  int number = 0;
+  REDUNET_CHECK(cudaGetDevice(&number));
+  return number;
+}
+
+#define REDUNET_NAME(error) \
+  case error:               \
+    return #error;
+std::string name_of(cublasStatus_t status) {
+  switch (status) {
+    REDUNET_NAME(CUBLAS_STATUS_NOT_INITIALIZED)
+    REDUNET_NAME(CUBLAS_STATUS_INVALID_VALUE)
+    REDUNET_NAME(CUBLAS_STATUS_ARCH_MISMATCH)
+    REDUNET_NAME(CUBLAS_STATUS_EXECUTION_FAILED)
+    REDUNET_NAME(CUBLAS_STATUS_INTERNAL_ERROR)
+    REDUNET_NAME(CUBLAS_STATUS_NOT_SUPPORTED)
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return "CUBLAS_STATUS_ALLOC_FAILED, no room for what it works in; " + Device::get().what_is_free();
+    default:
+      return "status " + std::to_string(int(status));
+  }
+}
+std::string name_of(cufftResult result) {
+  switch (result) {
+    REDUNET_NAME(CUFFT_INVALID_PLAN)
+    REDUNET_NAME(CUFFT_INVALID_TYPE)
+    REDUNET_NAME(CUFFT_INVALID_VALUE)
+    REDUNET_NAME(CUFFT_INTERNAL_ERROR)
+    REDUNET_NAME(CUFFT_EXEC_FAILED)
+    REDUNET_NAME(CUFFT_SETUP_FAILED)
+    REDUNET_NAME(CUFFT_INVALID_SIZE)
+    case CUFFT_ALLOC_FAILED:
+      return "CUFFT_ALLOC_FAILED, no room for what it works in; " + Device::get().what_is_free();
+    default:
+      return "result " + std::to_string(int(result));
+  }
+}
+#undef REDUNET_NAME
+
+// What no call after it does any more: CUDA's programming guide, on errors that leave the process inconsistent.
+bool is_lasting(cudaError_t error) {
+  for (const int lasting : {214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
+    if (static_cast<int>(error) == lasting) return true;
+  return false;
+}
+
+// The first error that lasts, or "".
+std::string& broken_by() {
+  static auto* reason = new std::string;
+  return *reason;
+}
+
 }  // namespace
 
 void check(cudaError_t error, const char* call, const char* file, int line) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // it would be reported again by the next call
-  refuse(std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error), call, file, line);
+  std::string reason = std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
+  if (is_lasting(error)) {
+    if (broken_by().empty()) broken_by() = reason;
+    reason += "; CUDA is of no more use to this process, which must be started again";
+  }
+  refuse(reason, call, file, line);
 }
 void check(cublasStatus_t status, const char* call, const char* file, int line) {
-  if (status != CUBLAS_STATUS_SUCCESS) refuse("cuBLAS status " + std::to_string(int(status)), call, file, line);
+  if (status != CUBLAS_STATUS_SUCCESS) refuse("cuBLAS: " + name_of(status), call, file, line);
 }
 void check(cufftResult result, const char* call, const char* file, int line) {
-  if (result != CUFFT_SUCCESS) refuse("cuFFT result " + std::to_string(int(result)), call, file, line);
+  if (result != CUFFT_SUCCESS) refuse("cuFFT: " + name_of(result), call, file, line);
+}
+
+void refuse_memory(std::size_t bytes) {
+  throw CudaError("no room for " + in_gib(bytes) + " of device memory; " + Device::get().what_is_free());
 }
 
 std::string in_gib(std::size_t bytes) {
@@ -38,6 +117,7 @@ std::string in_gib(std::size_t bytes) {
 }
 
 std::string why_unusable() {
+  if (!broken_by().empty()) return "CUDA is of no more use to this process, since " + broken_by();
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);  // it leaves count alone where it fails
   if (error != cudaSuccess) {
@@ -47,22 +127,43 @@ std::string why_unusable() {
   return count > 0 ? "" : "there is no CUDA device";
 }
 
-Device::Device() {
-  if (const std::string reason = why_unusable(); !reason.empty()) throw CudaError(reason);
-  REDUNET_CHECK(cudaGetDevice(&number_));
+Device::Device(int number) : number_(number) {
   REDUNET_CHECK(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, number_));
   REDUNET_CHECK(cudaDeviceGetAttribute(&shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin, number_));
   REDUNET_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  pool_ = std::make_unique<Pool>(static_cast<std::size_t>(kMostIdle * static_cast<double>(total_bytes())));
 }
 
-Device& Device::get() {
-  if (forked)
-    throw CudaError(
-        "CUDA was used before this process was forked, and can't be used in the child; start it with "
-        "multiprocessing's method \"spawn\" or \"forkserver\"");
+Device& Device::of(int number) {
+  refuse_after_fork();
   started = true;
-  static auto* device = new Device;  // never destroyed: the driver may be gone before the process ends
+  static std::mutex mutex;
+  // Never destroyed: the driver may be gone before the process ends.
+  static auto* devices = new std::map<int, std::unique_ptr<Device>>;
+  const std::lock_guard alone(mutex);
+  std::unique_ptr<Device>& device = (*devices)[number];
+  if (device == nullptr) {
+    if (const std::string reason = why_unusable(); !reason.empty()) throw CudaError(reason);
+    int before = 0;
+    REDUNET_CHECK(cudaGetDevice(&before));
+    REDUNET_CHECK(cudaSetDevice(number));
+    device.reset(new Device(number));
+    REDUNET_CHECK(cudaSetDevice(before));
+  }
   return *device;
+}
+
+Device& Device::get() { return current != nullptr && !forked ? *current : of(current_number()); }
+
+OnDevice::OnDevice(int number) : before_(current), number_before_(current_number()) {
+  Device& device = Device::of(number);
+  REDUNET_CHECK(cudaSetDevice(number));
+  current = &device;
+}
+
+OnDevice::~OnDevice() {
+  current = before_;
+  cudaSetDevice(number_before_);
 }
 
 cublasHandle_t Device::blas() {
@@ -75,18 +176,36 @@ cublasHandle_t Device::blas() {
   return blas_;
 }
 
-bool Device::holds(const void* p) {
+int Device::number_of(const void* p) {
+  if (p == nullptr) return -1;
+  refuse_after_fork();
   cudaPointerAttributes attributes{};
   REDUNET_CHECK(cudaPointerGetAttributes(&attributes, p));
-  return attributes.type == cudaMemoryTypeDevice;
+  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged ? attributes.device : -1;
 }
 
 void Device::synchronise() const { REDUNET_CHECK(cudaStreamSynchronize(stream_)); }
 
+void Device::download(void* to, const void* from, std::size_t bytes) {
+  if (bytes >= Staging::kFewest && staging_.download(to, from, bytes, stream_)) return;
+  if (bytes > 0) REDUNET_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_));
+  synchronise();
+}
+
+std::string Device::what_is_free() const {
+  return in_gib(free_bytes()) + " are free (what PyTorch caches is not: torch.cuda.empty_cache())";
+}
+
 std::size_t Device::free_bytes() const {
   std::size_t free = 0, total = 0;
   REDUNET_CHECK(cudaMemGetInfo(&free, &total));
-  return free;
+  return std::min(free + pool_->idle(), total - std::min(total, pool_->used()));
+}
+
+std::size_t Device::total_bytes() const {
+  std::size_t free = 0, total = 0;
+  REDUNET_CHECK(cudaMemGetInfo(&free, &total));
+  return total;
 }
 
 }  // namespace redunet::cuda

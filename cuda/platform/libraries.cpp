@@ -1,5 +1,5 @@
 // Opens cuBLAS and cuFFT: a copy that the process has loaded already (CuPy's or PyTorch's), then the one in the pip
-// wheels, then the system's.
+// wheels, then the system's. Of CUDA 13 first, else of CUDA 12: what is used of them has not changed.
 
 #include "platform/libraries.hpp"
 
@@ -10,21 +10,26 @@
 namespace redunet::cuda {
 namespace {
 
-std::string& folder() {
-  static auto* path = new std::string;  // never destroyed: threads may outlive the statics
-  return *path;
+std::vector<std::string>& folders() {
+  static auto* paths = new std::vector<std::string>;  // never destroyed: threads may outlive the statics
+  return *paths;
 }
 
-void* open(const std::string& name, const char* package) {
-  if (void* handle = dlopen(name.c_str(), RTLD_NOLOAD | RTLD_NOW | RTLD_LOCAL)) return handle;
+// names: of what serves, the first the best.
+void* open(const std::vector<std::string>& names, const char* package) {
+  std::vector<std::string> paths;
+  for (const std::string& name : names) {
+    if (void* handle = dlopen(name.c_str(), RTLD_NOLOAD | RTLD_NOW | RTLD_LOCAL)) return handle;
+    for (const std::string& folder : folders()) paths.push_back(folder + "/" + name);
+  }
+  paths.insert(paths.end(), names.begin(), names.end());
   std::string tried;
-  for (const std::string& path : {folder().empty() ? std::string() : folder() + "/" + name, name}) {
-    if (path.empty()) continue;
+  for (const std::string& path : paths) {
     if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
     const char* reason = dlerror();
     tried += "\n  " + std::string(reason == nullptr ? path : reason);
   }
-  throw CudaError(name + " could not be opened; `pip install 'redunet[cuda]'` brings it (" + package +
+  throw CudaError(names.front() + " could not be opened; `pip install 'redunet[cuda]'` brings it (" + package +
                   "). Tried:" + tried);
 }
 
@@ -36,13 +41,13 @@ void find(void* handle, const char* name, F*& entry) {
 
 }  // namespace
 
-void set_library_folder(std::string path) { folder() = std::move(path); }
+void set_library_folders(std::vector<std::string> paths) { folders() = std::move(paths); }
 
 #define REDUNET_FIND(name, result, arguments) find(handle, #name, table.name);
 
 const Cublas& cublas() {
   static const Cublas found = [] {
-    void* handle = open("libcublas.so.13", "nvidia-cublas");
+    void* handle = open({"libcublas.so.13", "libcublas.so.12"}, "nvidia-cublas");
     Cublas table;
     REDUNET_CUBLAS_ENTRIES(REDUNET_FIND)
     return table;
@@ -52,7 +57,7 @@ const Cublas& cublas() {
 
 const Cufft& cufft() {
   static const Cufft found = [] {
-    void* handle = open("libcufft.so.12", "nvidia-cufft");
+    void* handle = open({"libcufft.so.12", "libcufft.so.11"}, "nvidia-cufft");
     Cufft table;
     REDUNET_CUFFT_ENTRIES(REDUNET_FIND)
     return table;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "platform/api.hpp"
 
@@ -22,7 +23,7 @@ struct Cufft {
 const Cublas& cublas();
 const Cufft& cufft();
 
-// Where to look first for a library that the process hasn't loaded already: the folder of the pip wheels, or "".
-void set_library_folder(std::string folder);
+// Where to look first for a library that the process hasn't loaded already: the folders of the pip wheels.
+void set_library_folders(std::vector<std::string> folders);
 
 }  // namespace redunet::cuda

@@ -3,8 +3,10 @@
 Every function takes (..., n, n) arrays, float32, float64, complex64 or complex128 (integers: float64), and runs the
 whole batch in one call. As LAPACK does, they read the lower triangle of a matrix only.
 
-Tensors of PyTorch on the CPU, JAX arrays, and all others whose library has ``from_dlpack`` give arrays of that library,
-in the same memory; everything else gives NumPy's. Of two arguments the first that is of such a library decides.
+Arrays of CuPy, PyTorch and JAX on a CUDA device are read where they lie; what comes back is computed there and stays
+there, and A and B must agree in dtype and batch. Tensors of PyTorch on the CPU, JAX arrays, and all others of a library
+with ``from_dlpack`` give arrays of that library, in the same memory; all else gives NumPy's. Of two arguments the first
+that is of such a library decides.
 
 Accuracy. With u the rounding unit of the dtype (6e-8 or 1e-16) and c the condition number of A, as a rule of thumb:
 A - L L* and A X - B are a small multiple of n u beside A and beside A X, whatever c is; A inv(A) - I, and the relative
@@ -25,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends import arrays, select_with
+from redunet._backends import arrays, select_for, select_with
 from redunet._backends.host_contract import HostBackend
 from redunet._inputs import checks, words
 
@@ -134,18 +136,32 @@ def solve(
     array([0., 1.])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    rhs = checks.array(B, "B")
+    rhs = _there(B, "B", array) if arrays.holds(A) or arrays.holds(B) else checks.array(B, "B")
     vector = rhs.ndim == 1
     if vector:
-        rhs = rhs[:, None]
+        rhs = rhs.reshape((*rhs.shape, 1))
     n = array.shape[-1]
     if rhs.ndim < 1 or rhs.shape[-2] != n:
         wanted = f"({n},) or (..., {n}, r) to go with A of shape {array.shape}"
         raise ValueError(f"B has shape {np.shape(B)}; expected {wanted}")
-    if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
-        array, rhs = _in_common(array, rhs, "B", np.shape(B))
-    X = _run(module.solve, array, arrays.plain(rhs, array.dtype), n_threads=cores)
-    return _back(X[..., 0] if vector else X, A, B)
+    if isinstance(rhs, np.ndarray):
+        if rhs.dtype != array.dtype or rhs.shape[:-2] != array.shape[:-2]:
+            array, rhs = _in_common(array, rhs, "B", np.shape(B))
+        rhs = arrays.plain(rhs, array.dtype)
+    X = _run(module.solve, array, rhs, n_threads=cores)
+    return _back(X.reshape(X.shape[:-1]) if vector else X, A, B)
+
+
+def _there(B: Any, name: str, A: Any) -> Any:
+    """An argument beside an A, one of which lies on a CUDA device: both must, in one dtype and batch."""
+    if isinstance(A, np.ndarray) or not arrays.holds(B):
+        raise TypeError(f"one of A and {name} lies on a CUDA device and the other does not; expected both there")
+    rhs = arrays.view(B, name)
+    if rhs.dtype != A.dtype:
+        raise TypeError(f"{name} has dtype {rhs.dtype} on a CUDA device; expected that of A, {A.dtype}")
+    if rhs.shape[:-2] != A.shape[:-2]:
+        raise ValueError(f"A has shape {A.shape} and {name} {rhs.shape}; expected equal batches on a CUDA device")
+    return rhs
 
 
 def _in_common(array: Array, rhs: Array, name: str, given: tuple[int, ...]) -> tuple[Array, Array]:
@@ -178,7 +194,7 @@ def logdet(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int 
     array([2.079442])
     """
     array, module, cores = _batch(A, backend, n_threads)
-    return _back(_run(module.logdet, array, n_threads=cores)[()], A)  # of one matrix a scalar
+    return _back(_run(module.logdet, array, n_threads=cores)[()], A, like=array)  # of one matrix a scalar
 
 
 class SlogDet(NamedTuple):
@@ -215,7 +231,7 @@ def slogdet(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int
     """
     array, module, cores = _batch(A, backend, n_threads)
     found = _run(module.logdet, array, n_threads=cores)
-    return SlogDet(_back(np.ones_like(found)[()], A), _back(found[()], A))
+    return SlogDet(_back(np.ones_like(found)[()], A, like=array), _back(found[()], A, like=array))
 
 
 def det(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | None = None) -> Array:
@@ -237,7 +253,7 @@ def det(A: npt.ArrayLike, *, backend: words.Backend = "auto", n_threads: int | N
     array, module, cores = _batch(A, backend, n_threads)
     with np.errstate(over="ignore", under="ignore"):
         found = np.exp(_run(module.logdet, array, n_threads=cores))
-    return _back(found[()], A)
+    return _back(found[()], A, like=array)
 
 
 class QuadraticForms(NamedTuple):
@@ -372,6 +388,10 @@ def _batch(
     A: npt.ArrayLike, backend: str, n_threads: int | None, function: str = "cholesky"
 ) -> tuple[Array, HostBackend, int]:
     """A as backends read it, the module that has a function of this name for it, and the threads of a call."""
+    if function == "cholesky" and arrays.holds(A):
+        there = arrays.view(A, "A")
+        _check_square(there.shape)
+        return there, select_for(there, backend)[1], 1  # type: ignore[return-value]
     array = np.asarray(checks.array(A, "A"), order="C")
     dtype = array.dtype
     if dtype is not checks.FLOATS.get(dtype.char):  # integers, and other orders of bytes
@@ -381,10 +401,14 @@ def _batch(
         array = array.astype(kind, copy=False)
     if not array.flags.aligned:
         array = array.copy()
+    _check_square(array.shape)
     shape = array.shape
+    return array, select_with(function, backend), _cores(array.size * shape[-1], n_threads)
+
+
+def _check_square(shape: tuple[int, ...]) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise np.linalg.LinAlgError(f"A has shape {shape}; expected square matrices (..., n, n)")
-    return array, select_with(function, backend), _cores(array.size * shape[-1], n_threads)
 
 
 def _run(
@@ -402,8 +426,10 @@ def _run(
         raise np.linalg.LinAlgError(f"matrix {index} of shape {shape} {place[3]}") from None
 
 
-def _back(found: Any, *given: Any) -> Array:
-    """The result, of the library of what was given."""
+def _back(found: Any, *given: Any, like: Any = None) -> Array:
+    """The result, of the library of what was given; where ``like`` lies, which on a device numbers come to last."""
+    if like is not None and not isinstance(like, np.ndarray):
+        found = type(like)(np.asarray(found))
     result: Array = arrays.give_back(found, *given)
     return result
 

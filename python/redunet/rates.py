@@ -37,7 +37,7 @@ def coding_length(
     Parameters
     ----------
     Z : (m, d) array, real or complex
-        Vectors, one per row.
+        Vectors, one per row; on the host where the mean is estimated.
     epsilon_sq : float
         Squared distortion eps^2 > 0 per vector.
     mean : {"zero", "estimate"}, default "zero"
@@ -65,7 +65,7 @@ def coding_length(
     >>> round(rn.coding_length(W, epsilon_sq=1.0, unit="bits"), 6)  # (2 + 2)/2 log2 det(2 I)
     4.0
     """
-    array = checks.samples(Z, "Z")
+    array = checks.samples(Z, "Z", on_device=mean == "zero")
     if array.ndim != 2:
         raise ValueError(f"Z has shape {array.shape}; expected vectors (m, d)")
     checks.choice(mean, "mean", ("zero", "estimate"))

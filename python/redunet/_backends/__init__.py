@@ -1,7 +1,8 @@
 """Choosing the backend: `select` is the one place that does.
 
-``auto`` takes ``_cuda`` when a device answers, else the compiled ``_cpu`` engine when it is there, else NumPy, and
-never fails. A backend that is asked for by name and can't run is an error that says why.
+``auto`` takes ``_cuda`` for what lies on a device, and where it pays to go there; else the compiled ``_cpu`` engine
+when it is there, else NumPy, and never fails. A backend that is asked for by name and can't run is an error that says
+why.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from redunet._backends.host_contract import HostBackend
 #: In order of preference, with the module that holds each.
 MODULES = {"cuda": "redunet._cuda", "cpu": "redunet._cpu", "numpy": "redunet._backends.numpy_backend"}
 NAMES = ("auto", *MODULES)
+
+#: Multiply-adds on arrays of the host from which ``auto`` takes a device: one core of the CPU engine does as many in a
+#: second or two. The first call that goes there starts the driver and opens cuBLAS and cuFFT, about a second and half a
+#: GB of the device in every process; one that comes later costs milliseconds. A model: it was not measured on a device.
+LEAST_WORK = 2e10
 
 _default: ContextVar[str | None] = ContextVar("redunet_backend", default=None)
 
@@ -59,13 +65,16 @@ def _cuda_unusable(module: Any) -> str:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget_cuda)
     wheels = importlib.util.find_spec("nvidia")
-    for folder in wheels.submodule_search_locations or () if wheels else ():
-        if os.path.isdir(libraries := os.path.join(folder, "cu13", "lib")):
-            module.set_library_folder(libraries)
+    homes = wheels.submodule_search_locations or () if wheels else ()
+    found = (os.path.join(home, *place) for home in homes for place in _OF_WHEELS)
+    module.set_library_folders([folder for folder in found if os.path.isdir(folder)])
     return ""
 
 
 _forked_after_cuda = False
+
+#: Where NVIDIA's packages have cuBLAS and cuFFT: those of CUDA 13, then those of CUDA 12.
+_OF_WHEELS = ("cu13", "lib"), ("cublas", "lib"), ("cufft", "lib")
 
 
 def _forget_cuda() -> None:
@@ -92,12 +101,11 @@ def _from_environment() -> str:
     return _checked(os.environ["REDUNET_BACKEND"], "REDUNET_BACKEND")
 
 
-def select(name: str = "auto", *, on_host: bool = False) -> tuple[str, Backend]:
+def select(name: str = "auto", *, work: float = 0.0) -> tuple[str, Backend]:
     """The name and the module of the backend to use.
 
-    An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``. With
-    ``on_host`` the choice of ``auto`` is one whose memory is the host's: for calls that do too little with their arrays
-    to send them elsewhere.
+    An explicit ``name`` wins over `use_backend`, which wins over the environment variable ``REDUNET_BACKEND``. For so
+    many multiply-adds, ``work``, ``auto`` takes a device if they are `LEAST_WORK`; else one whose memory is the host's.
 
     Raises
     ------
@@ -111,17 +119,22 @@ def select(name: str = "auto", *, on_host: bool = False) -> tuple[str, Backend]:
         name = _default.get() or _from_environment()
     if name != "auto":
         return name, require(name)
-    for candidate in list(MODULES)[1:] if on_host else MODULES:
+    for candidate in MODULES if work >= LEAST_WORK else list(MODULES)[1:]:
         backend, _ = _load(candidate)
-        if backend is not None and not getattr(backend, "emulated", False):  # which is for tests
+        if backend is not None and _is_for_auto(backend):
             return candidate, backend
     raise AssertionError("the NumPy backend is always there")
 
 
-def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
+def _is_for_auto(backend: Any) -> bool:
+    """Not an emulation, which is for tests, and no device that has failed since it was loaded."""
+    return not getattr(backend, "emulated", False) and not getattr(backend, "why_unusable", str)()
+
+
+def select_for(array: Any, name: str = "auto", work: float = 0.0) -> tuple[str, Backend]:
     """`select` for samples that may lie on a CUDA device, where no other backend reaches them."""
     if isinstance(array, np.ndarray):
-        return select(name)
+        return select(name, work=work)
     if _checked(name, "backend") not in ("auto", "cuda"):
         raise RuntimeError(f"backend {name!r} cannot be used: the samples lie on a CUDA device")
     return select("cuda")
@@ -129,7 +142,7 @@ def select_for(array: Any, name: str = "auto") -> tuple[str, Backend]:
 
 def select_with(function: str, name: str = "auto") -> HostBackend:
     """The module that has a function for a backend: itself, or while it lacks it, the fastest on the host that can."""
-    module: Any = select(name, on_host=True)[1]
+    module: Any = select(name)[1]
     if not hasattr(module, function):
         candidates = (_load(other)[0] for other in list(MODULES)[1:])
         module = next(candidate for candidate in candidates if hasattr(candidate, function))
@@ -168,7 +181,8 @@ def use_backend(name: Literal["auto", "cuda", "cpu", "numpy"]) -> Iterator[None]
     Parameters
     ----------
     name : {"auto", "cuda", "cpu", "numpy"}
-        ``auto`` takes what ``REDUNET_BACKEND`` names, or else the fastest that can run.
+        ``auto`` takes what ``REDUNET_BACKEND`` names, or else a CUDA device where samples or the network lie on one, or
+        there is much to do; else the fastest on the host that can run.
 
     Raises
     ------

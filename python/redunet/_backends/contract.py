@@ -13,6 +13,7 @@ when few samples made it, as a factor: alpha (I - Q Q*) with Q of shape (C, r).
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -115,6 +116,9 @@ class Operators(ReadOnlyCopies):
         Momentum before every layer, which is applied to normalise(z_l + beta_l (z_l - z_{l-1})); zeros without.
     lam : float
         Sharpness of the soft assignment.
+
+    Where ``dense`` and ``factors`` are given as arrays of a device, they stay there, as `there`: what is on the host is
+    a copy, made when it is first asked for.
     """
 
     dense: Array
@@ -144,6 +148,37 @@ class Operators(ReadOnlyCopies):
             n_columns=problem.n_columns,
         )
 
+    def __post_init__(self) -> None:
+        dense: Any = self.dense
+        if not isinstance(dense, np.ndarray):
+            fields = vars(self)
+            fields["there"] = fields.pop("dense"), fields.pop("factors")
+
+    if not typing.TYPE_CHECKING:  # who names another attribute is to be told
+
+        def __getattr__(self, name: str) -> Array:
+            """The host's copy of what lies on a device, when it is first asked for."""
+            if name not in ("dense", "factors") or self.there is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            copy = np.asarray(self.there[name == "factors"])
+            copy.flags.writeable = False
+            return vars(self).setdefault(name, copy)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of copies and pickles, which lie on the host."""
+        return {**vars(self), "dense": self.dense, "factors": self.factors, "there": None}
+
+    @cached_property
+    def there(self) -> Any:
+        """``dense`` and ``factors`` on a device, or None: they lie on the host alone."""
+        return None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all operators."""
+        dense, factors = self.there or (self.dense, self.factors)
+        return int(dense.nbytes + factors.nbytes)
+
     @property
     def n_layers(self) -> int:
         return len(self.etas)
@@ -151,7 +186,10 @@ class Operators(ReadOnlyCopies):
     def layers(self, first: int, last: int) -> Operators:
         """Of layers first..last - 1: views."""
         at = slice(first, last)
-        return replace(self, dense=self.dense[at], factors=self.factors[at], etas=self.etas[at], betas=self.betas[at])
+        dense, factors = self.there or (self.dense, self.factors)
+        some = replace(self, dense=dense[at], factors=factors[at], etas=self.etas[at], betas=self.betas[at])
+        vars(some).update({name: vars(self)[name][at] for name in ("dense", "factors") if name in vars(self)})
+        return some
 
     @cached_property
     def finite(self) -> bool:
@@ -266,17 +304,32 @@ class BuildResult:
 
     @classmethod
     def room(
-        cls, problem: Problem, n_layers: int, n_channels: int, dtype: np.dtype[Any], *, lam: float, keep: bool
+        cls,
+        problem: Problem,
+        n_layers: int,
+        n_channels: int,
+        dtype: np.dtype[Any],
+        *,
+        lam: float,
+        keep: bool,
+        device: DeviceBackend | None = None,
+        near: Any = None,
     ) -> BuildResult:
-        """For layers of C = ``n_channels``; memory is taken when it is written to."""
+        """For layers of C = ``n_channels``; memory of the host is taken when it is written to.
+
+        Operators lie on a ``device`` where it has room for them, of several on that of ``near``.
+        """
         C, F = n_channels, len(problem.freq_weights)
         etas, betas = np.zeros(n_layers), np.zeros(n_layers)
         operators = None
         if keep:
             n_dense = int(np.count_nonzero(problem.ranks == 0))
+            shapes = (n_layers, n_dense, F, C, C), (n_layers, F, C, int(problem.ranks.sum()))
+            there = None if device is None else device.room_to_keep(shapes, dtype, near)
+            dense, factors = there or (np.empty(shape, dtype) for shape in shapes)
             operators = Operators(
-                dense=np.empty((n_layers, n_dense, F, C, C), dtype),
-                factors=np.empty((n_layers, F, C, int(problem.ranks.sum())), dtype),
+                dense=dense,
+                factors=factors,
                 ranks=problem.ranks,
                 alphas=problem.alphas,
                 gammas=problem.gammas,
@@ -471,3 +524,8 @@ class DeviceBackend(Backend, Protocol):
 
     def inverse(self, V: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         """The samples of V, which is lost."""
+
+    def room_to_keep(
+        self, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any], near: Any
+    ) -> tuple[Any, ...] | None:
+        """Arrays that stay on a device, of several on that of ``near``; None: they would take more than their share."""

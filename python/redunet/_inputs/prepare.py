@@ -6,6 +6,7 @@ hyperparameters. Networks, rates and experiments all enter here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,16 +96,29 @@ def samples(
     backend: str = "auto",
     n_threads: int | None = None,
     channels: Channels | None = "first",
+    n_layers: int = 1,
+    there: bool = False,
 ) -> Samples:
-    """Samples on their way in; errors name the argument ``name``. For ``channels`` see `redunet._inputs.axes`."""
+    """Samples on their way in; errors name the argument ``name``. For ``channels`` see `redunet._inputs.axes`.
+
+    The backend "auto" goes by the work of so many layers; to a device if their operators are ``there``.
+    """
     array = axes.channels_first(checks.samples(X, name, on_device=True), channels, name)
     kind = checks.floating(dtype, array)
     cores = checks.threads(n_threads)
     fourier = groups.transform(array.shape[2:], kind.kind == "f", checks.group(group, array.shape, name))
     if not (fourier.on_device or isinstance(array, np.ndarray)):
         raise TypeError(f"{name} lies on a CUDA device; expected an array of the host with group={group!r}")
-    chosen, module = select_for(array, backend)
+    work = math.inf if there else n_layers * _multiply_adds(array.shape, fourier)
+    chosen, module = select_for(array, backend, work)
     return Samples(array, X, name, kind, fourier, chosen, module, cores, channels)
+
+
+def _multiply_adds(shape: tuple[int, ...], fourier: Fourier) -> float:
+    """Of a layer, at least: a Gram matrix, E and the class of a sample, m C^2 at F d frequencies each."""
+    m, C = shape[:2]
+    complex_valued = bool(fourier.signal_shape) or not fourier.real
+    return (4.0 if complex_valued else 1.0) * 3 * m * C**2 * fourier.n_freqs * fourier.n_columns
 
 
 def problem(

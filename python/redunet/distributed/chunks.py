@@ -345,7 +345,7 @@ def _kept(table: Table, n: int) -> Spectra:
 
 def _on_host(backend: Any) -> str:
     """The name of the backend: one that reads the host's memory."""
-    name, module = select(backend, on_host=True)
+    name, module = select(backend)
     if isinstance(module, DeviceBackend):
         raise ValueError(f'backend is {name!r}; expected "cpu" or "numpy", to which chunks are read from files')
     return name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet._backends.contract import BuildRequest, BuildResult, Operators, Problem, RateReduction
+from redunet._backends.contract import BuildRequest, BuildResult, DeviceBackend, Operators, Problem, RateReduction
 from redunet._inputs import checks, notices, prepare, words
 from redunet._inputs.axes import Channels
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
@@ -177,7 +177,6 @@ def build(
     >>> net.transform(X).shape
     (300, 3)
     """
-    given = prepare.samples(X, group=group, dtype=dtype, backend=backend, n_threads=n_threads, channels=channels)
     options = BuildOptions.checked(
         n_layers=n_layers,
         group=group,
@@ -195,6 +194,15 @@ def build(
         resume=resume,
         checkpoint=checkpoint,
         every=every,
+    )
+    given = prepare.samples(
+        X,
+        group=group,
+        dtype=dtype,
+        backend=backend,
+        n_threads=n_threads,
+        channels=channels,
+        n_layers=options.n_layers,
     )
     problem, classes = prepare.problem(
         given, y, sample_weight=sample_weight, epsilon_sq=options.epsilon_sq, dft_norm=dft_norm
@@ -305,7 +313,10 @@ def construct(
     if before is not None:
         problem = _kept_like(before, problem)
     V = given.spectra(normalize=True)
-    result = BuildResult.room(problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep)
+    device = given.module if isinstance(given.module, DeviceBackend) else None
+    result = BuildResult.room(
+        problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep, device=device, near=V
+    )
     settings = {name: getattr(options, name) for name in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")}
     built = _Built(given, classes, problem, result, settings)
     if before is not None:
@@ -327,6 +338,8 @@ def construct(
                 net.save(options.checkpoint)
             if tells and etas is None and problem.n_classes > 1 and not net.etas.any():
                 notices.warn(_no_steps(net.n_layers, problem, options.lam))
+            if device is not None and net.n_layers < options.n_layers:
+                net = _without_spare_room(net, device)
             return net, given.from_spectra(V)
         except KeyboardInterrupt as stop:
             there = result.operators is not None and result.n_done > 0
@@ -451,8 +464,34 @@ def _kept_like(before: ReduNet, problem: Problem) -> Problem:
     return replace(problem, ranks=np.where(before.operators.ranks > 0, problem.ranks, 0)) if dense else problem
 
 
+def _without_spare_room(net: ReduNet, device: DeviceBackend) -> ReduNet:
+    """A network that ended early, in as much of the device's memory as it needs, if that much is left."""
+    operators = net._operators
+    if operators is None or operators.there is None:
+        return net
+    dense, factors = operators.there
+    room = device.room_to_keep((dense.shape, factors.shape), dense.dtype, dense)
+    if room is None:
+        return net
+    for to, array in zip(room, operators.there, strict=True):
+        to[:] = array
+    dense, factors = room
+    return replace(net, _operators=replace(operators, dense=dense, factors=factors).known_finite())
+
+
 def _copy_operators(source: Operators, room: Operators) -> None:
     """The layers of one into the first of the other, whose operators are kept alike, or dense."""
+    if room.there is not None:
+        alike = source.there is not None and np.array_equal(source.ranks, room.ranks)
+        if alike:
+            arrays = source.there
+        else:
+            shapes = (array[: source.n_layers].shape for array in room.there)
+            dense, factors = arrays = tuple(np.empty(shape, room.there[0].dtype) for shape in shapes)
+            _copy_operators(source, replace(room, dense=dense, factors=factors))
+        for to, array in zip(room.there, arrays, strict=True):
+            to[: source.n_layers] = array
+        return
     dense = np.flatnonzero(room.ranks == 0).tolist()
     for layer in range(source.n_layers):
         for place, number in enumerate(dense):

@@ -116,7 +116,7 @@ class ReduNet(ReadOnlyCopies):
     @property
     def nbytes(self) -> int:
         """Bytes of the kept operators."""
-        return 0 if self._operators is None else self._operators.dense.nbytes + self._operators.factors.nbytes
+        return 0 if self._operators is None else self._operators.nbytes
 
     def transform(
         self,
@@ -213,7 +213,7 @@ class ReduNet(ReadOnlyCopies):
     def _staged(self, given: prepare.Samples, wanted: Container[int]) -> Iterator[Array]:
         """Features after those numbers of layers that are wanted."""
         operators = self.operators
-        if not operators.finite and given.on_host:
+        if given.on_host and not operators.finite:
             nowhere = given.nowhere()
             return (nowhere.copy() for n in range(1, self.n_layers + 1) if n in wanted)
         state = given.module.state(given.spectra(normalize=True), operators, n_threads=given.n_threads)
@@ -260,7 +260,7 @@ class ReduNet(ReadOnlyCopies):
         self, X: npt.ArrayLike, channels: Channels, backend: str, n_threads: int | None
     ) -> tuple[Array, Array]:
         given = self._entering(X, channels, backend, n_threads)
-        if not self.operators.finite and given.on_host:
+        if given.on_host and not self.operators.finite:
             # An engine leaves a class, and what may be NaN in the rest of its operator, as soon as it is out.
             return given.nowhere(), np.full((len(given), self.n_classes), np.nan)
         V = given.spectra(normalize=True)
@@ -271,7 +271,14 @@ class ReduNet(ReadOnlyCopies):
         """Samples like those of the network, on their way in."""
         checks.choice(channels, "channels", ("first", "last"))
         given = prepare.samples(
-            X, group=self.group, dtype=self.dtype, backend=backend, n_threads=n_threads, channels=channels
+            X,
+            group=self.group,
+            dtype=self.dtype,
+            backend=backend,
+            n_threads=n_threads,
+            channels=channels,
+            n_layers=self.n_layers,
+            there=self._operators is not None and self._operators.there is not None,
         )
         expected = (self.n_channels, *self.signal_shape)
         if given.array.shape[1:] != expected:

@@ -48,7 +48,7 @@ def compute(
 ) -> Result:
     """Of real features Z (m, C, *signal_shape); without labels and membership R_c is none."""
     fourier = _fourier(Z.shape[2:])
-    module = select("auto", on_host=True)[1]
+    module = select("auto")[1]
     problem, kept = _problem(Z, labels, membership, weights, setting, fourier)
     of_total = problem
     if setting.gamma2 != 1:  # the gradient of R' - R_c / gamma2

@@ -212,7 +212,7 @@ def _operators(
 
 def _state(V: Tensor, ops: Operators, nearest: Tensor | None) -> Any:
     classes = None if nearest is None else nearest.detach().cpu().to(torch.int64).contiguous().numpy()
-    _, module = _backends.select(on_host=True)
+    _, module = _backends.select()
     return module.state(_array(V), ops, nearest=classes, n_threads=torch.get_num_threads())
 
 
