@@ -173,6 +173,7 @@ def test_takes_the_same_path(backend, shape, options):
     np.testing.assert_allclose(net.transform(new), expected.transform(new, backend="numpy"), atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")  # of some, whose lambda is small
 @pytest.mark.parametrize("complex_valued", [False, True], ids=["real", "complex"])
 @pytest.mark.parametrize("shape", [(7,), (8,), (4, 5), (3, 6)], ids=str)
 def test_is_equivariant(backend, shape, complex_valued):

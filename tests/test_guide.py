@@ -20,6 +20,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: What each page needs as a whole; the digits are scikit-learn's.
 PAGES = {
     "signals.md": "sklearn",
+    "parameters.md": "sklearn",
     "sklearn.md": "sklearn",
     "hermitian.md": "numpy",
     "serving.md": "sklearn",

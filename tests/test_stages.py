@@ -114,7 +114,7 @@ def noisy(m, seed):
 
 
 class TestEarlyStopping:
-    SETTINGS: ClassVar = {"n_components": 3, "epsilon_sq": 0.1, "eta": 2.0, "lam": 50.0}
+    SETTINGS: ClassVar = {"n_components": 3, "epsilon_sq": 0.1, "eta": 2.0, "lam": 50.0, "class_weight": None}
 
     @pytest.fixture(autouse=True)
     def needs_sklearn(self):

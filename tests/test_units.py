@@ -189,7 +189,7 @@ class TestClassifiers:
             lighter = scaled(weights, -exponent // 2)  # of subspaces; in a network weights count as samples do
             for make, others in (
                 (lambda: NearestSubspaceClassifier(2), lighter),
-                (lambda: ReduNetClassifier(2, n_components=2), weights),
+                (lambda: ReduNetClassifier(2, n_components=2, affine=False), weights),
             ):
                 expected = make().fit(X, y, weights)
                 found = make().fit(units, y, others)
@@ -198,8 +198,11 @@ class TestClassifiers:
                 assert not np.isnan(decisions).any()
                 signs = np.sign(expected.decision_function(X))
                 np.testing.assert_array_equal(np.sign(decisions)[decisions != 0], signs[decisions != 0])
-            Z = ReduNetTransformer(2).fit_transform(X, y)
-            np.testing.assert_array_equal(ReduNetTransformer(2).fit_transform(units, y), Z)
+            for affine in (False, True):  # with it a column may have a unit of its own
+                Z = ReduNetTransformer(2, affine=affine).fit_transform(X, y)
+                np.testing.assert_array_equal(ReduNetTransformer(2, affine=affine).fit_transform(units, y), Z)
+        mixed = np.ldexp(X, [0, 9, -1000, 1000, 3, -30])
+        np.testing.assert_array_equal(ReduNetTransformer(2).fit(mixed, y).transform(mixed), Z)
 
     def test_pictures_of_cosines(self):
         axes = pytest.importorskip("matplotlib.figure").Figure().add_subplot()

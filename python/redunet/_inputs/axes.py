@@ -6,16 +6,12 @@ Where nothing is said of channels, a shape that looks like a common mistake is a
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from redunet._inputs import checks
+from redunet._inputs import checks, notices
 
 Array = npt.NDArray[Any]
 #: Where samples have their channels.
@@ -27,8 +23,6 @@ SMALLEST_IMAGE = 8
 MOST_COLOURS = 4
 MANY_CHANNELS = 8
 LEAST_CHANNELS = 32
-
-_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def channels_first(X: Array, channels: Channels | None, name: str) -> Array:
@@ -50,7 +44,7 @@ def channels_first(X: Array, channels: Channels | None, name: str) -> Array:
     """
     if channels is None:
         if X.ndim > 2 and (meant := _meant(X.shape)):
-            warnings.warn(_doubt(X.shape, name, meant), UserWarning, stacklevel=_of_the_user())
+            notices.warn(_doubt(X.shape, name, meant))
         return X
     checks.choice(channels, "channels", get_args(Channels))
     if channels == "first" or X.ndim == 2:
@@ -91,11 +85,3 @@ def _doubt(shape: tuple[int, ...], name: str, meant: str) -> str:
         f"{name} has shape {shape}, which is taken as {m} {what}. {meant.format(name=name)}; "
         f"channels='first' says that it is right as it stands."
     )
-
-
-def _of_the_user() -> int:
-    """The ``stacklevel``, for the caller, of the first line that is not the package's."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -117,7 +117,7 @@ def _build(
     if plan.layout == "samples":
         problem = replace(problem, ranks=np.zeros_like(problem.ranks))
     samples = replace(samples, module=backend_over(comm, samples.module, plan.layout, n))
-    net, Z = construct(samples, share.classes, problem, options)
+    net, Z = construct(samples, share.classes, problem, options, tells=comm.rank == 0)
     return net, Z[:n]
 
 

@@ -87,6 +87,9 @@ EXPERIMENTS = {
     "micl": Experiment(
         "micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets", needs=("sklearn",)
     ),
+    "small": Experiment(
+        "small_data", "small_data", "tables, time series, few images: against simple rivals", False, needs=("sklearn",)
+    ),
     "clustering": Experiment(
         "clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False, needs=("sklearn",)
     ),

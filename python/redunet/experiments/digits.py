@@ -94,6 +94,12 @@ def held_out_digits(data: datasets.Split, classes: Sequence[int], n: int | None)
     return data.X_test[index], data.y_test[index]
 
 
+def at_most(X: Array, y: Array, n: int | None) -> tuple[Array, Array]:
+    """The first n samples of each class, or all, in their order."""
+    index = np.sort(np.concatenate([np.flatnonzero(y == label)[:n] for label in np.unique(y)]))
+    return X[index], y[index]
+
+
 def vectors(X: Array) -> Array:
     """Signals and images as vectors, (m, d)."""
     return X.reshape(len(X), -1)

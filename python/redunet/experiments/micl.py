@@ -20,7 +20,7 @@ from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
 from redunet.classifiers.members import NearestOfClasses
 from redunet.experiments import needs
-from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
+from redunet.experiments.digits import at_most, held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 
@@ -66,8 +66,8 @@ def _whole(report: Report, data: datasets.Split, options: Options) -> None:
     """Pixels: local MICL and nearest neighbours, parameters from the end of the training set."""
     n_held = min(HELD_OUT, len(data.y_train) // 6)
     pixels, T, t = _digits(data, options)
-    X, y = _at_most(pixels[:-n_held], data.y_train[:-n_held], options.n_train)
-    V, v = _at_most(pixels[-n_held:], data.y_train[-n_held:], options.n_test)
+    X, y = at_most(pixels[:-n_held], data.y_train[:-n_held], options.n_train)
+    V, v = at_most(pixels[-n_held:], data.y_train[-n_held:], options.n_test)
     every, labels = np.concatenate([X, V]), np.concatenate([y, v])
     means: tuple[tuple[words.Mean, str], ...] = (("estimate", "estimated"), ("zero", "zero"))
     for mean, name in means:
@@ -107,7 +107,7 @@ def _local_errors(X: Array, y: Array, V: Array, v: Array, n: int, mean: str) -> 
 def _components(report: Report, data: datasets.Split, options: Options) -> None:
     """Principal components of all training digits: one code a class."""
     pixels, T, t = _digits(data, options)
-    X, y = _at_most(pixels, data.y_train, options.n_train)
+    X, y = at_most(pixels, data.y_train, options.n_train)
     for d in COMPONENTS:
         Z, Z_test = _projected(X, T, d)
         for name, make in _methods().items():
@@ -161,7 +161,7 @@ def _small_sets(report: Report, options: Options) -> None:
     methods = {"MICL": _code, "local MICL": _local_code, **_rivals()}
     for name in SETS:
         X, y = getattr(sets, f"load_{name}")(return_X_y=True)
-        X, y = _at_most(X, y, options.n_train)
+        X, y = at_most(X, y, options.n_train)
         errors: dict[str, list[float]] = {method: [] for method in methods}
         for seed in range(options.seeds):
             wrong = dict.fromkeys(methods, 0.0)
@@ -259,12 +259,6 @@ def _digits(data: datasets.Split, options: Options) -> tuple[Array, Array, Array
     images, t = held_out_digits(data, range(10), options.n_test)
     X, T = (vectors(some).astype(np.float32) for some in (data.X_train, images))
     return X, T, t
-
-
-def _at_most(X: Array, y: Array, n: int | None) -> tuple[Array, Array]:
-    """The first n samples of each class, or all, in their order."""
-    index = np.sort(np.concatenate([np.flatnonzero(y == label)[:n] for label in np.unique(y)]))
-    return X[index], y[index]
 
 
 def _projected(X: Array, T: Array, d: int) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ import importlib.util
 
 #: Names of packages for people, and what installs them.
 PACKAGES = {
+    "aeon": ("aeon", "aeon"),
     "matplotlib": ("matplotlib", "'redunet[plot]'"),
     "scipy": ("SciPy", "scipy"),
     "skimage": ("scikit-image", "'redunet[image]'"),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redunet._backends.contract import BuildRequest, BuildResult, DeviceBackend, Operators, Problem, RateReduction
-from redunet._inputs import checks, prepare, words
+from redunet._inputs import checks, notices, prepare, words
 from redunet._inputs.axes import Channels
 from redunet._inputs.problem import ASSIGNMENTS, KEEPS
 from redunet.network.layers import Rates
@@ -21,6 +21,11 @@ from redunet.progress import Progress
 Array = npt.NDArray[Any]
 #: Watches the rate reduction; a true result ends the network.
 Watcher = Callable[[int, RateReduction], Any]
+
+# A network whose steps are all 0 blames weights of classes that differ by more than this factor, and a lambda below
+# this one: of signals with few channels steps are 0 at ratios of 1.5 to 2, and at 5, not at 50 (docs/parameters.md).
+UNEQUAL = 1.25
+SHARP = 50.0
 
 
 class BuildInterrupted(KeyboardInterrupt):
@@ -289,8 +294,13 @@ class BuildOptions:
         return isinstance(self.eta, str) and self.eta == "search"
 
 
-def construct(given: prepare.Samples, classes: Array, problem: Problem, options: BuildOptions) -> tuple[ReduNet, Array]:
-    """`build` of what has been checked; of ``given.module`` `build` and `rates` are called."""
+def construct(
+    given: prepare.Samples, classes: Array, problem: Problem, options: BuildOptions, *, tells: bool = True
+) -> tuple[ReduNet, Array]:
+    """`build` of what has been checked; of ``given.module`` `build` and `rates` are called.
+
+    One that ``tells`` warns of a network that does nothing; of several ranks one is enough.
+    """
     keep = options.keep == "operators"
     n_spectra = 2 + int(options.search) + int(options.momentum)  # given, as they are, the best trial, the layer before
     prepare.check_memory(given, problem, n_layers=options.n_layers, keep=keep, n_spectra=n_spectra)
@@ -326,12 +336,33 @@ def construct(given: prepare.Samples, classes: Array, problem: Problem, options:
             net = built.network()
             if options.checkpoint is not None:
                 net.save(options.checkpoint)
+            if tells and etas is None and problem.n_classes > 1 and not net.etas.any():
+                notices.warn(_no_steps(net.n_layers, problem, options.lam))
             if device is not None and net.n_layers < options.n_layers:
                 net = _without_spare_room(net, device)
             return net, given.from_spectra(V)
         except KeyboardInterrupt as stop:
             there = result.operators is not None and result.n_done > 0
             raise BuildInterrupted(built.network() if there else None) from stop
+
+
+def _no_steps(n_layers: int, problem: Problem, lam: float) -> str:
+    """What is said of a network whose steps were all found to be 0, and why that may be (docs/theory.md)."""
+    least, most = problem.gammas.min(), problem.gammas.max()
+    causes = []
+    if most > UNEQUAL * least:
+        causes.append(
+            f"Classes weigh from {least:.3g} to {most:.3g} of all, and the heaviest wins the gates of all samples: "
+            "give them equal weights by sample_weight."
+        )
+    if lam < SHARP:
+        causes.append(f"lam is {lam:g}, at which gates are nearly equal: expected {SHARP:g} or more.")
+    if not causes:
+        causes.append("Classes differ too little in direction, which is all that unit norm leaves, or all they can.")
+    return (
+        f"no step raises the rate reduction: all {n_layers} steps are 0, and the features are the samples at unit "
+        f"norm. {' '.join(causes)}"
+    )
 
 
 def _request(

@@ -10,11 +10,12 @@ try:
 except ImportError as error:
     raise ImportError("redunet.sklearn needs scikit-learn: pip install 'redunet[sklearn]'") from error
 
+from redunet.sklearn.classifier import ReduNetClassifier
 from redunet.sklearn.clustering import CodingLengthClustering, CodingRateKSubspaces
 from redunet.sklearn.lift import RandomLift
 from redunet.sklearn.micl import MICLClassifier
-from redunet.sklearn.network import ReduNetClassifier, ReduNetTransformer
 from redunet.sklearn.subspace import NearestSubspaceClassifier
+from redunet.sklearn.transformer import ReduNetTransformer
 
 __all__ = [
     "CodingLengthClustering",

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from redunet._inputs import words
 from redunet._inputs.axes import Channels
 from redunet.frontends import lift
-from redunet.sklearn.signals import SignalEstimator
+from redunet.sklearn.signals import SignalEstimator, SignalFeaturesOut
 
 Array = npt.NDArray[Any]
 
 
-class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstimator):  # type: ignore[misc]
+class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type: ignore[misc]
     """More channels by random cyclic filters and a nonlinearity: `redunet.RandomLift` for scikit-learn.
 
     Parameters
@@ -102,7 +102,7 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
             symmetric=self.symmetric,
             random_state=self.random_state,
         ).fit(signals, channels=self.channels)
-        self._n_features_out = self.n_channels * signals[0].size // self.lift_.kernels_.shape[1]
+        self._points = signals.shape[1:-1] if self._last else signals.shape[2:]
         return self
 
     def transform(self, X: Any) -> Array:
@@ -123,6 +123,9 @@ class RandomLift(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SignalEstima
         self._check_container(X)
         lifted = self.lift_.transform(self._signals(X), channels=self.channels)
         return lifted.reshape(len(X), -1) if X.ndim == 2 else lifted
+
+    def _shape_out(self) -> tuple[int, ...]:
+        return self.n_channels, *self._points
 
     def _signals(self, X: Array) -> Array:
         if X.ndim == 2 and self.signal_shape is None:

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 from sklearn import get_config
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from redunet._inputs import checks
 from redunet._inputs.axes import Channels
@@ -34,7 +34,12 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
         """What scikit-learn's check gives, after our own of what it would lose; every error names the argument."""
         given = checks.array(X, "X")
-        if given.dtype.kind not in "fciubO":  # it reads dates and text as numbers
+        if given.dtype.kind == "c":  # it prints all of X
+            raise ValueError(
+                f"Complex data not supported: X has dtype {given.dtype}; expected real numbers. redunet.build "
+                "takes complex samples, and so does redunet.NearestSubspace"
+            )
+        if given.dtype.kind not in "fiubO":  # it reads dates and text as numbers
             raise TypeError(f"X has dtype {given.dtype}; expected real numbers")
         try:
             return validate_data(self, X, *y, **{**NUMBERS, **options})
@@ -101,3 +106,44 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+class SignalFeaturesOut(ClassNamePrefixFeaturesOutMixin):  # type: ignore[misc]
+    """Names of columns that are features: of signals and images with channel and point."""
+
+    _last: bool
+
+    def _shape_out(self) -> tuple[int, ...]:
+        """Channels and points of the output, (C, T) or (C, H, W); of vectors (d,)."""
+        raise NotImplementedError
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(np.prod(self._shape_out()))
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Names of the columns of a table of features, in their order.
+
+        Parameters
+        ----------
+        input_features : object
+            Ignored.
+
+        Returns
+        -------
+        (d,) array of str objects
+            Of vectors the class and a number, ``redunettransformer0``; of signals channel and time,
+            ``redunettransformer_c0_t0``, of images channel, row and column, ``redunettransformer_c0_y0_x0``.
+        """
+        check_is_fitted(self)
+        C, *points = self._shape_out()
+        if not points:
+            return np.asarray(super().get_feature_names_out(input_features))
+        axes = [("c", C), *zip("t" if len(points) == 1 else "yx", points, strict=True)]
+        order = np.indices([length for _, length in axes])
+        if self._last:
+            order = np.moveaxis(order, 1, -1)
+        prefix = type(self).__name__.lower()
+        numbers = order.reshape(len(axes), -1).T.tolist()
+        names = ["_".join([prefix, *(f"{axes[i][0]}{n}" for i, n in enumerate(row))]) for row in numbers]
+        return np.array(names, dtype=object)

@@ -1,4 +1,4 @@
-"""The number of layers by accuracy on samples that are held out: which those are, and when enough was looked at."""
+"""Samples that are held out: for the number of layers by accuracy, and when enough was looked at; for probabilities."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from redunet._inputs import checks, randomness
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
+
+#: Networks that are built for the temperature of probabilities.
+FOLDS = 5
 
 
 class Patience:
@@ -64,3 +67,19 @@ def hold_out(y: Array, validation_fraction: float, random_state: Any) -> tuple[I
     except ValueError as error:
         raise ValueError(f"validation_fraction is {validation_fraction!r} and y cannot be split: {error}") from error
     return np.sort(kept), np.sort(held)
+
+
+def folds_of(labels: Indices, classes: Array) -> list[tuple[Indices, Indices]]:
+    """Indices of the samples kept and held out, `FOLDS` times: the i-th sample of a class is held out in the i-th fold.
+
+    Of classes that have fewer samples there are fewer folds. ``labels`` are places in ``classes``.
+    """
+    counts = np.bincount(labels)
+    least = int(counts.min())
+    if least < 2:
+        (label,) = classes[[counts.argmin()]].tolist()
+        raise ValueError(f"probability is True and y has one sample of the class {label!r}; expected two of each")
+    place = np.empty(len(labels), dtype=np.intp)  # of a sample in its class
+    place[np.argsort(labels, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fold = place % min(FOLDS, least)
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(fold.max() + 1)]
