@@ -1,4 +1,4 @@
-"""Damaged files of networks at random: each must load as the network that was saved, or be refused by its path.
+"""Damaged files of networks and Gram matrices at random: each loads as what was saved, or is refused by its path.
 
     python -m bench.fuzz_load --seconds 60 --seed 1
 
@@ -48,6 +48,20 @@ def networks() -> list[rn.ReduNet]:
     return made
 
 
+def grams() -> list[rn.ClassGrams]:
+    """Vectors, signals and images of the dihedral group; labels of several kinds."""
+    rng = np.random.default_rng(1)
+    cases: list[tuple[tuple[int, ...], Any, Any, Any]] = [
+        ((9, 3), np.float64, [0, 1], "cyclic"), ((9, 3, 5), np.complex128, ["a", "bc", "d"], "cyclic"),
+        ((7, 2, 3, 4), np.float32, [b"x", b"y"], "dihedral"),
+    ]  # fmt: skip
+    made = []
+    for shape, dtype, labels, group in cases:
+        y = np.asarray(labels)[np.arange(shape[0]) % len(labels)]
+        made.append(rn.ClassGrams.of(rng.standard_normal(shape).astype(dtype), y, group=group))
+    return made
+
+
 def damage_bytes(data: bytes, rng: Random) -> bytes:
     """Bits, bytes and stretches of a file changed; half of the time near its head."""
     result = bytearray(data)
@@ -76,7 +90,8 @@ def damage_header(data: bytes, rng: Random) -> bytes:
     """Some values of the header, at any depth, replaced, removed, or swapped with another."""
     (length,) = struct.unpack("<Q", data[:8])
     header, body = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
-    config = json.loads(header["__metadata__"]["redunet"])
+    (key,) = header["__metadata__"].keys() - {"checksum", "format"}
+    config = json.loads(header["__metadata__"][key])
     if rng.random() < 0.3 and len(body):  # numbers too, so that what they mean is looked at
         i = 8 * int(rng.integers(len(body) // 8))
         body[i : i + 8] = struct.pack("<d", rng.choice([np.nan, np.inf, -1.0, 0.0, 1e300, 5e-324, 0.5, 2.0]))
@@ -87,7 +102,7 @@ def damage_header(data: bytes, rng: Random) -> bytes:
     metadata = header.get("__metadata__")
     if isinstance(metadata, dict):
         text = json.dumps(config)
-        metadata["redunet"] = text
+        metadata[key] = text
         if rng.random() < 0.8:
             metadata["checksum"] = f"{zlib.crc32(text.encode()):08x}"
     text_of_all = json.dumps(header).encode()
@@ -129,12 +144,16 @@ def _seal(header: dict[str, Any], config: dict[str, Any], body: bytes) -> None:
         pass
 
 
-def same(a: rn.ReduNet, b: rn.ReduNet) -> bool:
-    """Whether two networks hold the same of everything."""
-    fields = ("n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend")
-    pairs = [(a.classes_, b.classes_), (a.betas, b.betas), (a.rates.rate, b.rates.rate)]
-    pairs.append((a.rates.per_class, b.rates.per_class))
-    pairs += [(value, vars(b.operators)[name]) for name, value in vars(a.operators).items()]
+def same(a: Any, b: Any) -> bool:
+    """Whether two networks, or two sets of Gram matrices, hold the same of everything."""
+    if isinstance(a, rn.ClassGrams):
+        fields: tuple[str, ...] = ("n_channels", "signal_shape", "group", "real")
+        pairs = [(getattr(a, name), getattr(b, name)) for name in ("classes_", "sizes", "grams", "bounds")]
+    else:
+        fields = ("n_channels", "signal_shape", "epsilon_sq", "lam", "assignment", "dft_norm", "dtype", "backend")
+        pairs = [(a.classes_, b.classes_), (a.betas, b.betas), (a.rates.rate, b.rates.rate)]
+        pairs.append((a.rates.per_class, b.rates.per_class))
+        pairs += [(value, vars(b.operators)[name]) for name, value in vars(a.operators).items()]
     return all(getattr(a, name) == getattr(b, name) for name in fields) and all(
         np.asarray(x).dtype == np.asarray(y).dtype and np.array_equal(x, y) for x, y in pairs
     )
@@ -142,27 +161,29 @@ def same(a: rn.ReduNet, b: rn.ReduNet) -> bool:
 
 def fuzz(folder: Path, *, seconds: float, seed: int) -> tuple[int, int]:
     """Files tried, and how many of them loaded; an AssertionError at the first failure."""
-    path, nets = folder / "net", networks()
+    path, saved = folder / "file", [*networks(), *grams()]
     wholes = []
-    for net in nets:
-        net.save(path)
+    for one in saved:
+        one.save(path)
         wholes.append(path.read_bytes())
     tried = loaded = 0
     end = time.monotonic() + seconds
     damages: list[Callable[[bytes, Random], bytes]] = [damage_bytes, damage_header]
     while time.monotonic() < end:
         rng = np.random.default_rng([seed, tried])
-        which = int(rng.integers(len(nets)))
+        which = int(rng.integers(len(saved)))
         damage = damages[int(rng.integers(2))]
         path.write_bytes(damage(wholes[which], rng))
+        mapped = bool(rng.integers(2))
         try:
-            net = rn.load(path, mmap=bool(rng.integers(2)))
+            back: Any
+            back = rn.ClassGrams.load(path) if isinstance(saved[which], rn.ClassGrams) else rn.load(path, mmap=mapped)
         except Exception as error:
             if type(error) is not ValueError or not str(error).startswith(f"{str(path)!r} cannot be loaded: "):
                 raise AssertionError(f"seed {seed}, file {tried}: {type(error).__name__}: {error}") from error
         else:
-            # Checksums that were made right again are those of another network, and that one may be sound.
-            assert damage is damage_header or same(net, nets[which]), f"seed {seed}, file {tried}: another network"
+            # Checksums that were made right again are those of something else, and that may be sound.
+            assert damage is damage_header or same(back, saved[which]), f"seed {seed}, file {tried}: something else"
             loaded += 1
         tried += 1
     return tried, loaded
