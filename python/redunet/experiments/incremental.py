@@ -128,7 +128,8 @@ def _arrive(
     """Two classes at a time; the Gram matrices of all, and the network of all at once."""
     from redunet.sklearn import ReduNetClassifier
 
-    network = ReduNetClassifier(n_layers, n_components=N_COMPONENTS, progress=options.progress, **task.settings)
+    as_build: dict[str, Any] = {"affine": False, "class_weight": None, **task.settings}  # what it is compared with
+    network = ReduNetClassifier(n_layers, n_components=N_COMPONENTS, progress=options.progress, **as_build)
     grams: ClassGrams | None = None
     for last in range(2, len(ORDER) + 1, 2):
         new, known = ORDER[last - 2 : last], ORDER[:last]
