@@ -102,12 +102,16 @@ class TestReduNetClassifier:
         return sklearn.ReduNetClassifier(3, n_components=2, shifts="best", signal_shape=(3, 4)).fit(table, y), table, y
 
     def test_it_is_the_network_and_the_nearest_subspace_over_shifts(self, fitted, data):
+        from redunet.sklearn.probabilities import excess
+
         classifier, X, y = fitted
         net, Z = rn.build(*data, n_layers=3)
         subspaces = NearestSubspace(2).fit(Z, y)
         features = net.transform(data[0])
         np.testing.assert_array_equal(classifier.predict(X), subspaces.predict(features, shifts="best"))
-        np.testing.assert_array_equal(classifier.decision_function(X), -subspaces.scores(features, shifts="best"))
+        np.testing.assert_array_equal(
+            classifier.decision_function(X), -excess(subspaces.scores(features, shifts="best"))
+        )
         assert classifier.score(X, y) == subspaces.score(features, y, shifts="best")
 
     def test_every_shift_has_the_same_prediction(self, fitted, data):

@@ -15,7 +15,7 @@ from redunet import distributed
 UNEQUAL = (
     r"^no step raises the rate reduction: all 3 steps are 0, and the features are the samples at unit norm\. "
     r"Classes weigh from 0\.333 to 0\.667 of all, and the heaviest wins the gates of all samples: "
-    r"give them equal weights by sample_weight\.$"
+    r"give them equal weights \(sample_weight; class_weight='balanced' of estimators\)\.$"
 )
 #: That and a lambda at which gates are equal.
 BOTH = UNEQUAL[:-1] + r" lam is 5, at which gates are nearly equal: expected 50 or more\.$"

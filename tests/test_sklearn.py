@@ -34,6 +34,7 @@ from redunet.sklearn import (
     ReduNetTransformer,
 )
 from redunet.sklearn.network import BUILD_OPTIONS, EPSILON_SQ, NO_PARAMETERS
+from redunet.sklearn.probabilities import excess
 
 ESTIMATORS = [
     ReduNetTransformer(),
@@ -131,7 +132,7 @@ def test_the_classifier_is_the_network_and_the_nearest_subspace(data: tuple[np.n
     subspaces = rn.NearestSubspace(n_components=2).fit(Z, y)
     classifier = ReduNetClassifier(3, n_components=2, **SETTINGS, **PLAIN).fit(X, y)
     features = net.transform(X, backend="numpy")
-    np.testing.assert_array_equal(classifier.decision_function(X), -subspaces.scores(features))
+    np.testing.assert_array_equal(classifier.decision_function(X), -excess(subspaces.scores(features)))
     np.testing.assert_array_equal(classifier.predict(X), subspaces.predict(features))
     assert classifier.n_features_in_ == X.shape[1]
 
@@ -438,7 +439,7 @@ def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
         ReduNetTransformer().fit(X, None)
     for estimator in ESTIMATORS:
-        said = r"^Complex data not supported: X has dtype complex128; expected real numbers\. redunet\.build takes"
+        said = r"^Complex data not supported: X has dtype complex128; expected real numbers\. Complex samples are for "
         with pytest.raises(ValueError, match=said):
             clone(estimator).fit(X + 1j, y)
     with pytest.raises(ValueError, match="n_clusters is 5; expected at most 4, as many as samples"):

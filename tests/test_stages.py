@@ -197,5 +197,8 @@ class TestEarlyStopping:
         model = ReduNetClassifier(2, early_stopping=True, validation_fraction=0.01)
         with pytest.raises(ValueError, match=r"^validation_fraction is 0\.01 and y cannot be split: "):
             model.fit(X, y)
+        few = np.r_[np.zeros(20, int), np.ones(20, int), [2, 2]]  # both of the last class are held out
+        with pytest.raises(ValueError, match=r"^validation_fraction is 0\.8 and holds out all samples of the class 2;"):
+            ReduNetClassifier(2, early_stopping=True, validation_fraction=0.8).fit(np.eye(42), few)
         with pytest.raises(ValueError, match=r"^validation_fraction is 1\.5; expected a number between 0 and 1$"):
             ReduNetClassifier(2, validation_fraction=1.5).fit(X, y)

@@ -353,7 +353,7 @@ def _no_steps(n_layers: int, problem: Problem, lam: float) -> str:
     if most > UNEQUAL * least:
         causes.append(
             f"Classes weigh from {least:.3g} to {most:.3g} of all, and the heaviest wins the gates of all samples: "
-            "give them equal weights by sample_weight."
+            "give them equal weights (sample_weight; class_weight='balanced' of estimators)."
         )
     if lam < SHARP:
         causes.append(f"lam is {lam:g}, at which gates are nearly equal: expected {SHARP:g} or more.")

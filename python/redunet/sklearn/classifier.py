@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ from redunet._inputs import axes, checks, words
 from redunet._inputs.axes import Channels
 from redunet.classifiers import SHIFTS
 from redunet.network import ReduNet, build
-from redunet.sklearn.network import N_COMPONENTS, Auto, NetworkEstimator
-from redunet.sklearn.probabilities import behind, softmax, temperature
+from redunet.sklearn.network import N_COMPONENTS, Auto, NetworkEstimator, is_auto
+from redunet.sklearn.probabilities import behind, excess, softmax, temperature
 from redunet.sklearn.stopping import Patience, check_options, folds_of, hold_out
 from redunet.sklearn.subspace import SubspaceMixin, fit_subspaces
 from redunet.sklearn.weights import ClassWeight, with_class_weight
@@ -63,7 +64,8 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         Which samples are held out.
     probability : bool, default False
         Whether there is `predict_proba`. Its one number, a temperature, is found on the samples that `early_stopping`
-        holds out, or else by 5-fold cross-validation, for which five more networks are built.
+        holds out, or else by 5-fold cross-validation (of fewer folds where a class has fewer samples), for which as
+        many more networks are built. A weight of 2 is not the sample twice there: copies may lie in two folds.
 
     Attributes
     ----------
@@ -152,8 +154,7 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
     def _fit_subspaces(self, Z: Array, y: Array, weights: Array | None) -> None:
         """Set ``subspaces_``."""
         n_components: Any = self.n_components
-        if isinstance(n_components, str):
-            checks.choice(n_components, "n_components", ("auto",))
+        if is_auto(n_components, "n_components", "an integer >= 1"):
             n_components = N_COMPONENTS[self.affine_ is not None]
         self.subspaces_ = fit_subspaces(n_components, Z, y, weights, self.group)
 
@@ -190,7 +191,9 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         distances = np.empty((len(y), len(classes)))
         for kept, held in folds_of(labels, classes):
             one = clone(self).set_params(probability=False, progress=False, channels=self.channels or "first")
-            one._fit(X[kept], y[kept], None if weights is None else weights[kept])
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "no step raises")  # the network itself will say so
+                one._fit(X[kept], y[kept], None if weights is None else weights[kept])
             distances[held] = one.subspaces_._distances(one._channels_first(one._transformed(X[held])), self.shifts)
         return temperature(behind(distances), labels, weights)
 
@@ -213,6 +216,25 @@ class ReduNetClassifier(SubspaceMixin, NetworkEstimator):
         where: Channels = "last" if self._last else "first"
         given = net._entering(X, where, self.backend, self.n_threads)
         return (axes.channels_first(Z, where, "Z") for Z in net._staged(given, wanted))
+
+    def decision_function(self, X: Any) -> Array:
+        """How far each class is behind the nearest, negated: c_j^2 / max_l c_l^2 - 1, c_j the cosine to its subspace.
+
+        Parameters
+        ----------
+        X : (m, d), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+
+        Returns
+        -------
+        (m, k) array, or (m,) for two classes
+            In [-1, 0], 0 of the class that is predicted; for two classes that of the second minus that of the first,
+            positive for the second.
+        """
+        Z = self._features(X)
+        scores = excess(self.subspaces_._distances(Z, self.shifts))
+        result: Array = scores[:, 0] - scores[:, 1] if len(self.classes_) == 2 else -scores
+        return result
 
     @available_if(lambda self: self.probability)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:

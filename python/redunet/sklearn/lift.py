@@ -125,7 +125,7 @@ class RandomLift(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type:
         return lifted.reshape(len(X), -1) if X.ndim == 2 else lifted
 
     def _shape_out(self) -> tuple[int, ...]:
-        return self.n_channels, *self._points
+        return len(self.lift_.kernels_), *self._points
 
     def _signals(self, X: Array) -> Array:
         if X.ndim == 2 and self.signal_shape is None:

@@ -23,7 +23,7 @@ Estimator = TypeVar("Estimator", bound="NetworkEstimator")
 #: The others belong to one construction: the file or network of one fold of a search is not another's.
 NO_PARAMETERS = ("X", "y", "sample_weight", "dtype", "keep", "on_layer", "resume", "checkpoint", "every")
 #: Options of `build` that the estimators have as parameters, under the same names and with the same defaults, but for
-#: the number of layers, and epsilon_sq, which is "auto".
+#: the number of layers, and epsilon_sq, which is "auto". `class_weight`, which `build` doesn't have, is "balanced".
 BUILD_OPTIONS = tuple(name for name in inspect.signature(build).parameters if name not in NO_PARAMETERS)
 
 #: What "auto" stands for: of vectors with the affine lift, where these are best on 22 small tables (bench/defaults.py),
@@ -57,6 +57,13 @@ class Kept(NamedTuple):
         return Kept(np.concatenate([self.X, X]), np.concatenate([self.y, y]), both, self.classes)
 
 
+def is_auto(value: Any, name: str, otherwise: str) -> bool:
+    """Whether a parameter is "auto"; another word is an error, and what is no word is looked at by who takes it."""
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{name} is {value!r}; expected {otherwise} or 'auto'")
+    return isinstance(value, str)
+
+
 def _classes(given: Any) -> Array:
     """The labels that may come, sorted."""
     values = checks.array(given, "classes")
@@ -83,19 +90,14 @@ class NetworkEstimator(SignalEstimator):
     def _options(self, X: Array) -> dict[str, Any]:
         """Those of `build`, for samples X; ``affine_`` tells how they enter."""
         options = {name: getattr(self, name) for name in BUILD_OPTIONS}
-        if isinstance(self.epsilon_sq, str):
-            checks.choice(self.epsilon_sq, "epsilon_sq", ("auto",))
+        if is_auto(self.epsilon_sq, "epsilon_sq", "a number > 0"):
             options["epsilon_sq"] = EPSILON_SQ[self.affine_ is not None]
         return options
 
     def _learn_affine(self, X: Array, weights: Array | None) -> None:
         """Set ``affine_``, of the samples that a network will be built of."""
         vectors = X.ndim == 2 and self.signal_shape is None
-        wanted = vectors
-        if isinstance(self.affine, str):
-            checks.choice(self.affine, "affine", ("auto",))
-        else:
-            wanted = checks.flag(self.affine, "affine")
+        wanted = vectors if is_auto(self.affine, "affine", "True, False") else checks.flag(self.affine, "affine")
         if wanted and not vectors:
             raise ValueError(
                 f"affine is True and X has shape {X.shape}, of signals or images; expected vectors (m, d): a mean for "

@@ -22,11 +22,17 @@ LOWEST, HIGHEST = 1e-6, 1e3
 HALVINGS = 32
 
 
+def excess(distances: Array) -> Floats:
+    """1 - c_j^2 / max_l c_l^2 in [0, 1], from squared distances 1 - c_j^2 of unit-norm features, (m, k)."""
+    squares = np.maximum(1 - distances, 0)
+    largest = squares.max(axis=1, keepdims=True)
+    result: Floats = 1 - squares / np.where(largest > 0, largest, 1)
+    return result
+
+
 def behind(distances: Array) -> Floats:
     """How far each class is behind the nearest, b_j in [0, 1], from squared distances of unit-norm features, (m, k)."""
-    cosines = np.sqrt(np.maximum(1 - distances, 0))
-    largest = cosines.max(axis=1, keepdims=True)
-    result: Floats = 1 - cosines / np.where(largest > 0, largest, 1)
+    result: Floats = 1 - np.sqrt(1 - excess(distances))
     return result
 
 

@@ -36,8 +36,8 @@ class SignalEstimator(BaseEstimator):  # type: ignore[misc]
         given = checks.array(X, "X")
         if given.dtype.kind == "c":  # it prints all of X
             raise ValueError(
-                f"Complex data not supported: X has dtype {given.dtype}; expected real numbers. redunet.build "
-                "takes complex samples, and so does redunet.NearestSubspace"
+                f"Complex data not supported: X has dtype {given.dtype}; expected real numbers. Complex "
+                "samples are for redunet.build and redunet.NearestSubspace"
             )
         if given.dtype.kind not in "fiubO":  # it reads dates and text as numbers
             raise TypeError(f"X has dtype {given.dtype}; expected real numbers")

@@ -66,6 +66,12 @@ def hold_out(y: Array, validation_fraction: float, random_state: Any) -> tuple[I
         )
     except ValueError as error:
         raise ValueError(f"validation_fraction is {validation_fraction!r} and y cannot be split: {error}") from error
+    lost = np.setdiff1d(y, y[kept])
+    if lost.size:
+        raise ValueError(
+            f"validation_fraction is {validation_fraction!r} and holds out all samples of the class "
+            f"{lost[:1].tolist()[0]!r}; expected that some are left of each"
+        )
     return np.sort(kept), np.sort(held)
 
 

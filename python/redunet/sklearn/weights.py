@@ -21,7 +21,7 @@ def with_class_weight(class_weight: ClassWeight, y: Array, weights: Array | None
     ----------
     class_weight : {"balanced"}, mapping of labels to numbers > 0, or None
         ``"balanced"``: all classes weigh the same, and all samples together what they weighed. Labels that a mapping
-        does not have weigh 1; if it has others that y lacks, that is an error.
+        does not have weigh 1, but if y lacks some that it has as well, one of them is misspelt, which is an error.
     y : (m,) array
         Labels.
     weights : (m,) array, optional
@@ -30,8 +30,7 @@ def with_class_weight(class_weight: ClassWeight, y: Array, weights: Array | None
     if class_weight is None:
         return weights
     classes, codes = checks.labels(y, len(y))
-    if isinstance(class_weight, str):
-        checks.choice(class_weight, "class_weight", ("balanced",))
+    if isinstance(class_weight, str) and class_weight == "balanced":
         totals = np.bincount(codes, weights, minlength=len(classes))
         factors = totals.sum() / (len(classes) * totals)
     elif isinstance(class_weight, Mapping):
@@ -42,7 +41,9 @@ def with_class_weight(class_weight: ClassWeight, y: Array, weights: Array | None
             raise ValueError(f"class_weight has the labels {list(given)}; expected those of y, {labels}")
         factors = np.array([given.get(label, 1.0) for label in labels])
     else:
-        raise TypeError(f"class_weight is a {type(class_weight).__name__}; expected 'balanced', a mapping or None")
+        raise (ValueError if isinstance(class_weight, str) else TypeError)(
+            f"class_weight is {class_weight!r}; expected 'balanced', a mapping of labels to numbers, or None"
+        )
     if (factors == 1).all():
         return weights
     result: Array = factors[codes] if weights is None else weights * factors[codes]
