@@ -52,7 +52,10 @@ The experiment as published is `redunet experiment {name}`{data}. What made this
 def chosen(names: str) -> list[str]:
     """Those of these names, separated by commas; of all, where there are none, what can be run here."""
     if names:
-        return names.split(",")
+        wanted = [name.strip() for name in names.split(",")]
+        if unknown := [name for name in wanted if name not in experiments.EXPERIMENTS]:
+            raise ValueError(f"gallery names {unknown}; expected some of {', '.join(experiments.EXPERIMENTS)}")
+        return wanted
     torch = importlib.util.find_spec("torch") is not None
     return [
         name

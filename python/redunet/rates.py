@@ -65,10 +65,10 @@ def coding_length(
     >>> round(rn.coding_length(W, epsilon_sq=1.0, unit="bits"), 6)  # (2 + 2)/2 log2 det(2 I)
     4.0
     """
+    checks.choice(mean, "mean", ("zero", "estimate"))
     array = checks.samples(Z, "Z", on_device=mean == "zero")
     if array.ndim != 2:
         raise ValueError(f"Z has shape {array.shape}; expected vectors (m, d)")
-    checks.choice(mean, "mean", ("zero", "estimate"))
     scale = UNITS[checks.choice(unit, "unit", tuple(UNITS))]
     m, d = array.shape
     length = 0.0

@@ -160,7 +160,7 @@ class ClassGrams(ReadOnlyCopies):
         backend: words.Backend = "auto",
         n_threads: int | None = None,
     ) -> ClassGrams:
-        """With more samples, of these classes or others: X, y and the rest as in `of`."""
+        """With more samples, of these classes or others: X, y and the rest as in `of`, channels first by default."""
         return self._joined(self._summed(X, y, channels, backend, n_threads))
 
     def merge(self, other: ClassGrams) -> ClassGrams:
