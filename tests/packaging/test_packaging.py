@@ -95,6 +95,7 @@ def test_extras(metadata):
         "test",
         "docs",
         "bench",
+        "rivals",
         "all",
     }
 
