@@ -406,7 +406,6 @@ def test_a_settled_network_stays_as_it_is(backend, seed):
     assert len(net.layers) == 4
 
 
-@pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")  # of some
 def test_keeping_nothing_changes_nothing_where_steps_are_halved(backend):
     """A trial step that is taken back must not leave its operators behind."""
     rng = np.random.default_rng(0)

@@ -23,8 +23,6 @@ from redunet.transforms.groups import GROUPS, mirrored, n_mirrored
 
 SHAPES = [(1,), (2,), (7,), (8,), (1, 4), (2, 2), (4, 5), (3, 6), (5, 3), (4, 4)]
 SETTINGS = {"epsilon_sq": 0.5, "lam": 3.0}
-# Gates of that lambda are soft, which is what is tested, and some of these networks find no step.
-pytestmark = pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")
 
 
 def mirrors(X):

@@ -21,8 +21,6 @@ X = np.random.default_rng(5).normal(size=(M, 4))
 SIGNALS = X.reshape(M, 2, 2)
 SQUARE = np.stack([np.eye(4) * (i + 1.0) for i in range(M)])
 Y = np.arange(M) % 3
-#: Few samples that are noise, in one layer: whether it helps is not what is asked here.
-pytestmark = pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")
 
 
 def build(samples=X, labels=Y, **options):

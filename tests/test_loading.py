@@ -164,7 +164,6 @@ def test_lam_that_overflows(saved):
         rn.load(path)
 
 
-@pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")  # with such numbers none does
 @pytest.mark.parametrize("options", [{"eta": 0.5}, {"eta": "search"}, {"momentum": True}, {"lam": 0.0}], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_numbers_at_the_ends_of_the_range_are_accepted(tmp_path, dtype, options):

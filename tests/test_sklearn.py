@@ -52,7 +52,6 @@ ESTIMATORS = [
 
 
 # Some of them have samples without a class to be seen, or weigh one class a million times the other.
-@pytest.mark.filterwarnings("ignore:no step raises the rate reduction:UserWarning")
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
     weights = "check_sample_weight_equivalence" in str(getattr(check, "func", check))
