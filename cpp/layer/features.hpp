@@ -113,7 +113,7 @@ class Features {
           if constexpr (In) {
             for (index_t lane = 0; lane < lanes; ++lane) {
               const T* here = from + start[lane] + place;
-              __builtin_prefetch(here + 2 * B);  // of this channel's next square: it lies far away
+              __builtin_prefetch(here + 2 * B);  // the square after this channel's next, which lies far away
               copy_row(square[lane], here, count);
             }
             for (index_t e = 0; e < count; ++e) {

@@ -122,7 +122,9 @@ void WideLayer<T>::regroup(Features<T>& features, const std::int64_t* labels) {
     const index_t nearest = at(nearest_, i), label = labels == nullptr ? 0 : labels[features.sample(i)];
     return std::tuple(label, labels != nullptr && nearest != label, nearest);
   };
-  std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return key(a) < key(b); });
+  const auto before_it = [&](index_t a, index_t b) { return key(a) < key(b); };
+  if (std::is_sorted(order.begin(), order.end(), before_it)) return;
+  std::stable_sort(order.begin(), order.end(), before_it);
   std::vector<index_t> nearest(nearest_.size());
   for (std::size_t i = 0; i < order.size(); ++i) nearest[i] = at(nearest_, order[i]);
   const auto n_candidates = [&] { return std::count(candidates_.begin(), candidates_.end(), char{1}); };
@@ -327,7 +329,7 @@ void WideLayer<T>::gates(const Features<T>& features, const LayerOperators<T>& o
       std::fill(squares + run.j * stride + run.begin * B<T>, squares + run.j * stride + run.end * B<T>, T(0));
   }
   set_other_runs(true, slab, own);
-  if (bounded) {
+  if (bounded && !own.runs.empty()) {
     remainder_->begin(features, slab.tile, slab.n_tiles, stride, own.energies.get(), own.rest.get());
     for (Run& run : own.runs) leave(run, own);
   }

@@ -71,8 +71,12 @@ class StateOf : public AnyState<Engine> {
   }
   ~StateOf() override {
     const WithoutGil without;
-    const Engine engine(n_threads_, place_);
-    state_.reset();
+    try {
+      const Engine engine(n_threads_, place_);
+      state_.reset();
+    } catch (...) {  // a device that answers no more, or a forked child: memory goes back without it
+      state_.reset();
+    }
   }
 
   index_t n_samples() const override { return layout_.sizes.m; }
