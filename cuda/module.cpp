@@ -157,12 +157,12 @@ void write_part(const cuda::Array& array, const py::slice& rows, const py::objec
   alone(part.data(), [&] { part.upload(numbers.data); });
 }
 
-// On the device of what is near, or if it is on the host on that of the thread.
-py::object room_to_keep(const std::vector<std::vector<index_t>>& shapes, const py::dtype& dtype,
-                        const py::object& near) {
+// On the device of what is near, or if it is on the host on that of the thread; so many bytes beside it stay free.
+py::object room_to_keep(const std::vector<std::vector<index_t>>& shapes, const py::dtype& dtype, const py::object& near,
+                        std::size_t beside) {
   const void* const data = CudaEngine::features(near).data;
   return bindings::with_type(dtype, "dtype", [&](auto, index_t) -> py::object {
-    const auto room = alone(data, [&] { return cuda::room_to_keep(dtype.char_(), shapes); });
+    const auto room = alone(data, [&] { return cuda::room_to_keep(dtype.char_(), shapes, beside); });
     return room ? py::object(py::tuple(py::cast(*room))) : py::object(py::none());
   });
 }
@@ -251,7 +251,7 @@ PYBIND11_MODULE(engine, m) {
   bindings::define_state<CudaEngine>(m);
   m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
-  m.def("room_to_keep", room_to_keep, py::arg("shapes"), py::arg("dtype"), py::arg("near"));
+  m.def("room_to_keep", room_to_keep, py::arg("shapes"), py::arg("dtype"), py::arg("near"), py::arg("beside"));
   m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
   m.attr("emulated") = kEmulated;
   define_emulation(m);

@@ -570,10 +570,12 @@ def test_networks_keep_no_more_than_half_of_the_device(cuda, monkeypatch):
     shapes, of_doubles = ((100_000,), (28_000,)), (np.dtype(np.float64), np.zeros(0))
     for name in ("first", "other"):  # what was let go is to be had again
         monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(1 << 22))
-        room = cuda.room_to_keep(shapes, *of_doubles)
+        room = cuda.room_to_keep(shapes, *of_doubles, 0)
         assert [array.shape for array in room] == list(shapes), name
-        assert cuda.room_to_keep(((140_000,),), *of_doubles) is None, name
-        assert cuda.room_to_keep(((40_000,),), *of_doubles) is not None, name
+        assert cuda.room_to_keep(((140_000,),), *of_doubles, 0) is None, name
+        assert cuda.room_to_keep(((40_000,),), *of_doubles, 0) is not None, name
+        assert cuda.room_to_keep(((40_000,),), *of_doubles, 1 << 21) is not None, name  # what else a build needs
+        assert cuda.room_to_keep(((40_000,),), *of_doubles, 3 << 20) is None, name
         del room
 
 
@@ -760,6 +762,15 @@ def test_work_is_done_where_the_samples_lie(cuda, other, shape):
         resumed, U = rn.build(there, y, resume=one.truncate(4), **options)
         same(resumed, net, 9)
         np.testing.assert_array_equal(np.asarray(U), Z)
+
+
+def test_matrices_and_sides_of_two_devices_are_refused(cuda, other):
+    A, B = np.eye(3)[None], np.ones((1, 3, 2))
+    with pytest.raises(ValueError, match="B lies on CUDA device 0; expected that of A, 1"):
+        linalg.solve(other(A), cuda.Array(B))
+    solved = linalg.solve(other(A), other(B))
+    assert solved.__dlpack_device__() == (2, 1)
+    np.testing.assert_array_equal(np.asarray(solved), B)
 
 
 def test_a_state_stays_on_its_device(cuda, other):
@@ -985,6 +996,11 @@ def test_device_arrays_that_are_refused(cuda):
         rn.build(there, y, n_layers=1, dtype=np.float32)
     with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used: the samples lie on a CUDA device"):
         rn.build(there, y, n_layers=1, backend="numpy")
+    with (
+        pytest.raises(RuntimeError, match="backend 'numpy' cannot be used: the samples lie on a CUDA device"),
+        rn.use_backend("numpy"),
+    ):
+        rn.build(there, y, n_layers=1)
     message = "X lies on a CUDA device; expected an array of the host with group='dihedral'"
     net, _ = rn.build(X, y, n_layers=1, group="dihedral")
     for call in (lambda: rn.build(there, y, n_layers=1, group="dihedral"), lambda: net.transform(there)):

@@ -80,13 +80,15 @@ void Array::download(void* to) const {
   Device::get().download(to, data_, bytes());
 }
 
-std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes) {
+std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes,
+                                               std::size_t beside) {
   std::vector<Array> room;
   std::size_t bytes = 0;
   for (const auto& shape : shapes) bytes += Array(type, shape, nullptr, 0, nullptr).bytes();
   const auto share = [](std::size_t of) { return static_cast<std::size_t>(kShareToKeep * static_cast<double>(of)); };
   const Device& device = Device::get();
-  if (bytes > share(device.free_bytes()) || bytes_kept + bytes > share(device.total_bytes())) return {};
+  const std::size_t free = device.free_bytes();
+  if (bytes > share(free) || bytes + beside > free || bytes_kept + bytes > share(device.total_bytes())) return {};
   try {
     for (const auto& shape : shapes) {
       auto kept = std::make_shared<Kept>(Array(type, shape, nullptr, 0, nullptr).bytes());

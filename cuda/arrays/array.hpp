@@ -52,8 +52,9 @@ class Array {
 };
 
 // Memory for arrays that networks keep, or nothing where it would be more than their share: half of what is free, and
-// with what is kept already half of the device.
-std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes);
+// with what is kept already half of the device; or where it would leave less than `beside` bytes free.
+std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std::vector<index_t>>& shapes,
+                                               std::size_t beside);
 // Bytes of a number.
 std::size_t bytes_of(char type);
 // The number of the device that the thread works on, and of the one that an address is memory of: the same where it is

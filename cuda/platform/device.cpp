@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -24,7 +25,7 @@ bool started = false, forked = false;
 }
 
 void refuse_after_fork() {
-  if (forked)
+  if (is_forked())
     throw CudaError(
         "CUDA was used before this process was forked, and can't be used in the child; start it with "
         "multiprocessing's method \"spawn\" or \"forkserver\"");
@@ -81,20 +82,21 @@ bool is_lasting(cudaError_t error) {
   return false;
 }
 
-// The first error that lasts, or "".
-std::string& broken_by() {
-  static auto* reason = new std::string;
-  return *reason;
-}
+// The first error that lasts, or null; never freed, since any thread may be reading it.
+std::atomic<const std::string*> broken_by{nullptr};
 
 }  // namespace
+
+bool is_forked() { return forked; }
 
 void check(cudaError_t error, const char* call, const char* file, int line) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // it would be reported again by the next call
   std::string reason = std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
   if (is_lasting(error)) {
-    if (broken_by().empty()) broken_by() = reason;
+    const std::string* none = nullptr;
+    const auto* const text = new std::string(reason);
+    if (!broken_by.compare_exchange_strong(none, text)) delete text;
     reason += "; CUDA is of no more use to this process, which must be started again";
   }
   refuse(reason, call, file, line);
@@ -117,7 +119,7 @@ std::string in_gib(std::size_t bytes) {
 }
 
 std::string why_unusable() {
-  if (!broken_by().empty()) return "CUDA is of no more use to this process, since " + broken_by();
+  if (const std::string* reason = broken_by) return "CUDA is of no more use to this process, since " + *reason;
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);  // it leaves count alone where it fails
   if (error != cudaSuccess) {
@@ -193,7 +195,11 @@ void Device::download(void* to, const void* from, std::size_t bytes) {
 }
 
 std::string Device::what_is_free() const {
-  return in_gib(free_bytes()) + " are free (what PyTorch caches is not: torch.cuda.empty_cache())";
+  std::size_t free = 0, total = 0;
+  const bool known = cudaMemGetInfo(&free, &total) == cudaSuccess;  // part of a message about another error
+  if (!known) cudaGetLastError();
+  return (known ? in_gib(free) + " are free" : "what is free is unknown") +
+         " (what PyTorch caches is not: torch.cuda.empty_cache())";
 }
 
 std::size_t Device::free_bytes() const {

@@ -22,6 +22,9 @@ void check(cufftResult result, const char* call, const char* file, int line);
 // Whether a device answers; else the reason why not.
 std::string why_unusable();
 
+// Whether this process is the child of one that had used CUDA, none of which it may use.
+bool is_forked();
+
 class Device {
  public:
   // The device that this thread works on (OnDevice), or CUDA's own choice for it; made on first use. It throws

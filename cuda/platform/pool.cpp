@@ -49,7 +49,7 @@ void* Pool::take(std::size_t bytes) {
 }
 
 void Pool::give_back(void* p, bool shown) noexcept {
-  if (p == nullptr) return;
+  if (p == nullptr || is_forked()) return;  // a forked child has neither the device nor, maybe, the mutex
   const std::lock_guard alone(mutex_);
   const std::size_t bytes = sizes_.at(p);
   used_ -= bytes;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -16,8 +17,14 @@ constexpr std::size_t kThreads = 4;
 void carry(char* to, const char* from, std::size_t bytes) {
   const std::size_t part = (bytes + kThreads - 1) / kThreads;
   std::vector<std::thread> threads;
-  for (std::size_t begin = part; begin < bytes; begin += part)
-    threads.emplace_back([=] { std::memcpy(to + begin, from + begin, std::min(part, bytes - begin)); });
+  threads.reserve(kThreads);
+  std::size_t begin = part;
+  try {
+    for (; begin < bytes; begin += part)
+      threads.emplace_back([=] { std::memcpy(to + begin, from + begin, std::min(part, bytes - begin)); });
+  } catch (const std::system_error&) {  // a limit of threads: what is left is for this one
+    std::memcpy(to + begin, from + begin, bytes - begin);
+  }
   std::memcpy(to, from, std::min(part, bytes));
   for (std::thread& thread : threads) thread.join();
 }

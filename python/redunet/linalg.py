@@ -157,6 +157,8 @@ def _there(B: Any, name: str, A: Any) -> Any:
     if isinstance(A, np.ndarray) or not arrays.holds(B):
         raise TypeError(f"one of A and {name} lies on a CUDA device and the other does not; expected both there")
     rhs = arrays.view(B, name)
+    if (there := rhs.__dlpack_device__()) != (expected := A.__dlpack_device__()):
+        raise ValueError(f"{name} lies on CUDA device {there[1]}; expected that of A, {expected[1]}")
     if rhs.dtype != A.dtype:
         raise TypeError(f"{name} has dtype {rhs.dtype} on a CUDA device; expected that of A, {A.dtype}")
     if rhs.shape[:-2] != A.shape[:-2]:

@@ -135,8 +135,9 @@ def select_for(array: Any, name: str = "auto", work: float = 0.0) -> tuple[str, 
     """`select` for samples that may lie on a CUDA device, where no other backend reaches them."""
     if isinstance(array, np.ndarray):
         return select(name, work=work)
-    if _checked(name, "backend") not in ("auto", "cuda"):
-        raise RuntimeError(f"backend {name!r} cannot be used: the samples lie on a CUDA device")
+    chosen = _default.get() or _from_environment() if _checked(name, "backend") == "auto" else name
+    if chosen not in ("auto", "cuda"):
+        raise RuntimeError(f"backend {chosen!r} cannot be used: the samples lie on a CUDA device")
     return select("cuda")
 
 

@@ -314,10 +314,12 @@ class BuildResult:
         keep: bool,
         device: DeviceBackend | None = None,
         near: Any = None,
+        beside: int = 0,
     ) -> BuildResult:
         """For layers of C = ``n_channels``; memory of the host is taken when it is written to.
 
-        Operators lie on a ``device`` where it has room for them, of several on that of ``near``.
+        Operators lie on a ``device`` where it has room for them, and so many bytes ``beside``; of several on that of
+        ``near``.
         """
         C, F = n_channels, len(problem.freq_weights)
         etas, betas = np.zeros(n_layers), np.zeros(n_layers)
@@ -325,7 +327,7 @@ class BuildResult:
         if keep:
             n_dense = int(np.count_nonzero(problem.ranks == 0))
             shapes = (n_layers, n_dense, F, C, C), (n_layers, F, C, int(problem.ranks.sum()))
-            there = None if device is None else device.room_to_keep(shapes, dtype, near)
+            there = None if device is None else device.room_to_keep(shapes, dtype, near, beside)
             dense, factors = there or (np.empty(shape, dtype) for shape in shapes)
             operators = Operators(
                 dense=dense,
@@ -526,6 +528,9 @@ class DeviceBackend(Backend, Protocol):
         """The samples of V, which is lost."""
 
     def room_to_keep(
-        self, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any], near: Any
+        self, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype[Any], near: Any, beside: int
     ) -> tuple[Any, ...] | None:
-        """Arrays that stay on a device, of several on that of ``near``; None: they would take more than their share."""
+        """Arrays that stay on a device, of several on that of ``near``.
+
+        None: they would take more than their share, or leave no room for so many bytes ``beside``.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -315,7 +316,15 @@ def construct(
     V = given.spectra(normalize=True)
     device = given.module if isinstance(given.module, DeviceBackend) else None
     result = BuildResult.room(
-        problem, options.n_layers, given.n_channels, V.dtype, lam=options.lam, keep=keep, device=device, near=V
+        problem,
+        options.n_layers,
+        given.n_channels,
+        V.dtype,
+        lam=options.lam,
+        keep=keep,
+        device=device,
+        near=V,
+        beside=0 if device is None else n_spectra * math.prod(V.shape) * V.dtype.itemsize,
     )
     settings = {name: getattr(options, name) for name in ("group", "epsilon_sq", "lam", "assignment", "dft_norm")}
     built = _Built(given, classes, problem, result, settings)
@@ -470,7 +479,7 @@ def _without_spare_room(net: ReduNet, device: DeviceBackend) -> ReduNet:
     if operators is None or operators.there is None:
         return net
     dense, factors = operators.there
-    room = device.room_to_keep((dense.shape, factors.shape), dense.dtype, dense)
+    room = device.room_to_keep((dense.shape, factors.shape), dense.dtype, dense, 0)
     if room is None:
         return net
     for to, array in zip(room, operators.there, strict=True):
