@@ -251,6 +251,8 @@ def test_a_watched_build_waits_once_a_turn_at_most(cuda, shape, options):
         pytest.skip("a device does not count")
     X, y = problem(shape, 2)
     watch = {"on_layer": lambda index, rates: False}
+    for n in (4, 12):  # as above
+        rn.build(X, y, n_layers=n, backend="cuda", **options, **watch)
     few, _ = counted(cuda, X, y, n_layers=4, **options, **watch)
     many, _ = counted(cuda, X, y, n_layers=12, **options, **watch)
     waits = many["waits"] - few["waits"]
@@ -421,6 +423,7 @@ def test_short_memory_means_tiles_of_samples_and_operators_that_leave_layer_by_l
 ):
     if not cuda.emulated:
         pytest.skip("a device cannot be made small")
+    gc.collect()  # networks of other tests take memory while they wait for it
     X, y = problem(shape, k)
     settings = {"n_layers": 6, "eta": eta, "momentum": True, "group": group, "backend": "cuda"}
     ample, Z = rn.build(X, y, **settings)
