@@ -478,6 +478,31 @@ TEST(scale_and_settle) {
   });
 }
 
+template <class T>
+static void test_energies(const Kernels<T>& kernels, index_t n_rows) {
+  constexpr index_t kPanels = 3;
+  const index_t stride = (n_rows + 2) * B<T>;
+  Panels<T> v(check::size(kPanels * stride)), out(check::size(kPanels * B<T>));
+  fill_uniform(v, 1);
+  kernels.energies(v.data(), stride, kPanels, n_rows, T(0.5), out.data());
+  for (index_t panel = 0; panel < kPanels; ++panel)
+    for (index_t lane = 0; lane < B<T>; ++lane) {
+      double sum = 0;
+      for (index_t row = 0; row < n_rows; ++row) {
+        const auto x = double(v[check::size(panel * stride + row * B<T> + lane)]);
+        sum += 0.5 * x * x;
+      }
+      CHECK(std::abs(double(out[check::size(panel * B<T> + lane)]) - sum) <=
+            double(n_rows + 2) * check::kUnit<T> * sum);
+    }
+}
+
+TEST(energies) {
+  for_every_level([]<class T>(const Kernels<T>& kernels, T) {
+    for (const index_t n_rows : {1, 2, 3, 17, 32}) test_energies(kernels, n_rows);
+  });
+}
+
 TEST(softmax_and_norms) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t k : {1, 2, 3, 10})
