@@ -139,6 +139,7 @@ def test_expert_builds_the_packages_layers_and_rates(case: str, name: str, lam: 
     builds_what_the_package_builds(EXPERTS[name](), synthetic(*SHAPES[case], lam))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # its own compiler calls what it deprecates
 @pytest.mark.parametrize("case", ["vectors", "signals of odd length"])
 def test_compiled_torch_builds_the_packages_layers_and_rates(case: str) -> None:
     torch = pytest.importorskip("torch")
