@@ -38,8 +38,8 @@ constexpr index_t kResponseBytes = 1 << 19;
 // Multiply-adds per sample between two looks at whether a class can be left.
 constexpr index_t kWorkBetweenLooks = 1 << 12;
 
-// Moving all samples costs as much as a gate or two of each: it is done where as much smaller a part of the classes of
-// all tiles is left.
+// Samples are moved to other tiles where tiles then have less than this part of the classes that they have now: moving
+// reads and writes all features once. On bp2d 0.7 are left after the first layer, and no fewer later; not tuned.
 constexpr double kFewerCandidates = 0.9;
 
 // Frequencies whose squares are added up before they are added to those of the frequencies before: a sum of blocks is
