@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from torch_support import import_torch
+from torch_support import import_torch, makes_code
 
 torch = import_torch()
 
@@ -143,16 +143,19 @@ def test_opcheck(dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own
-def test_compiles_without_a_break():
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # its own compiler calls what it deprecates
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=makes_code)])
+def test_compiles_without_a_break(compiler):
     V, operators, gammas, w = problem(SHAPES["signals"])
 
     def loss(V, operators):
         Z, pi = redu_layer(torch.tanh(V), operators, gammas, ETA, 30.0, freq_weights=w)
         return (Z.sin() * pi.sum()).sum()
 
+    torch._dynamo.reset()
     inputs = V.requires_grad_(), operators.requires_grad_()
     expected = torch.autograd.grad(loss(*inputs), inputs)
-    got = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(*inputs), inputs)
+    got = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend=compiler)(*inputs), inputs)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
 

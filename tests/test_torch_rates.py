@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from torch_support import import_torch
+from torch_support import import_torch, makes_code
 
 import redunet as rn
 
@@ -222,8 +222,11 @@ def test_operators_are_well_behaved(y, dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's own doing
-@pytest.mark.parametrize("soft", [False, True])
-def test_compiles_whole(soft):
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # its own compiler calls what it deprecates
+@pytest.mark.parametrize(
+    ("soft", "compiler"), [(False, "aot_eager"), (True, "aot_eager"), pytest.param(False, "inductor", marks=makes_code)]
+)
+def test_compiles_whole(soft, compiler):
     Z = features((12, 5), requires_grad=True)
     y = membership(12, 3) if soft else torch.arange(12) % 3
 
@@ -232,10 +235,10 @@ def test_compiles_whole(soft):
         return -found.delta + 0.1 * found.class_rate
 
     torch._dynamo.reset()
-    value = torch.compile(loss, fullgraph=True, backend="aot_eager")(Z)
+    value = torch.compile(loss, fullgraph=True, backend=compiler)(Z)
     (compiled,) = torch.autograd.grad(value, Z)
     (eager,) = torch.autograd.grad(loss(Z), Z)
-    assert value.item() == loss(Z).item()
+    torch.testing.assert_close(value, loss(Z), rtol=0 if compiler == "aot_eager" else 1e-12, atol=0)
     torch.testing.assert_close(compiled, eager, rtol=1e-12, atol=1e-14)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from types import ModuleType
 
 import pytest
+
+#: Of what PyTorch's own compiler makes code for, in about ten seconds.
+makes_code = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 
 
 def import_torch() -> ModuleType:
