@@ -8,13 +8,17 @@ namespace redunet {
 namespace REDUNET_ISA {
 namespace {
 
-// Rows of A taken together: their sums are added up over the lanes in one go.
+// Rows of A whose sums are added up over the lanes in one go. They are read one after the other, as they lie: memory is
+// faster so than where eight rows are read side by side, whatever is asked for before.
 template <class T, index_t P>
 constexpr index_t kSingleRows = kLanes<T> / P;
 constexpr index_t kSingleVectors = 4;  // vectors of neighbouring rows, where columns of A are contiguous
 constexpr index_t kSingleChunk = 256;  // numbers of x at a time
-// Numbers of x from which on dot products, with their sums over lanes, cost less than a panel with empty lanes.
-constexpr index_t kSingleLength = 32;
+// A is read once, from memory, and columns come faster where they are asked for so many before. What lies behind A is
+// the next frequency's.
+constexpr index_t kColumnsAhead = 16;
+// Sums of columns that wait for one another: with so few vectors there are two of each, of every other column.
+constexpr index_t kFewVectors = 4;
 
 // The endings of a product, for rows whose sums are interleaved in `sums`.
 template <class T, index_t P>
@@ -35,6 +39,7 @@ inline void finish_single(const Product<T>& q, index_t row, index_t n_rows, cons
 template <class T, index_t P>
 struct SingleWeights {
   alignas(kCacheLine) T w[P][kSingleChunk * P];
+  alignas(kCacheLine) T last[P][kLanes<T>];  // of the last vector of the row, zero where whole vectors were before
 
   void set(const Product<T>& q, index_t begin, index_t n) {
     const T sign = q.conj ? T(-1) : T(1);
@@ -47,10 +52,15 @@ struct SingleWeights {
         w[1][d * 2 + 1] = sign * x[0];
       }
     }
+    const index_t rest = n * P % kLanes<T>;
+    for (index_t part = 0; part < P; ++part)
+      for (index_t lane = 0; lane < kLanes<T>; ++lane)
+        last[part][lane] = lane < kLanes<T> - rest ? T(0) : w[part][n * P - kLanes<T> + lane];
   }
 };
 
-// Rows of A that are contiguous: dot products.
+// Rows of A that are contiguous, of at least a vector: dot products. What whole vectors leave of a row is read with the
+// numbers before it.
 template <class T, index_t P>
 void single_rows(const Product<T>& q) {
   SingleWeights<T, P> weights;
@@ -59,22 +69,28 @@ void single_rows(const Product<T>& q) {
   constexpr index_t M = kSingleRows<T, P>;
   for (index_t row = q.row_begin; row < q.row_end; row += M) {
     const index_t n_rows = q.row_end - row < M ? q.row_end - row : M;
-    const T* a[M];  // past the last row the last is taken again, and not written
-    for (index_t i = 0; i < M; ++i) a[i] = q.A + (row + (i < n_rows ? i : n_rows - 1)) * q.row_stride;
     T sums[M * P] = {};
     for (index_t begin = 0; begin < q.n_in; begin += kSingleChunk) {
       const index_t n = q.n_in - begin < kSingleChunk ? q.n_in - begin : kSingleChunk;
       if (!one_chunk) weights.set(q, begin, n);
       vec<T> s[M * P] = {};
-      index_t e = 0;
-      for (; e + kLanes<T> <= n * P; e += kLanes<T>)
-        for (index_t i = 0; i < M; ++i) {
-          const vec<T> z = load_unaligned(a[i] + begin * P + e);
-          for (index_t part = 0; part < P; ++part) s[i * P + part] += z * load(weights.w[part] + e);
+      for (index_t i = 0; i < n_rows; ++i) {
+        const T* a = q.A + (row + i) * q.row_stride + begin * P;
+        vec<T> y[2][P] = {};  // of every other vector: neither waits for the other
+        const auto add = [&](vec<T>(&sum)[P], vec<T> z, const T(*w)[kSingleChunk* P], index_t e) {
+          for (index_t part = 0; part < P; ++part) sum[part] += z * load(w[part] + e);
+        };
+        index_t e = 0;
+        for (; e + 2 * kLanes<T> <= n * P; e += 2 * kLanes<T>) {
+          add(y[0], load_unaligned(a + e), weights.w, e);
+          add(y[1], load_unaligned(a + e + kLanes<T>), weights.w, e + kLanes<T>);
         }
-      for (index_t i = 0; i < M; ++i)
-        for (index_t part = 0; part < P; ++part)
-          for (index_t t = e; t < n * P; ++t) sums[i * P + part] += a[i][begin * P + t] * weights.w[part][t];
+        if (e + kLanes<T> <= n * P) add(y[0], load_unaligned(a + e), weights.w, e), e += kLanes<T>;
+        if (e < n * P)
+          for (index_t part = 0; part < P; ++part)
+            y[1][part] += load_unaligned(a + n * P - kLanes<T>) * load(weights.last[part]);
+        for (index_t part = 0; part < P; ++part) s[i * P + part] = y[0][part] + y[1][part];
+      }
       const vec<T> total = sum_lanes<T>(s);
       store_unaligned<T>(sums, load_unaligned(sums) + total);
     }
@@ -92,16 +108,23 @@ void single_columns(const Product<T>& q) {
     T room[(kRows + kMost) * P];  // the last vector may begin before the first row of this round
     T* sums = room + kRows * P;
     with_constant<kSingleVectors>((n_rows + kRows - 1) / kRows, [&]<index_t V>() {
+      constexpr index_t kChains = V * P <= kFewVectors ? 2 : 1;
       const auto first = [&](index_t v) { return v + 1 < V ? v * kRows : n_rows - kRows; };
-      vec<T> s[V][P] = {};
-      for (index_t d = 0; d < q.n_in; ++d) {
+      vec<T> s[V][P] = {}, other[V][P] = {};
+      const auto add = [&](vec<T>(&sum)[V][P], index_t d) {
         const T* a = q.A + row * P + d * q.col_stride;
         const T* x = q.x + d * P * kPanel<T>;
         for (index_t v = 0; v < V; ++v) {
           const vec<T> z = load_unaligned(a + first(v) * P);
-          for (index_t plane = 0; plane < P; ++plane) s[v][plane] += x[plane * kPanel<T>] * z;
+          __builtin_prefetch(a + first(v) * P + kColumnsAhead * q.col_stride);
+          for (index_t plane = 0; plane < P; ++plane) sum[v][plane] += x[plane * kPanel<T>] * z;
         }
-      }
+      };
+      index_t d = 0;
+      for (; kChains == 2 && d + 2 <= q.n_in; d += 2) add(s, d), add(other, d + 1);
+      for (; d < q.n_in; ++d) add(s, d);
+      for (index_t v = 0; v < V; ++v)
+        for (index_t plane = 0; plane < P; ++plane) s[v][plane] += other[v][plane];
       for (index_t v = 0; v < V; ++v)
         for (index_t i = 0; i < kRows; ++i) {
           T* to = sums + (first(v) + i) * P;
@@ -121,7 +144,7 @@ void single_columns(const Product<T>& q) {
 template <class T, index_t P>
 bool single_product(const Product<T>& q) {
   if (!q.single || q.n_panels != 1) return false;
-  if (q.col_stride == P && (P == 1 || q.imag_offset == 1) && q.n_in >= kSingleLength) {
+  if (q.col_stride == P && (P == 1 || q.imag_offset == 1) && q.n_in * P >= kLanes<T>) {
     single_rows<T, P>(q);
     return true;
   }

@@ -455,7 +455,7 @@ TEST(products_of_every_shape) {
 TEST(products_for_one_sample) {
   for_every_level([]<class T>(const Kernels<T>& kernels, T) {
     for (const index_t n_out : {1, 3, 8, 13, 40, 75})
-      for (const index_t n_in : {1, 5, 16, 31, 300})
+      for (const index_t n_in : {1, 5, 8, 10, 16, 31, 257, 300})
         for (const index_t planes : {1, 2}) test_single_product(kernels, n_out, n_in, planes);
   });
 }
