@@ -6,10 +6,8 @@ Arithmetic: flops of `bench.floor` at the rate of a layer here, of one core's ow
 by frequencies of trans10's, times the cores of a node; with ``--gflops`` nothing is measured. Messages:
 `bench.collectives` with the constants of a network, and bytes of `distributed.plan`; a rank is a node. The ways:
 
-samples, frequencies   as `redunet.distributed` does; by samples of fewer frequencies than ranks, k + 1 ranks have the
-                       sums and the inverses of all
-samples, pairs         these are shared by pairs of class and frequency
-samples, halving       and ranks meet in pairs, in log2 P steps each way
+samples, frequencies   as `redunet.distributed` does
+samples, halving       ranks meet in pairs, in log2 P steps each way
 grid                   groups of ranks have the same samples at different frequencies; the best number of these
 
 Skew is what waiting for the slowest rank adds to a layer. Memory is the features, once, and the operators of all
@@ -30,10 +28,11 @@ from bench.collectives import Floats, Machine, all_sum, equal_exchange, halving,
 from bench.floor import LayerCost, min_cost
 from bench.workloads import Workload
 from redunet import distributed
-from redunet.distributed.communicator import Bytes, Communicator, Speed, slices
+from redunet.distributed.communicator import Bytes, Communicator, Speed
+from redunet.distributed.grams import blocks_of
 from redunet.distributed.plan import LAYOUTS, meetings
 
-ITEM_BYTES, GRAM_BYTES = 4, 8  # of a real number: of operators, of Gram matrices
+ITEM_BYTES, GRAM_BYTES = 4, 8  # of a real number: of operators; of Gram matrices and rates
 SKEWED_LAYERS = 20
 TIMED_SAMPLES, TIMED_LAYERS = 500, (1, 5)
 
@@ -76,16 +75,15 @@ class Run:
         """By samples all operators are dense."""
         return min_cost(self.sizes, factored=layout == "frequencies")
 
-    def sent(self, layout: str, P: int, machine: Machine) -> float:
-        """Bytes that a rank sends in a layer, as it is planned."""
-        return distributed.plan(self.shape, self.n_classes, comm=Given(P, machine)).n_bytes[layout]
-
-    def triangles(self, P: int, machine: Machine) -> tuple[float, float]:
-        """Bytes of all Gram matrices that a rank sends, its own share too, and of all operators."""
-        F, k = self.sizes.n_freqs, self.n_classes
-        of_grams, of_operators = GRAM_BYTES * (k + (F < P)), ITEM_BYTES * (k + 1)
-        whole = self.sent("samples", P, machine) * P / max(P - 1, 1)
-        return whole * of_grams / (of_grams + of_operators), whole * of_operators / (of_grams + of_operators)
+    def shares(self, P: int) -> tuple[Floats, Floats]:
+        """Bytes of Gram matrices that each rank takes of one other (P,), and of operators and rates that it sends."""
+        planes = 1 if len(self.shape) == 2 else 2
+        triangle = planes * self.shape[1] * (self.shape[1] + 1) // 2
+        ranks = blocks_of(self.n_classes + 1, self.sizes.n_freqs, P)
+        summed = [sum(block.size(block.summed) for block in blocks) for blocks in ranks]
+        made = [sum(block.size(block.numbers) for block in blocks) for blocks in ranks]
+        rates = GRAM_BYTES * (self.n_classes + 1)
+        return np.array(summed) * GRAM_BYTES * triangle, np.array(made) * ITEM_BYTES * triangle + rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,18 +118,16 @@ def layer(way: str, run: Run, P: int, machine: Machine) -> Layer | None:
 
 
 def by_samples(way: str, run: Run, P: int, machine: Machine) -> Layer:
-    F, n_numbers, cost = run.sizes.n_freqs, run.n_classes + 1, run.cost("samples")
-    units = F if F >= P else n_numbers if way == "samples" else F * n_numbers
-    flops = (cost.gram + cost.apply) / P + cost.inverse * max_part(units, P)
+    pairs, cost = run.sizes.n_freqs * (run.n_classes + 1), run.cost("samples")
+    flops = (cost.gram + cost.apply) / P + cost.inverse * max_part(pairs, P)
     memory = cost.feature_bytes / P + run.n_layers * cost.operator_bytes
-    grams, operators = run.triangles(P, machine)
-    share = np.array([some.stop - some.start for some in slices(units, P)]) / units
+    grams, operators = run.shares(P)
 
     def met(net: Machine) -> float:
         if way == "samples, halving":
-            return halving(net, P, grams) + halving(net, P, operators)
-        summed = meeting(np.zeros(P), net, to=grams * share)
-        return float(meeting(summed, net, sent_by=operators * share, to=np.ones(P)).max())
+            return halving(net, P, grams.sum()) + halving(net, P, operators.sum())
+        summed = meeting(np.zeros(P), net, to=grams)
+        return float(meeting(summed, net, sent_by=operators, to=np.ones(P)).max())
 
     return made(way, flops / run.rates["samples"], memory, machine, met)
 
@@ -152,7 +148,7 @@ def grid(run: Run, P: int, n_rows: int, machine: Machine) -> Layer:
     inverse = cost.inverse * max_part(round(F * part) * (run.n_classes + 1), columns)
     flops = part * ((cost.gram + cost.apply) / columns + inverse)
     memory = part * (cost.feature_bytes / columns + run.n_layers * cost.operator_bytes)
-    grams, operators = run.triangles(P, machine)
+    grams, operators = (share.sum() for share in run.shares(1))
 
     def met(net: Machine) -> float:
         ready = meeting(np.zeros(columns), net, to=part * grams / columns)
@@ -221,7 +217,7 @@ def measured_rate(run: Run, layout: str) -> float:
     return few.cost(layout).flops * (last - first) / took
 
 
-BY_SAMPLES = ("samples", "samples, pairs", "samples, halving", "grid")
+BY_SAMPLES = ("samples", "samples, halving", "grid")
 
 
 def table(run: Run, ways: Sequence[str], ranks: list[int], machine: Machine, skew: tuple[float, float]) -> str:
@@ -233,7 +229,7 @@ def table(run: Run, ways: Sequence[str], ranks: list[int], machine: Machine, ske
         late = waiting(P, machine, *skew)
         for way in ways:
             one = layer(way, run, P, machine)
-            if one is None or (way == "samples, pairs" and run.sizes.n_freqs >= P):
+            if one is None:
                 continue
             parts = (one.compute, one.messages - one.latency, one.latency, late * one.compute)
             cells = [f"{1e3 * seconds:.3g}" for seconds in (*parts, sum(parts))]

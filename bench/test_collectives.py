@@ -79,21 +79,25 @@ def test_constants_come_back_from_times_made_of_them() -> None:
     assert predicted(machine, "share", 2, 8, 2) == pytest.approx(share[8], rel=1e-3)
 
 
-def test_bytes_of_the_model_are_those_of_the_plan() -> None:
-    P, k = 4, 3
-    run = replace(SMALL_RUN, shape=(10**6, 4, 14))  # of 8 frequencies, two for each rank
+@pytest.mark.parametrize("P", [4, 5, 30, 100])  # of 32 pairs of class and frequency
+def test_bytes_of_the_model_are_those_of_the_plan(P: int) -> None:
+    k = 3
+    run = replace(SMALL_RUN, shape=(10**6, 4, 14))  # of 8 frequencies
     planned = distributed.plan(run.shape, k, comm=large_runs.Given(P, NETWORK)).n_bytes
     only_bytes = Machine(latency=0.0, overhead=0.0, gap=1.0, duplex=True)
     by_samples = large_runs.layer("samples", run, P, only_bytes)
     assert by_samples is not None
     lengths = 2 * 8 * (P - 1)  # of two meetings, which the plan leaves out
-    assert by_samples.messages - lengths == pytest.approx(planned["samples"])
+    # Within the waiting of the second meeting for the busiest rank of the first.
+    assert planned["samples"] <= by_samples.messages - lengths
+    assert by_samples.messages - lengths == pytest.approx(planned["samples"], rel=0.1)
     by_frequencies = large_runs.layer("frequencies", run, P, only_bytes)
-    assert by_frequencies is not None
-    assert by_frequencies.messages == pytest.approx(planned["frequencies"], rel=1e-4)
+    assert (by_frequencies is None) == (P > 8)
+    if by_frequencies is not None:
+        assert by_frequencies.messages == pytest.approx(planned["frequencies"], rel=1e-4)
 
 
-@pytest.mark.parametrize("way", ["samples", "samples, pairs", "samples, halving", "grid"])
+@pytest.mark.parametrize("way", ["samples", "samples, halving", "grid"])
 def test_more_nodes_compute_less(way: str) -> None:
     layers = [large_runs.layer(way, SMALL_RUN, P, NETWORK) for P in (4, 16, 64)]
     computes = [one.compute for one in layers if one is not None]
@@ -111,5 +115,5 @@ def test_tables_without_measuring(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(large_runs, "measured_rate", None)
     large_runs.main(["--gflops", "20", "30", "--ranks", "10", "500", "--latency", "1", "--skew", "0", "0"])
     out = capsys.readouterr().out
-    assert out.count("| 500 | samples, pairs |") == 2
+    assert out.count("| 500 | samples |") == 2
     assert out.count("| frequencies |") == 1  # 500 ranks are more than 420 frequencies

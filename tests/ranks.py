@@ -39,7 +39,8 @@ class Threads(Communicator):
     def __init__(self, rank: int, table: _Table) -> None:
         super().__init__(rank, len(table.places))
         self.table = table
-        self.n_meetings = self.n_bytes = 0
+        self.n_meetings = 0
+        self.busiest: list[int] = []  # bytes of the rank that sends or takes most, of every meeting
 
     def _exchange(self, mine: Any) -> list[Any]:
         self.table.places[self.rank] = mine
@@ -53,8 +54,11 @@ class Threads(Communicator):
         return np.array([others[self.rank] for others in self._exchange(lengths.copy())])
 
     def _swap(self, parts, lengths):
-        self.n_bytes += sum(part.size for rank, part in enumerate(parts) if rank != self.rank)
-        messages = [others[self.rank] for others in self._exchange([part.copy() for part in parts])]
+        all_of_it = self._exchange([part.copy() for part in parts])
+        n_bytes = np.array([[part.size for part in others] for others in all_of_it])
+        np.fill_diagonal(n_bytes, 0)
+        self.busiest.append(max(n_bytes.sum(axis=0).max(), n_bytes.sum(axis=1).max()))
+        messages = [others[self.rank] for others in all_of_it]
         assert [message.size for message in messages] == list(lengths)
         return messages
 

@@ -43,10 +43,11 @@ class TestExactness:
         for layout in layouts_of(name, size):
             agree(build_on(rows, given, layout=layout), given, rows)
 
+    @pytest.mark.parametrize("size", [5, 17])
     @pytest.mark.parametrize("name", ["vectors", "signals, many channels"])
-    def test_more_ranks_than_operators_or_frequencies(self, backend, name):
+    def test_more_ranks_than_frequencies_or_pairs(self, backend, name, size):
         given = problem(name)
-        rows = uneven(len(given["X"]), 5)
+        rows = uneven(len(given["X"]), size)
         agree(build_on(rows, given), given, rows)
 
     @pytest.mark.parametrize("layout", LAYOUTS)

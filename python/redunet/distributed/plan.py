@@ -1,13 +1,14 @@
 """Which layout: what ranks send each other in a layer, and how long that takes.
 
-With C channels, F frequencies, m samples, k classes and P ranks a rank sends, and receives, in a layer::
+With C channels, F frequencies, m samples, k classes and P ranks a rank sends, and takes, in a layer about::
 
     by samples       (P - 1) / P  (k G + (k + 1) O),  G = F C (C + 1) / 2 numbers in double precision,
                                                       O as many in that of the features; complex ones count twice
     by frequencies   (P - 1) / P  2 m (k + 1) numbers in double precision
 
-in 2 and in 3 to 5 meetings, as large sums take two; a meeting takes the latency and its bytes over the bandwidth. By
-samples of fewer frequencies than ranks, as vectors are, the Gram matrix of all samples travels too, k + 1 of them.
+in 2 and in 3 to 5 meetings, as large sums take two; a meeting takes the latency and its bytes over the bandwidth. What
+counts is the rank that sends or takes most: shares are as equal as can be, which of few pairs of class and frequency is
+not very. The Gram matrix of all samples travels too where a rank has not all classes of a frequency.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from redunet._inputs import checks, words
 from redunet.distributed.communicator import SMALL_SUM_BYTES, Communicator
+from redunet.distributed.grams import blocks_of
 from redunet.transforms import groups
 from redunet.transforms.cyclic import Fourier
 
@@ -37,9 +39,10 @@ class Plan:
     why : str
         The reason.
     n_bytes : dict
-        Bytes that a rank sends in a layer, of both layouts.
+        Bytes in a layer, of both layouts: in each meeting of the rank that sends or takes most.
     seconds : dict
-        What sending takes in a layer, of both layouts, by the communicator's latency and bandwidth.
+        What sending takes in a layer, of both layouts, by the communicator's latency and bandwidth. Of more ranks than
+        frequencies, by frequencies: what it would be of as many ranks as frequencies.
     """
 
     layout: Literal["samples", "frequencies"]
@@ -112,14 +115,10 @@ def planned(
 ) -> Plan:
     """The same of samples that are known."""
     checks.choice(layout, "layout", LAYOUTS)
-    item = fourier.spectral_dtype(dtype)
-    planes = 2 if item.kind == "c" else 1
-    triangle = planes * fourier.n_freqs * n_channels * (n_channels + 1) / 2
-    others = (comm.size - 1) / comm.size
-    n_grams = n_classes + (fourier.n_freqs < comm.size)
+    n_freqs = fourier.n_freqs
     n_bytes = {
-        "samples": others * triangle * (8 * n_grams + item.itemsize / planes * (n_classes + 1)),
-        "frequencies": others * 2 * 8.0 * m * (n_classes + 1),
+        "samples": _bytes_by_samples(fourier, n_channels, n_classes, dtype, comm.size),
+        "frequencies": sum(_bytes_of_sum(n, min(comm.size, n_freqs)) for n in _sums(m, n_classes)),
     }
     if comm.size == 1:
         return Plan(
@@ -128,10 +127,12 @@ def planned(
     latency, bandwidth = comm.measured()
     n_meetings = meetings(m, n_classes)
     seconds = {name: n_meetings[name] * latency + n_bytes[name] / bandwidth for name in n_bytes}
-    if fourier.n_freqs < comm.size:
-        few = f"{comm.size} ranks are more than the frequencies, {fourier.n_freqs}"
+    if n_freqs < comm.size:
+        few = f"{comm.size} ranks are more than the frequencies, {n_freqs}"
         if layout == "frequencies":
             raise ValueError(f'layout is "frequencies", and {few}; expected "samples" or "auto"')
+        if n_freqs > 1 and seconds["frequencies"] < seconds["samples"]:
+            few += f"; {n_freqs} ranks would send faster"
         return Plan("samples", few, n_bytes, seconds)
     if layout != "auto":
         return Plan(layout, "as asked for", n_bytes, seconds)
@@ -142,8 +143,28 @@ def planned(
 
 def meetings(m: int, n_classes: int) -> dict[str, int]:
     """Of a layer: for Gram matrices and operators; for the sums of residuals, norms and rates."""
-    sums = m * n_classes, m, n_classes + 1
-    return {"samples": 2, "frequencies": sum(2 if 8 * n > SMALL_SUM_BYTES else 1 for n in sums)}
+    return {"samples": 2, "frequencies": sum(2 if 8 * n > SMALL_SUM_BYTES else 1 for n in _sums(m, n_classes))}
+
+
+def _sums(m: int, n_classes: int) -> tuple[int, int, int]:
+    """Numbers of the sums by frequencies, in a layer."""
+    return m * n_classes, m, n_classes + 1
+
+
+def _bytes_of_sum(n: int, size: int) -> float:
+    """What a rank sends, and takes, of `Communicator.all_sum` of n numbers."""
+    return 8.0 * (size - 1) * (2 * -(-n // size) if 8 * n > SMALL_SUM_BYTES else n)
+
+
+def _bytes_by_samples(fourier: Fourier, n_channels: int, n_classes: int, dtype: np.dtype[Any], size: int) -> float:
+    """Of the rank with the largest shares: all others send it Gram matrices, and take its operators and rates."""
+    item = fourier.spectral_dtype(dtype)
+    triangle = n_channels * (n_channels + 1) // 2
+    shares = blocks_of(n_classes + 1, fourier.n_freqs, size)
+    summed = max(sum(block.size(block.summed) for block in share) for share in shares)
+    made = max(sum(block.size(block.numbers) for block in share) for share in shares)
+    gram = triangle * (16 if item.kind == "c" else 8)
+    return float((size - 1) * (summed * gram + made * triangle * item.itemsize + 8 * (n_classes + 1)))
 
 
 def _bytes(n: float) -> str:
