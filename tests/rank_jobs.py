@@ -57,7 +57,17 @@ def exact(comm: distributed.Communicator, folder: Path) -> str:
         everywhere = np.concatenate(comm.share(Z)).reshape(V.shape)
         assert np.abs(everywhere - V).max() < 1e-8
         np.testing.assert_allclose(net.rates.per_class, whole.rates.per_class, rtol=1e-8)
+    comm.run(lambda: looks_back(comm))
     return repr(comm)
+
+
+def looks_back(comm: distributed.Communicator) -> None:
+    """Messages stay what they are while somebody has them, in whatever memory later ones come."""
+    messages = [comm.share(np.full(30_000, 10 * turn + comm.rank)) for turn in range(3)]
+    del messages[1]
+    messages.append(comm.share(np.full(30_000, 30 + comm.rank)))
+    for turn, parts in zip((0, 2, 3), messages, strict=True):
+        assert [np.unique(part).tolist() for part in parts] == [[10 * turn + rank] for rank in range(comm.size)]
 
 
 def fails(comm: distributed.Communicator, folder: Path) -> str:

@@ -18,6 +18,7 @@ from distributed_problems import (
 from ranks import on_threads, successes
 
 from redunet import distributed
+from redunet.distributed.communicator import Rooms
 from redunet.distributed.grams import blocks_of
 from redunet.distributed.plan import meetings
 
@@ -114,6 +115,45 @@ class TestCommunicator:
         """A rank whose work was done before another's failed does not believe that all is well."""
         first, second = errors(on_threads(2, lambda comm: comm.run(lambda: 1 / (1 - comm.rank))))
         assert (str(first), type(second)) == ("rank 1: ZeroDivisionError: division by zero", ZeroDivisionError)
+
+
+class TestRooms:
+    """Memory for messages."""
+
+    def test_is_used_again_when_nobody_looks_at_it(self):
+        rooms, n = Rooms(), 1 << 20
+        with rooms.kept():
+            first = rooms.of(n)
+            message = first[100:200]
+            message[:] = 7
+            place = first.ctypes.data
+            del first
+            other = rooms.of(n)  # the message is still there
+            other[:] = 1
+            assert (message == 7).all()
+            del message
+            assert rooms.of(n // 2).ctypes.data == place
+
+    def test_goes_at_the_end(self):
+        rooms = Rooms()
+        with rooms.kept():
+            late = rooms.of(1 << 20)
+            rooms.of(1 << 20)
+            assert len(rooms.free) == 1
+        assert not rooms.free
+        del late
+        assert not rooms.free
+
+    def test_is_bounded(self, monkeypatch):
+        """The largest are kept that fit."""
+        monkeypatch.setattr("redunet.distributed.communicator.KEPT_BYTES", 5 << 17)
+        rooms = Rooms()
+        with rooms.kept():
+            every = [rooms.of(n << 17) for n in (1, 3, 2)]
+            del every
+            assert [len(memory) >> 17 for memory in rooms.free] == [2, 3]
+            rooms.of(6 << 17)
+            assert sum(map(len, rooms.free)) <= 5 << 17
 
 
 def planned(shape: tuple[int, ...], k: int, speed: tuple[float, float], size: int = 2, **options: Any) -> Any:

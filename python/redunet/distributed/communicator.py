@@ -13,6 +13,7 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ Result = TypeVar("Result")
 SMALL_SUM_BYTES = 1 << 15
 #: Meetings, and bytes in one of them, that `Communicator.measured` times: a few milliseconds.
 TIMED_MEETINGS, TIMED_BYTES = 9, 1 << 20
+
+
+#: Bytes of memory for messages that are kept between meetings, at most; messages below the other number need no such.
+KEPT_BYTES, SMALLEST_KEPT_BYTES = 1 << 28, 1 << 16
 
 
 class RankError(RuntimeError):
@@ -91,6 +96,7 @@ class Communicator(ABC):
         self._speed: Speed | None = None
         self._settled = True  # all know how the work ended, or nobody can be told
         self._meeting = False
+        self._rooms = Rooms()
         self._heard: Callable[[], object] | None = None  # Ctrl-C, while ranks met
 
     @abstractmethod
@@ -170,7 +176,7 @@ class Communicator(ABC):
             If another rank was interrupted.
         """
         self._settled = False
-        with self._listening():
+        with self._listening(), self._rooms.kept():
             try:
                 result = work()
                 self._meet([np.empty(0, np.uint8)] * self.size, last=True)
@@ -236,6 +242,40 @@ class Communicator(ABC):
         if self._speed is not None:
             speed = f", {1e6 * self._speed.latency:.3g} us a meeting, {self._speed.bandwidth / 1e9:.3g} GB/s"
         return f"Communicator({self.name}, rank {self.rank} of {self.size}{speed})"
+
+
+class Rooms:
+    """Memory for messages: what nobody looks at any more is used again, and the system not asked for it."""
+
+    def __init__(self) -> None:
+        self.keeps = False
+        self.free: list[memoryview] = []  # the smallest first
+
+    def of(self, n_bytes: int) -> Bytes:
+        """Room for so many."""
+        if not self.keeps or n_bytes < SMALLEST_KEPT_BYTES:
+            return np.empty(n_bytes, np.uint8)
+        large = [number for number, memory in enumerate(self.free) if len(memory) >= n_bytes]
+        memory = self.free.pop(large[0]) if large else np.empty(n_bytes, np.uint8).data
+        room = np.frombuffer(memory, np.uint8, n_bytes)  # views of it keep this array, and not just the memory
+        weakref.finalize(room, self._come_back, memory).atexit = False
+        return room
+
+    def _come_back(self, memory: memoryview) -> None:
+        if self.keeps:
+            self.free = sorted([*self.free, memory], key=len)
+            while sum(map(len, self.free)) > KEPT_BYTES:
+                del self.free[0]
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Until the end of this; then all of it goes."""
+        self.keeps = True
+        try:
+            yield
+        finally:
+            self.keeps = False
+            self.free.clear()
 
 
 def parts_of(sizes: Sequence[int]) -> list[slice]:

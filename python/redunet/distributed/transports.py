@@ -39,8 +39,8 @@ class _Mpi(Communicator):
         if all(part is parts[0] for part in parts):  # to everyone the same: it is read where it lies
             sent, places = parts[0], [0] * len(parts)
         else:
-            sent, places = np.concatenate(parts), _before(sizes)
-        room = np.empty(sum(lengths), np.uint8)
+            sent, places = np.concatenate(parts, out=self._rooms.of(sum(sizes))), _before(sizes)
+        room = self._rooms.of(sum(lengths))
         received = [room, (lengths, _before(lengths)), self._byte]
         self._comm.Alltoallv([sent, (sizes, places), self._byte], received)
         return _split(room, lengths)
@@ -67,12 +67,13 @@ class _Torch(Communicator):
         import torch
         import torch.distributed as dist
 
-        sent, room = np.concatenate(parts), np.empty(sum(lengths), np.uint8)
+        sizes = [part.size for part in parts]
+        sent, room = np.concatenate(parts, out=self._rooms.of(sum(sizes))), self._rooms.of(sum(lengths))
         dist.all_to_all_single(
             torch.from_numpy(room),
             torch.from_numpy(sent),
             output_split_sizes=list(lengths),
-            input_split_sizes=[part.size for part in parts],
+            input_split_sizes=sizes,
             group=self._group,
         )
         return _split(room, lengths)
