@@ -58,7 +58,7 @@ LAUNCHES = {
     "weigh_kernel": Launch(256),
     "response_norms_kernel": Launch(256, 256),
     "sum_chunks_kernel": Launch(128),
-    "gates_kernel": Launch(128),
+    "gates_kernel": Launch(256),
     "move_kernel": Launch(256, 256),
     "extrapolate_kernel": Launch(256, 256),
     "inner_products_kernel": Launch(256, 256),
@@ -68,7 +68,7 @@ LAUNCHES = {
     "normalise_kernel": Launch(256),
     "unit_norm_kernel": Launch(256, 256),
     "scale_kernel": Launch(256),
-    "rates_kernel": Launch(128, 192, max_registers=168, min_occupancy=0),  # one block, whose first thread decides
+    "rates_kernel": Launch(256, 8, max_registers=168, min_occupancy=0),  # one block, whose first thread decides
     # Of complex doubles on sm_75, where shared memory leaves no more blocks than 72 registers do.
     "hermitian_kernel": Launch(256, 32 * 33, max_registers=72, min_occupancy=0.25),
     "factorise_kernel": Launch(128, 32 * 33 + 32, max_registers=128, min_occupancy=0.12),

@@ -21,7 +21,7 @@ void apply_network(const OperatorLayout& layout, N* V, const ApplyRequest<Real<N
   const Operators<N> there = if_there(const_cast<N*>(dense), const_cast<N*>(factors));
   const KeptOperators<N> kept(layout, n_layers, true, false, there);
   const DeviceArray<double> etas(std::vector<double>(request.etas, request.etas + n_layers));
-  const DeviceArray<double> gammas(std::vector<double>(request.gammas, request.gammas + k));
+  const DeviceArray<Real<N>> gammas(rounded<Real<N>>(request.gammas, k));
   const DeviceArray<Real<N>> pi(k * m);
   if (kept.all()) kept.upload(0, n_layers, dense, factors);
   for (index_t layer = 0; layer < n_layers; ++layer) {
@@ -66,8 +66,8 @@ void gradient_of(const Problem& problem, const Sizes& sizes, const N* V, const R
     by.push_back(static_cast<Real<N>>((problem.weights == nullptr ? 1.0 : problem.weights[i]) *
                                       static_cast<double>(problem.d) * problem.inner / problem.n_points));
   const DeviceArray<Real<N>> factor(by), pi(membership_of<Real<N>>(problem, features.order()));
-  const DeviceArray<double> gammas(problem.gammas);
   const index_t m = sizes.m, k = problem.n_classes();
+  const DeviceArray<Real<N>> gammas(rounded<Real<N>>(problem.gammas.data(), k));
   const DeviceArray<Real<N>> products(out.membership == nullptr ? 0 : k * m);
   if (out.membership != nullptr) state.sweep().inner_products(features, features, kept.of(0), products.get(), true);
   state.sweep().gradient(features, kept.of(0), gammas.get(), pi.get(), factor.get());

@@ -43,6 +43,7 @@ class Construction {
         watched_(request.on_layer || (request.keep() && !kept_.all())),
         k1_(problem.n_classes() + 1),
         numbers_(known_at_first()),
+        rounded_gammas_(rounded<Real<N>>(problem.gammas.data(), k1_ - 1)),
         now_(at_first()),
         progress_(std::vector<Progress>{now_}),
         two_rows_(as_size(2 * k1_)),
@@ -114,7 +115,7 @@ class Construction {
   N* factors() const { return as<N>(request_.factors); }
   double* row(index_t layer) const { return request_.rates + layer * k1_; }
   Step<N> step(const double* eta) const {
-    return {.eta = eta, .gammas = gammas(), .lam = request_.lam, .given = membership_.get()};
+    return {.eta = eta, .gammas = rounded_gammas_.get(), .lam = request_.lam, .given = membership_.get()};
   }
 
   // The samples through the layers that are there.
@@ -266,6 +267,7 @@ class Construction {
   bool watched_;   // whether the host looks at every layer
   index_t k1_;
   DeviceArray<double> numbers_;
+  DeviceArray<Real<N>> rounded_gammas_;
   DeviceArray<Real<N>> membership_;
   Progress now_;  // as the host knows it
   DeviceArray<Progress> progress_;

@@ -1,6 +1,8 @@
 // From the contract's pointers to numbers of the device.
 #pragma once
 
+#include <vector>
+
 #include "kernels/number.hpp"
 
 namespace redunet::cuda {
@@ -9,6 +11,14 @@ namespace redunet::cuda {
 template <class T, class F>
 auto with_numbers(index_t planes, const F& f) {
   return planes == 2 ? f(Complex<T>{}) : f(T{});
+}
+
+// Some numbers in the precision of kernels.
+template <class T>
+std::vector<T> rounded(const double* numbers, index_t count) {
+  std::vector<T> found;
+  for (index_t i = 0; i < count; ++i) found.push_back(static_cast<T>(numbers[i]));
+  return found;
 }
 
 template <class N, class T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/engine.hpp"
 #include "engine/kept_operators.hpp"
@@ -131,12 +132,12 @@ class VerbsOf : public Verbs<Real<N>> {
   struct Layer {
     Layer(const VerbsOf& verbs, const LayerRequest<T>& request)
         : eta(std::vector<double>{request.eta}),
-          gammas(std::vector<double>(request.gammas, request.gammas + verbs.k_)),
+          gammas(rounded<T>(request.gammas, verbs.k_)),
           pi(request.pi == nullptr ? DeviceArray<T>() : verbs.uploaded(request.pi, verbs.k_)),
           step{.eta = eta.get(), .gammas = gammas.get(), .lam = request.lam, .given = pi.get()} {}
 
-    DeviceArray<double> eta, gammas;
-    DeviceArray<T> pi;
+    DeviceArray<double> eta;
+    DeviceArray<T> gammas, pi;
     Step<N> step;
   };
 
@@ -206,7 +207,7 @@ class VerbsOf : public Verbs<Real<N>> {
     for (index_t position = 0; position < m_; ++position)
       for (index_t j = 0; j < n; ++j)
         at(by_number, j * m_ + position) = static_cast<T>(numbers[at(state_.features().order(), position) * n + j]);
-    return DeviceArray<T>(by_number);
+    return DeviceArray<T>(std::move(by_number));
   }
   void download(const DeviceArray<T>& from, index_t n, double* numbers) const {
     std::vector<T> by_number(as_size(n * m_));

@@ -73,6 +73,30 @@ __device__ void load_matrix(const Factorise<N>& q, const FactoriseBlock<N>& bloc
     }
 }
 
+// A[row][column] += x(row) y in the rows of the warp from `begin` to `end`, but not above `top`. A column is a lane's.
+// Rows come a few at a time, so that their numbers are on their way together: one by one each would wait for the last.
+template <class N, class X>
+__device__ void add_outer_product(const FactoriseBlock<N>& block, int begin, int end, int column, int top, N y,
+                                  const X& x) {
+  constexpr int kRows = 4;
+  const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
+  for (int first = begin + warp; first < end; first += kRows * n_warps) {
+    N factor[kRows], sum[kRows];
+    REDUNET_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + r * n_warps;
+      const bool mine = row < end && row >= top;
+      factor[r] = mine ? x(row) : number<N>(0);
+      sum[r] = mine ? A[row * step + column] : number<N>(0);
+    }
+    REDUNET_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + r * n_warps;
+      if (row < end && row >= top) A[row * step + column] = add_product(sum[r], factor[r], y);
+    }
+  }
+}
+
 // A <- L below the diagonal, right-looking; the pivots, less the shift, stay on the diagonal. Ends with a barrier.
 template <class N>
 __device__ void factor_in_place(const FactoriseBlock<N>& block, Real<N> shift) {
@@ -86,10 +110,12 @@ __device__ void factor_in_place(const FactoriseBlock<N>& block, Real<N> shift) {
     for (int i = j + 1 + warp * kWarp + lane; i < n; i += n_warps * kWarp)
       A[i * step + j] = scaled(by, A[i * step + j]);
     __syncthreads();
-    for (int i = j + 1 + warp; i < n; i += n_warps) {
-      const N x = scaled(T(-1), A[i * step + j]);
-      for (int l = j + 1 + lane; l <= i; l += kWarp)
-        A[i * step + l] = add_conj_product(A[i * step + l], x, A[l * step + j]);
+    const N* const column = A + j;
+    const int stride = step;
+    for (int first = j + 1; first < n; first += kWarp) {
+      const int l = first + lane;
+      const N y = l < n ? scaled(T(-1), conjugate(column[l * stride])) : number<N>(0);
+      add_outer_product(block, first, n, l, l, y, [&](int i) { return column[i * stride]; });
     }
   }
   __syncthreads();
@@ -119,17 +145,27 @@ __device__ void write_factor(const Factorise<N>& q, const FactoriseBlock<N>& blo
                                               : number<N>(0);
 }
 
-// The upper triangle <- W = L^-1, transposed, a row per thread. It solves W L = I and not L W = I: then W* W is as
-// accurate as two substitutions, where the other's error would grow by the root of the condition. Ends with a barrier.
+// The upper triangle <- W = L^-1, transposed: S[i, j] = sum over l of W[i, l] L[l, j], j < l <= i, gathers there,
+// column l after column l of W is known from the end, and W[i, j] = -S[i, j] / L[j, j]. That solves W L = I and not L W
+// = I: then W* W is as accurate as two substitutions, where the other's error would grow by the root of the condition.
+// Ends with a barrier.
 template <class N>
 __device__ void invert_in_place(const FactoriseBlock<N>& block) {
   const auto [A, reciprocal, n, step, lane, warp, n_warps] = block;
-  for (int i = warp * kWarp + lane; i < n; i += n_warps * kWarp)
-    for (int j = i - 1; j >= 0; --j) {
-      N sum = scaled(reciprocal[i], A[i * step + j]);
-      for (int l = j + 1; l < i; ++l) sum = add_product(sum, A[l * step + i], A[l * step + j]);
-      A[j * step + i] = scaled(-reciprocal[j], sum);
+  for (int j = warp; j < n; j += n_warps)
+    for (int i = j + 1 + lane; i < n; i += kWarp) A[j * step + i] = number<N>(0);
+  for (int l = n - 1; l > 0; --l) {
+    __syncthreads();
+    const N* const row = A + l * step;  // of L up to the diagonal, then of S
+    for (int first = l; first < n; first += kWarp) {
+      const int i = first + lane;
+      const N w = i == l ? number<N>(reciprocal[l]) : i < n ? scaled(-reciprocal[l], row[i]) : number<N>(0);
+      add_outer_product(block, 0, l, i, i < n ? 0 : l, w, [&](int j) { return row[j]; });
     }
+  }
+  __syncthreads();
+  for (int j = warp; j < n; j += n_warps)
+    for (int i = j + 1 + lane; i < n; i += kWarp) A[j * step + i] = scaled(-reciprocal[j], A[j * step + i]);
   __syncthreads();
 }
 

@@ -67,7 +67,8 @@ struct FusedSweep {
   const Real<N>* weights;  // of frequencies
   const N* operators;      // [slot][k + 1][F][C][C]
   When when;               // with progress the operators are those of its layer, else those of slot 0
-  const double *eta, *gammas;
+  const double* eta;
+  const Real<N>* gammas;
   Real<N> lambda, smallest;
   const Real<N>* given;  // pi[k][m], or null: estimated
   Real<N>* pi;           // out [k][m], or null
@@ -163,7 +164,7 @@ __device__ Real<N> fused_step(const FusedSweep<N>& q, const FusedThread<N>& t, R
         const T pi = t.rho[j * kFusedRows * kWarp + t.x];
         if (pi == 0) continue;
         const N* A = t.E + index_t{j + 1} * q.F * C * C;
-        step = add_scaled(step, -static_cast<T>(q.gammas[j]) * pi, row_times<N, C>(A + row, v));
+        step = add_scaled(step, -q.gammas[j] * pi, row_times<N, C>(A + row, v));
       }
       N& z = q.V[(index_t{p} * C + c) * q.m + t.i];  // v[c], but registers have no index
       z = add_scaled(z, eta, step);
@@ -204,11 +205,11 @@ __global__ void __launch_bounds__(kWarp* kFusedRows, 2) fused_sweep_kernel(Fused
   for (int other = 0; other < kFusedRows; ++other) square += norms[other * kWarp + x];
   const T norm = square_root(square), by = T(1) / (norm > q.smallest ? norm : q.smallest);
   REDUNET_NO_UNROLL
-  for (int p = y; p < q.F && t.here; p += kFusedRows)
-    for (int c = 0; c < C; ++c) {
-      N& z = q.V[(index_t{p} * C + c) * q.m + i];
-      z = scaled(by, z);
-    }
+  for (int p = y; p < q.F && t.here; p += kFusedRows) {
+    N z[C];  // all are on their way before the first is written
+    load_sample<N, C>(q, i, p, z);
+    for (int c = 0; c < C; ++c) q.V[(index_t{p} * C + c) * q.m + i] = scaled(by, z[c]);
+  }
 }
 
 }  // namespace redunet::cuda

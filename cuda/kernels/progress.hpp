@@ -64,7 +64,7 @@ struct Progress {
   __device__ void move_rows(const double* looked) const {
     const index_t size = n_classes + 1;
     double* const last = rates + layer * size;
-    for (index_t i = threadIdx.x; i < size; i += blockDim.x) {
+    for (index_t i = threadIdx.x + threadIdx.y * blockDim.x; i < size; i += index_t{blockDim.x} * blockDim.y) {
       const double end = (rows & kRecalls) != 0 ? best[i] : looked[i];
       if ((rows & kStarts) != 0) last[i] = end;
       if ((rows & kEnds) != 0) last[i - size] = here[i], last[i] = end;

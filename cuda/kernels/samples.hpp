@@ -66,11 +66,11 @@ struct Responses {
   const N* Y;
   index_t stride;  // from one number to the next
   index_t rows;    // F * C
-  int C, m, d;     // columns of the tile, and of a sample
+  int m, d;        // columns of the tile, and of a sample
   const N* V;      // the columns of the tile, ld numbers a row
   index_t ld;
-  const Real<N>* weights;  // of frequencies, for each of d columns
-  const double* factored;  // per number: alpha of a factored operator, whose response is alpha (v - Y); 0: dense
+  const Real<N>* weights;   // w of rows: of their frequencies, for each of d columns
+  const Real<N>* factored;  // per number: alpha of a factored operator, whose response is alpha (v - Y); 0: dense
   index_t rows_per_chunk;
   When when = {};
 };
@@ -79,7 +79,7 @@ struct Responses {
 template <class N>
 __device__ inline N response(const Responses<N>& q, int number, index_t row, int i) {
   const N y = q.Y[number * q.stride + row * q.m + i];
-  const auto alpha = static_cast<Real<N>>(q.factored[number]);
+  const Real<N> alpha = q.factored[number];
   if (alpha == 0) return y;
   return scaled(alpha, add_scaled(q.V[row * q.ld + i], Real<N>(-1), y));
 }
@@ -106,11 +106,15 @@ struct Partial {
   int k, m, d;
 
   __device__ T& at(index_t chunk, int j, int i) const { return sums[(chunk * k + j) * m + i]; }
-  // The sum over all rows and the columns of a sample.
+  // The sum over all rows and the columns of a sample: of up to 64 chunks, whose numbers no other waits for.
   __device__ T of_sample(int j, int sample) const {
+    const index_t stride = index_t{k} * m;
     T sum = 0;
-    for (index_t chunk = 0; chunk < chunks; ++chunk)
-      for (int c = 0; c < d; ++c) sum += at(chunk, j, sample * d + c);
+    for (int c = 0; c < d; ++c) {
+      const T* from = &at(0, j, sample * d + c);
+      REDUNET_UNROLL_8
+      for (int chunk = 0; chunk < static_cast<int>(chunks); ++chunk, from += stride) sum += *from;
+    }
     return sum;
   }
 };
@@ -139,7 +143,7 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
   if (!q.when.now()) return;
   const int number = static_cast<int>(blockIdx.z) + 1;
   sum_rows(q.rows, q.rows_per_chunk, q.m, partial,
-           [&](index_t row, int i) { return q.weights[row / q.C] * squared(response(q, number, row, i)); });
+           [&](index_t row, int i) { return q.weights[row] * squared(response(q, number, row, i)); });
 }
 
 // sums[j][i] of the samples of `partial`.
@@ -150,17 +154,18 @@ __global__ void sum_chunks_kernel(Partial<T> partial, T* sums, index_t ld) {
   for (int j = 0; j < partial.k; ++j) sums[j * ld + i] = partial.of_sample(j, i);
 }
 
-// pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sums of sample i.
+// pi[j][i] = softmax_j(-lambda rho_j), rho_j^2 the sums of sample i. Threads with the same x share a sample and take
+// turns at its classes.
 template <class T>
-__global__ void gates_kernel(Partial<T> partial, T lambda, T* pi, index_t pi_ld) {
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), k = partial.k;
-  if (i >= partial.m / partial.d) return;
-  T least = 0;
-  for (int j = 0; j < k; ++j) {
-    const T rho = square_root(partial.of_sample(j, i));
-    pi[j * pi_ld + i] = rho;
-    if (j == 0 || rho < least) least = rho;
-  }
+__global__ void __launch_bounds__(kWarp* kSampleRows) gates_kernel(Partial<T> partial, T lambda, T* pi, index_t pi_ld) {
+  const int i = static_cast<int>(blockIdx.x) * kWarp + static_cast<int>(threadIdx.x), k = partial.k;
+  const bool here = i < partial.m / partial.d;
+  for (int j = static_cast<int>(threadIdx.y); j < k && here; j += kSampleRows)
+    pi[j * pi_ld + i] = square_root(partial.of_sample(j, i));
+  __syncthreads();
+  if (!here || threadIdx.y != 0) return;
+  T least = pi[i];
+  for (int j = 1; j < k; ++j) least = pi[j * pi_ld + i] < least ? pi[j * pi_ld + i] : least;
   T sum = 0;
   for (int j = 0; j < k; ++j) {
     const T e = exponential(lambda * (least - pi[j * pi_ld + i]));
@@ -178,7 +183,7 @@ struct Move {
   const Real<N>* pi;  // [j][pi_ld], of samples
   index_t pi_ld;
   int k;
-  const double* gammas;
+  const Real<N>* gammas;
   const double* eta;
   Real<N> base;
   const Real<N>* by;  // of samples, or null: 1
@@ -196,11 +201,11 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
     N step = response(q, 0, row, i);
     for (int j = 0; j < move.k; ++j) {
       const T pi = move.pi[j * move.pi_ld + sample];
-      if (pi != 0) step = add_scaled(step, -static_cast<T>(move.gammas[j]) * pi, response(q, j + 1, row, i));
+      if (pi != 0) step = add_scaled(step, -move.gammas[j] * pi, response(q, j + 1, row, i));
     }
     const N z = add_scaled(scaled(move.base, q.V[row * q.ld + i]), eta, step);
     move.out[row * move.out_ld + i] = z;
-    return q.weights[row / q.C] * squared(z);
+    return q.weights[row] * squared(z);
   });
 }
 
@@ -208,7 +213,7 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4) move_kernel(Responses<N
 // its beta, and nothing where that is zero.
 template <class N>
 __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
-    extrapolate_kernel(N* V, N* before, index_t rows, int C, int m, const Real<N>* weights, Real<N> given,
+    extrapolate_kernel(N* V, N* before, index_t rows, int m, const Real<N>* weights, Real<N> given,
                        Partial<Real<N>> partial, index_t rows_per_chunk, When when) {
   if (!when.now() || (when.progress != nullptr && when.progress->beta == 0)) return;
   const Real<N> beta = when.progress == nullptr ? given : static_cast<Real<N>>(when.progress->beta);
@@ -217,7 +222,7 @@ __global__ void __launch_bounds__(kWarp* kSampleRows, 4)
     const N beyond = add_scaled(v, beta, add_scaled(v, Real<N>(-1), before[row * m + i]));
     before[row * m + i] = v;
     V[row * m + i] = beyond;
-    return weights[row / C] * squared(beyond);
+    return weights[row] * squared(beyond);
   });
 }
 

@@ -30,8 +30,7 @@ void Sweep<N>::project(Spectrum<N>& upstream, Spectrum<N>& after, const Real<N>*
            columns_, rows, rows_per_chunk_, sums);
     REDUNET_CHECK(cudaGetLastError());
     launch(project_kernel<N>, grid(tile.columns), block, 0, stream, g, z, columns_, rows, rows_per_chunk_,
-           static_cast<int>(C), freq_weights_.get(), scale + begin, static_cast<T>((1 - kRounding) / kSmallestNorm),
-           sums);
+           row_weights_.get(), scale + begin, static_cast<T>((1 - kRounding) / kSmallestNorm), sums);
     REDUNET_CHECK(cudaGetLastError());
   }
 }
@@ -45,7 +44,7 @@ void Sweep<N>::inner_products(const Spectrum<N>& features, const Spectrum<N>& up
     const Responses<N> q = respond(features.get(), ops, tile);
     launch(inner_products_kernel<N>, grid(tile.columns, k_), dim3(kWarp, kSampleRows),
            shared_bytes<Real<N>>(kWarp * kSampleRows), Device::get().stream(), q, upstream.get() + tile.first_column,
-           weighted ? freq_weights_.get() : static_cast<const Real<N>*>(nullptr), partial(partial_, tile.columns, k_));
+           weighted ? row_weights_.get() : static_cast<const Real<N>*>(nullptr), partial(partial_, tile.columns, k_));
     REDUNET_CHECK(cudaGetLastError());
     sum_chunks(tile, k_, products);
   }
@@ -78,8 +77,8 @@ void Sweep<N>::pullback(const Spectrum<N>& features, const Spectrum<N>& upstream
     for (index_t j = 0; j < k_; ++j) {
       N* responses = responses_.get() + (j + 1) * rows * n;
       launch(response_gradient_kernel<N>, grid(n), block, 0, stream, responses, g, ld, rows, rows_per_chunk_,
-             static_cast<int>(C), static_cast<int>(n), static_cast<int>(layout_.d), freq_weights_.get(),
-             a + j * m + begin, b + j * m + begin);
+             static_cast<int>(n), static_cast<int>(layout_.d), row_weights_.get(), a + j * m + begin,
+             b + j * m + begin);
       REDUNET_CHECK(cudaGetLastError());
       add(j + 1, {responses, n, C * n}, to.Cs + j * rows * C);
     }

@@ -239,10 +239,9 @@ void OperatorBuilder<N>::run_fused(const Spectrum<N>& features, N* dense, const 
 template <class N>
 void OperatorBuilder<N>::sum_rates(const When& when) {
   const auto numbers = static_cast<int>(members_.size());
-  launch(rates_kernel, dim3(1), dim3(kRatesThreads),
-         shared_bytes<double>(kRatesThreads) + shared_bytes<int>(kRatesThreads), Device::get().stream(), logdets_.get(),
-         place_.get(), numbers, static_cast<int>(layout_.sizes.F), freq_weights_.get(), 1 / (2 * problem_.n_points),
-         rates_.get(), when, noted_.get());
+  launch(rates_kernel, dim3(1), dim3(kWarp, kRatesWarps), shared_bytes<index_t>(kRatesWarps), Device::get().stream(),
+         logdets_.get(), place_.get(), numbers, static_cast<int>(layout_.sizes.F), freq_weights_.get(),
+         1 / (2 * problem_.n_points), rates_.get(), when, noted_.get());
   REDUNET_CHECK(cudaGetLastError());
 }
 

@@ -2,6 +2,7 @@
 // all samples where the responses have room, and fewer where memory is short.
 
 #include <algorithm>
+#include <utility>
 
 #include "layer/sweep.hpp"
 
@@ -24,14 +25,18 @@ Sweep<N>::Sweep(const OperatorLayout& layout, const double* alphas, const double
   const index_t F = layout.sizes.F, rows = F * layout.sizes.C;
   rows_per_chunk_ = std::max(kFewestRows, divide_up(rows, kMostChunks));
   chunks_ = divide_up(rows, rows_per_chunk_);
-  std::vector<double> factored(as_size(k_ + 1), 0.0);
+  std::vector<Real<N>> factored(as_size(k_ + 1), 0);
   for (index_t number = 0; number <= k_; ++number)
-    if (at(layout.ranks, number) != 0) at(factored, number) = alphas[number];
-  factored_ = DeviceArray<double>(factored);
+    if (at(layout.ranks, number) != 0) at(factored, number) = static_cast<Real<N>>(alphas[number]);
+  factored_ = DeviceArray<Real<N>>(factored);
   one_ = DeviceArray<double>(std::vector<double>{1.0});
-  std::vector<Real<N>> weights;
-  for (index_t p = 0; p < F; ++p) weights.push_back(static_cast<Real<N>>(freq_weights[p] / double(layout.d)));
-  freq_weights_ = DeviceArray<Real<N>>(weights);
+  std::vector<Real<N>> weights, of_rows;
+  for (index_t p = 0; p < F; ++p) {
+    weights.push_back(static_cast<Real<N>>(freq_weights[p] / double(layout.d)));
+    of_rows.insert(of_rows.end(), as_size(layout.sizes.C), weights.back());
+  }
+  freq_weights_ = DeviceArray<Real<N>>(std::move(weights));
+  row_weights_ = DeviceArray<Real<N>>(std::move(of_rows));
 }
 
 // Room for the responses to as many samples as there is memory for.
@@ -88,12 +93,11 @@ Responses<N> Sweep<N>::respond(const N* V, const Operators<N>& ops, const Tile& 
   return {.Y = responses_.get(),
           .stride = stride,
           .rows = F * C,
-          .C = static_cast<int>(C),
           .m = static_cast<int>(w),
           .d = static_cast<int>(layout_.d),
           .V = v.p,
           .ld = ld,
-          .weights = freq_weights_.get(),
+          .weights = row_weights_.get(),
           .factored = factored_.get(),
           .rows_per_chunk = rows_per_chunk_};
 }
@@ -168,9 +172,8 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
       const Partial<T> squares = partial(partial_, tile.columns, k_);
       launch(response_norms_kernel<N>, grid(tile.columns, k_), block, shared, stream, q, squares);
       REDUNET_CHECK(cudaGetLastError());
-      constexpr unsigned kThreads = 128;
-      launch(gates_kernel<T>, dim3(blocks_of(tile.width, kThreads)), dim3(kThreads), 0, stream, squares,
-             static_cast<T>(step.lam), out, pi_ld);
+      launch(gates_kernel<T>, dim3(blocks_of(tile.width, kWarp)), block, 0, stream, squares, static_cast<T>(step.lam),
+             out, pi_ld);
       REDUNET_CHECK(cudaGetLastError());
       used = out;
     }
@@ -186,7 +189,7 @@ void Sweep<N>::move(Spectrum<N>& features, const Operators<N>& ops, const Step<N
 }
 
 template <class N>
-void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
+void Sweep<N>::gradient(Spectrum<N>& features, const Operators<N>& ops, const Real<N>* gammas, const Real<N>* pi,
                         const Real<N>* by) {
   using T = Real<N>;
   plan();
@@ -210,15 +213,14 @@ void Sweep<N>::make_room_ahead() {
 template <class N>
 void Sweep<N>::extrapolate(Spectrum<N>& features, N* before, double beta, const When& when) {
   using T = Real<N>;
-  const index_t C = layout_.sizes.C, rows = layout_.sizes.F * C;
+  const index_t rows = layout_.sizes.F * layout_.sizes.C;
   if (columns_ == 0) return;
   make_room_ahead();
   const Partial<T> squares = partial(norms_, columns_, 1);
   const dim3 block(kWarp, kSampleRows);
   const cudaStream_t stream = Device::get().stream();
   launch(extrapolate_kernel<N>, grid(columns_), block, shared_bytes<T>(kWarp * kSampleRows), stream, features.get(),
-         before, rows, static_cast<int>(C), squares.m, freq_weights_.get(), static_cast<T>(beta), squares,
-         rows_per_chunk_, when);
+         before, rows, squares.m, row_weights_.get(), static_cast<T>(beta), squares, rows_per_chunk_, when);
   REDUNET_CHECK(cudaGetLastError());
   launch(normalise_kernel<N>, grid(columns_), block, 0, stream, features.get(), columns_, rows, squares,
          rows_per_chunk_, static_cast<T>(kSmallestNorm), when);

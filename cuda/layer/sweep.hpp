@@ -8,7 +8,8 @@ namespace redunet::cuda {
 // What a layer applies beside its operators; arrays of the device.
 template <class N>
 struct Step {
-  const double *eta, *gammas;
+  const double* eta;
+  const Real<N>* gammas;
   double lam;
   const Real<N>* given;  // pi[k][m], or null: estimated
 };
@@ -27,7 +28,7 @@ class Sweep {
   // features <- the layer of them; pi[k][m], unless null, receives the assignments.
   void move(Spectrum<N>& features, const Operators<N>& ops, const Step<N>& step, Real<N>* pi, const When& when = {});
   // features <- by_i (E v_i - sum_j gamma_j pi_ij C^j v_i), for every column of sample i
-  void gradient(Spectrum<N>& features, const Operators<N>& ops, const double* gammas, const Real<N>* pi,
+  void gradient(Spectrum<N>& features, const Operators<N>& ops, const Real<N>* gammas, const Real<N>* pi,
                 const Real<N>* by);
   // squares[k][m] <- ||C^j v||^2
   void response_norms(const Spectrum<N>& features, const Operators<N>& ops, Real<N>* squares);
@@ -70,8 +71,9 @@ class Sweep {
 
   const OperatorLayout& layout_;
   index_t k_, tile_, columns_, chunks_, rows_per_chunk_;  // samples of a tile; columns of all samples
-  DeviceArray<double> factored_, one_;
-  DeviceArray<Real<N>> freq_weights_, partial_, pi_, norms_;  // weights of a column at each frequency
+  DeviceArray<double> one_;
+  DeviceArray<Real<N>> factored_, partial_, pi_, norms_;
+  DeviceArray<Real<N>> freq_weights_, row_weights_;  // of a column at each frequency, and in each row
   DeviceArray<N> responses_, reduced_;
 };
 

@@ -25,6 +25,7 @@ constexpr std::size_t kSharedAlignment = 16;
 #ifndef REDUNET_EMULATED
 
 #define REDUNET_UNROLL _Pragma("unroll")
+#define REDUNET_UNROLL_8 _Pragma("unroll 8")
 #define REDUNET_NO_UNROLL _Pragma("unroll 1")
 
 namespace redunet::cuda {
@@ -73,6 +74,7 @@ inline cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
 
 #else
 #define REDUNET_UNROLL
+#define REDUNET_UNROLL_8
 #define REDUNET_NO_UNROLL
 #include "emulation/emulation.hpp"
 #endif
