@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from redunet._backends import use_backend
+from redunet._backends import empty_cache, use_backend
 from redunet._backends.contract import CudaError, RateReduction
 from redunet.network import BuildInterrupted, ClassGrams, ReduNet, build, forget_class, load
 from redunet.rates import coding_length, coding_rate, rate_reduction, rate_reduction_gradient
@@ -54,6 +54,7 @@ __all__ = [
     "coding_rate",
     "datasets",
     "distributed",
+    "empty_cache",
     "forget_class",
     "linalg",
     "load",
