@@ -1,6 +1,7 @@
 // The Python module redunet._cuda: the contract on the CUDA engine, or, where REDUNET_EMULATED is set, on the same
 // sources run on the host, for tests.
 
+#include <exception>
 #include <mutex>
 
 #include "arrays/exchange.hpp"
@@ -20,7 +21,9 @@ constexpr bool kEmulated = true;
 constexpr bool kEmulated = false;
 #endif
 
-// One call at a time: a device has one stream. A callback between layers may call again.
+// One call at a time: a device has one stream, and what anybody puts on it while a call captures its launches becomes a
+// part of them. Nothing of the device is done without it, and nobody waits for it with the GIL, which a callback
+// between layers takes. That may call again.
 std::recursive_mutex& in_use() {
   static std::recursive_mutex mutex;
   return mutex;
@@ -30,7 +33,12 @@ class CudaEngine {
  public:
   // place: the number of the device.
   CudaEngine(int /*n_threads*/, int place) : lock_(in_use()), here_(place) {}
+  // A call that fails leaves no copy behind that has the caller's memory still to read.
+  ~CudaEngine() {
+    if (std::uncaught_exceptions() > exceptions_) cuda::wait_quietly();
+  }
   static int place_of(const void* data) { return cuda::device_number(data); }
+  static int place_of(const void* data, int of_host) { return cuda::device_number(data, of_host); }
 
   // Features lie on the device, or in arrays of NumPy.
   static bindings::Numbers features(const py::object& V, const char* name = "V") {
@@ -52,8 +60,13 @@ class CudaEngine {
   }
   static py::object room(const py::dtype& dtype, const std::vector<index_t>& shape, bool on_host, int place) {
     if (on_host) return bindings::HostFeatures::room(dtype, shape, true, place);
-    const cuda::OnDevice here(place);
-    return py::cast(cuda::Array(dtype.char_(), shape));
+    const char type = dtype.char_();
+    const auto make = [&] {
+      const bindings::WithoutGil without;
+      const CudaEngine engine(1, place);
+      return cuda::Array(type, shape);
+    };
+    return py::cast(make());
   }
   static py::object like(const py::object& V, const char* name = "V") {
     const bindings::Numbers numbers = features(V, name);
@@ -62,7 +75,12 @@ class CudaEngine {
 
   static py::object copy_of(const py::object& V) {
     if (!py::isinstance<cuda::Array>(V)) return bindings::HostFeatures::copy_of(V);
-    return py::cast(V.cast<const cuda::Array&>().copy());
+    return py::cast(copied(V.cast<const cuda::Array&>()));
+  }
+  static cuda::Array copied(const cuda::Array& array) {
+    const bindings::WithoutGil without;
+    const CudaEngine engine(1, array.device());
+    return array.copy();
   }
 
   template <class T>
@@ -103,6 +121,7 @@ class CudaEngine {
   }
 
  private:
+  const int exceptions_ = std::uncaught_exceptions();
   std::lock_guard<std::recursive_mutex> lock_;
   cuda::OnDevice here_;
 };
@@ -131,6 +150,19 @@ cuda::Array inverse(const cuda::Array& V, const py::dtype& dtype, const std::vec
   return bindings::with_type(dtype, "dtype", [&](auto, index_t) {
     return alone(V.data(), [&] { return cuda::inverse(V, dtype.char_(), shape); });
   });
+}
+
+cuda::Array view(const py::object& object, const std::string& name) {
+  const bindings::WithoutGil without;
+  const std::lock_guard alone(in_use());
+  const bindings::WithGil gil;
+  return cuda::view_of(object, name);
+}
+
+std::size_t release_idle() {
+  const bindings::WithoutGil without;
+  const std::lock_guard alone(in_use());
+  return cuda::release_idle();
 }
 
 // Of array[first:last].
@@ -178,17 +210,18 @@ void define_array(py::module_& m) {
   const auto text = [](const cuda::Array& array) { return py::str(py::tuple(py::cast(array.shape()))); };
   py::class_<cuda::Array>(m, "Array", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),  // of no subclasses
                           "Numbers on the CUDA device, in C order: a copy of an array of NumPy.")
-      .def(py::init([](const py::object& host) {
+      .def(py::init([](const py::object& host, const cuda::Array* near) {
              const bindings::Numbers numbers = bindings::numbers_of(host, "host");
+             const char type = numbers.dtype.char_();
              return bindings::with_type(numbers.dtype, "host", [&](auto, index_t) {
-               return alone(nullptr, [&] {
-                 cuda::Array array(numbers.dtype.char_(), numbers.shape);
+               return alone(near == nullptr ? nullptr : near->data(), [&] {
+                 cuda::Array array(type, numbers.shape);
                  array.upload(numbers.data);
                  return array;
                });
              });
            }),
-           py::arg("host"))
+           py::arg("host"), py::arg("near") = py::none())
       .def_property_readonly("shape", [](const cuda::Array& a) { return py::tuple(py::cast(a.shape())); })
       .def_property_readonly("ndim", [](const cuda::Array& a) { return a.shape().size(); })
       .def_property_readonly("dtype", &cuda::dtype_of)
@@ -215,7 +248,9 @@ void define_array(py::module_& m) {
       .def(
           "__dlpack__",
           [](const cuda::Array& a, const py::object&, const py::object&, const py::object& dl_device,
-             const py::object& copy) { return cuda::to_dlpack(a, dl_device, copy); },
+             const py::object& copy) {
+            return cuda::to_dlpack(!copy.is_none() && copy.cast<bool>() ? CudaEngine::copied(a) : a, dl_device);
+          },
           py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const cuda::Array& a) { return py::make_tuple(2, a.device()); });
@@ -225,12 +260,15 @@ void define_array(py::module_& m) {
 void define_emulation([[maybe_unused]] py::module_& m) {
 #ifdef REDUNET_EMULATED
   m.def("set_device", [](int number) { REDUNET_CHECK(cudaSetDevice(number)); }, py::arg("number"));
+  m.def("contexts", cuda::emulation::contexts);
+  cuda::emulation::holds_gil = [] { return PyGILState_Check() != 0; };
   m.def("counts", [] {
     const cuda::emulation::Counts counts = cuda::emulation::counts();
     return py::dict(py::arg("waits") = counts.waits, py::arg("host_copies") = counts.host_copies,
                     py::arg("host_bytes") = counts.host_bytes, py::arg("allocations") = counts.allocations,
-                    py::arg("plans") = counts.plans, py::arg("launches") = counts.launches,
-                    py::arg("graph_launches") = counts.graph_launches);
+                    py::arg("frees") = counts.frees, py::arg("plans") = counts.plans,
+                    py::arg("launches") = counts.launches, py::arg("graph_launches") = counts.graph_launches,
+                    py::arg("waits_with_gil") = counts.waits_with_gil);
   });
 #endif
 }
@@ -252,7 +290,8 @@ PYBIND11_MODULE(engine, m) {
   m.def("forward", forward, py::arg("X"), py::kw_only(), py::arg("normalize"));
   m.def("inverse", inverse, py::arg("V"), py::arg("dtype"), py::arg("shape"));
   m.def("room_to_keep", room_to_keep, py::arg("shapes"), py::arg("dtype"), py::arg("near"), py::arg("beside"));
-  m.def("view", cuda::view_of, py::arg("object"), py::arg("name"));
+  m.def("view", view, py::arg("object"), py::arg("name"));
+  m.def("release_idle", release_idle);
   m.attr("emulated") = kEmulated;
   define_emulation(m);
   m.def("why_unusable", cuda::why_unusable);

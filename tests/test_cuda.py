@@ -584,6 +584,16 @@ def test_networks_keep_no_more_than_half_of_the_device(cuda, monkeypatch):
         del room
 
 
+def test_what_networks_keep_on_one_device_leaves_the_others_their_share(cuda, other, monkeypatch):
+    gc.collect()
+    monkeypatch.setenv("REDUNET_EMULATION_MEMORY", str(1 << 22))
+    of_doubles, there = np.dtype(np.float64), other(np.zeros(1))
+    room = cuda.room_to_keep(((128_000,),), of_doubles, np.zeros(0), 0)
+    assert room is not None
+    assert cuda.room_to_keep(((140_000,),), of_doubles, np.zeros(0), 0) is None
+    assert cuda.room_to_keep(((140_000,),), of_doubles, there, 0) is not None
+
+
 def test_rows_of_an_array_are_its_memory(cuda):
     X = np.arange(24.0).reshape(4, 3, 2)
     there = cuda.Array(X)
@@ -667,6 +677,74 @@ def test_memory_that_another_library_has_seen_waits_for_its_work(cuda):
         held.append(cuda.Array(numbers))
         assert cuda.counts()["allocations"] == before["allocations"], how
         assert cuda.counts()["waits"] == before["waits"] + 1 + waits, how  # one of the upload
+
+
+def test_memory_that_python_lets_go_is_freed_by_the_call_that_comes_next(cuda):
+    """Python's thread would wait for the device, and may have no context; a quarter of the device stays."""
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    gc.collect()
+    large = cuda.Array(np.zeros(36 << 20))  # of the gibibyte that there is
+    before = cuda.counts()["frees"]
+    del large
+    assert cuda.counts()["frees"] == before
+    held = [cuda.Array(np.ones(3))]
+    assert cuda.counts()["frees"] == before + 1
+    held.clear()
+    held.append(cuda.Array(np.ones(3)))
+    assert cuda.counts()["frees"] == before + 1
+
+
+def test_idle_memory_is_given_back_to_who_asks(cuda):
+    gc.collect()
+    numbers = np.ones(100_000)
+    held = [cuda.Array(numbers), cuda.Array(2 * numbers)]
+    held[0].__cuda_array_interface__  # noqa: B018
+    del held[0]
+    assert rn.empty_cache() >= numbers.nbytes
+    assert rn.empty_cache() == 0
+    np.testing.assert_array_equal(np.asarray(held[0]), 2 * numbers)
+
+
+def test_nobody_waits_for_the_device_while_python_waits_for_them(cuda):
+    """Work of another library may be a function of Python's, which the device then never comes to."""
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    A = np.eye(40)[None] * np.ones((9, 1, 1))
+    there, seen = cuda.Array(A), cuda.Array(A)
+    kept = linalg.inv(there)
+    before = cuda.counts()
+    seen.__cuda_array_interface__  # noqa: B018
+    del seen
+    inverse = linalg.inv(there)  # in the memory that was seen
+    assert cuda.counts()["allocations"] == before["allocations"]
+    inverse.__dlpack__(copy=True)
+    linalg.solve(there, kept)
+    cuda.view(InterfaceOnly(there), "there")
+    large = cuda.Array(np.zeros(36 << 20))
+    del large
+    rn.empty_cache()
+    assert cuda.counts()["waits"] > before["waits"]
+    assert cuda.counts()["waits_with_gil"] == before["waits_with_gil"]
+
+
+def test_copies_and_arrays_of_others_wait_for_the_call_at_work(cuda):
+    """What they put on the stream would become a part of what it captures."""
+    X, y = problem((20, 3, 4), 2)
+    held = cuda.Array(X)
+    ways = {"a copy": lambda: held.__dlpack__(copy=True), "an array": lambda: cuda.view(Tensor(held), "X")}
+    for name, way in ways.items():
+        thread, waited = threading.Thread(target=way), []
+
+        def look(index, rates, thread=thread, waited=waited):
+            if index == 1:
+                thread.start()
+                thread.join(0.3)
+                waited.append(thread.is_alive())
+
+        rn.build(X, y, n_layers=2, backend="cuda", on_layer=look)
+        thread.join(60)
+        assert (waited, thread.is_alive()) == ([True], False), name
 
 
 def test_a_batch_of_more_matrices_than_one_call_of_cublas_takes():
@@ -778,6 +856,37 @@ def test_matrices_and_sides_of_two_devices_are_refused(cuda, other):
     np.testing.assert_array_equal(np.asarray(solved), B)
 
 
+def test_log_dets_come_back_where_the_matrices_lie(cuda, other):
+    A = np.eye(3)[None] * np.ones((4, 1, 1)) * 2
+    there = other(A)
+    for found in (linalg.logdet(there), linalg.det(there), *linalg.slogdet(there)):
+        assert found.__dlpack_device__() == (2, 1)
+    np.testing.assert_allclose(np.asarray(linalg.det(there)), np.full(4, 8.0))
+
+
+def test_a_thread_makes_no_context_on_a_device_that_nobody_uses(cuda, other):
+    code = """
+import threading, numpy as np, redunet as rn
+from redunet import _backends, linalg
+cuda = _backends.select("cuda")[1]
+X, y = np.random.default_rng(0).standard_normal((9, 3)), np.arange(9) % 3
+print(cuda.contexts())
+cuda.set_device(1)
+there = cuda.Array(X)
+def work():
+    assert rn.build(there, y, n_layers=1)[1].__dlpack_device__() == (2, 1)
+    assert rn.rate_reduction(there, y).delta > 0
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+del there
+print(rn.empty_cache() > 0, cuda.contexts())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "True [1]"]
+
+
 def test_a_state_stays_on_its_device(cuda, other):
     (V, of, state), _ = states(cuda, *problem((20, 9), 2))
     there = cuda.state(other(V), of, n_threads=1)
@@ -788,6 +897,12 @@ def test_a_state_stays_on_its_device(cuda, other):
     copy.extrapolate(there, 0.5)
     assert copy.features().__dlpack_device__() == (2, 1)
     np.testing.assert_array_equal(np.asarray(there.features()), state.features())
+    with pytest.raises(ValueError, match="before lies on device 0; expected that of the state, 1"):
+        there.extrapolate(state, 0.5)
+    taken, V = there.copy().advance(ops, 0.3), (other(V), cuda.Array(V))
+    for name, after, upstream in (("after", V[1], V[0]), ("upstream", V[0], V[1])):
+        with pytest.raises(ValueError, match=f"{name} lies on device 0; expected that of the state, 1"):
+            there.pullback(ops, 0.3, taken, after, upstream)
 
 
 # --- Arrays that lie on the device: those of a made-up library, as CuPy's and PyTorch's do. ---
@@ -980,6 +1095,8 @@ def test_linear_algebra_of_device_arrays_stays_there(cuda, library, n, dtype):
         linalg.solve(there, cuda.Array(np.ones(B.shape)))
     with pytest.raises(RuntimeError, match="backend 'numpy' cannot be used"):
         linalg.inv(there, backend="numpy")
+    with pytest.raises(ValueError, match="n_threads is 0; expected"):
+        linalg.inv(there, n_threads=0)
 
 
 def test_lengths_of_vectors_on_the_device(cuda):

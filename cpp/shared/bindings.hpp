@@ -129,8 +129,8 @@ struct HostFeatures {
     std::memcpy(features(copy).data, from.data(), as_size(from.nbytes()));
     return copy;
   }
-  // Where what works on these numbers works: of several devices one.
-  static int place_of(const void* /*data*/) { return 0; }
+  // Where what works on these numbers works: of several devices one, or `of_host`.
+  static int place_of(const void* /*data*/, int of_host = 0) { return of_host; }
 };
 
 // Calls f(T{}, planes) for the scalar type and planes of a dtype.

@@ -156,6 +156,7 @@ class StateOf : public AnyState<Engine> {
       return std::vector<index_t>{m, C, F, P};
     };
     if (other == nullptr || shape(*other) != shape(*this)) throw py::value_error("before does not fit the features");
+    expect_here("before", other->place_);
     const std::unique_ptr<AnyState<Engine>> alone =
         before.copy();  // a state may go beyond itself, and another thread use it
     auto& remembered = *static_cast<StateOf&>(*alone).state_;
@@ -245,7 +246,13 @@ class StateOf : public AnyState<Engine> {
     const Numbers numbers = Engine::features(array);
     if (!numbers.dtype.equal(dtype_) || numbers.shape != std::vector<index_t>{m, C, F})
       throw py::value_error(std::string(name) + " does not fit the features");
+    expect_here(name, Engine::place_of(numbers.data, place_));
     return numbers;
+  }
+  void expect_here(const char* name, int place) const {
+    if (place != place_)
+      throw py::value_error(std::string(name) + " lies on device " + std::to_string(place) +
+                            "; expected that of the state, " + std::to_string(place_));
   }
 
   py::object of_;

@@ -1,15 +1,11 @@
 #include "arrays/array.hpp"
 
-#include <atomic>
-
 #include "platform/device.hpp"
 
 namespace redunet::cuda {
 namespace {
 
 constexpr double kShareToKeep = 0.5;
-
-std::atomic<std::size_t> bytes_kept{0};
 
 struct Own : Memory {
   explicit Own(std::size_t bytes) : array(static_cast<index_t>(bytes)) {}
@@ -20,8 +16,10 @@ struct Own : Memory {
 
 // Memory that counts as kept while it lives.
 struct Kept : Own {
-  explicit Kept(std::size_t bytes) : Own(bytes) { bytes_kept += bytes; }
-  ~Kept() override { bytes_kept -= as_size(array.size()); }
+  explicit Kept(std::size_t bytes) : Own(bytes), device(Device::get()) { device.bytes_kept() += bytes; }
+  ~Kept() override { device.bytes_kept() -= as_size(array.size()); }
+
+  Device& device;
 };
 
 }  // namespace
@@ -86,9 +84,10 @@ std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std:
   std::size_t bytes = 0;
   for (const auto& shape : shapes) bytes += Array(type, shape, nullptr, 0, nullptr).bytes();
   const auto share = [](std::size_t of) { return static_cast<std::size_t>(kShareToKeep * static_cast<double>(of)); };
-  const Device& device = Device::get();
+  Device& device = Device::get();
   const std::size_t free = device.free_bytes();
-  if (bytes > share(free) || bytes + beside > free || bytes_kept + bytes > share(device.total_bytes())) return {};
+  if (bytes > share(free) || bytes + beside > free || device.bytes_kept() + bytes > share(device.total_bytes()))
+    return {};
   try {
     for (const auto& shape : shapes) {
       auto kept = std::make_shared<Kept>(Array(type, shape, nullptr, 0, nullptr).bytes());
@@ -106,6 +105,20 @@ int device_number() { return Device::get().number(); }
 int device_number(const void* p) {
   const int number = Device::number_of(p);
   return number >= 0 ? number : device_number();
+}
+
+int device_number(const void* p, int of_host) {
+  const int number = Device::number_of(p);
+  return number >= 0 ? number : of_host;
+}
+
+std::size_t release_idle() { return Device::release_all(); }
+
+void wait_quietly() noexcept {
+  try {
+    Device::get().synchronise();
+  } catch (const CudaError&) {  // there is an error under way already
+  }
 }
 
 std::uintptr_t stream_number() { return reinterpret_cast<std::uintptr_t>(Device::get().stream()); }

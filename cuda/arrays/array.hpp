@@ -57,10 +57,15 @@ std::optional<std::vector<Array>> room_to_keep(char type, const std::vector<std:
                                                std::size_t beside);
 // Bytes of a number.
 std::size_t bytes_of(char type);
-// The number of the device that the thread works on, and of the one that an address is memory of: the same where it is
-// of none.
+// The number of the device that the thread works on, and of the one that an address is memory of: the same, or
+// `of_host`, where it is of none.
 int device_number();
 int device_number(const void* p);
+int device_number(const void* p, int of_host);
+// What the engine holds idle on all devices goes back to them; how many bytes.
+std::size_t release_idle();
+// Waits for the work of the thread's device.
+void wait_quietly() noexcept;
 // The stream that all work of that device goes to, as DLPack's consumers name it to producers.
 std::uintptr_t stream_number();
 // Waits for what another library has put on a stream of it: 1 is the legacy default stream, 2 the thread's, else a

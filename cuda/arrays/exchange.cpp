@@ -112,14 +112,13 @@ Array view_of(const py::object& object, const std::string& name) {
   return from_interface(object, name);
 }
 
-py::capsule to_dlpack(const Array& array, const py::object& dl_device, const py::object& copy) {
+py::capsule to_dlpack(const Array& array, const py::object& dl_device) {
   if (!dl_device.is_none()) {
     const auto [type, number] = dl_device.cast<std::pair<int, int>>();
     if (type != dlpack::kCuda || number != array.device())
       throw py::buffer_error("an array on CUDA device " + std::to_string(array.device()) + " is not given to device " +
                              std::to_string(number) + " of DLPack's kind " + std::to_string(type));
   }
-  if (!copy.is_none() && copy.cast<bool>()) return to_dlpack(array.copy(), py::none(), py::none());
   array.show();
   auto* held = new Exported{array, array.shape(), {}};
   const bool real = array.type() == 'f' || array.type() == 'd';

@@ -13,11 +13,12 @@ namespace py = pybind11;
 
 py::dtype dtype_of(const Array& array);
 
-// A view of an object's device memory, which keeps the object; what other libraries do with it before is done. Throws
+// A view of an object's device memory, which keeps the object; what other libraries do with it before is done. The
+// producer may make the engine's stream wait, so that no other call may be at work. Throws
 // TypeError or ValueError, naming the object, if it is not C-contiguous numbers of single or double precision.
 Array view_of(const py::object& object, const std::string& name);
 
-py::capsule to_dlpack(const Array& array, const py::object& dl_device, const py::object& copy);
+py::capsule to_dlpack(const Array& array, const py::object& dl_device);
 py::dict cuda_array_interface(const Array& array);
 
 }  // namespace redunet::cuda

@@ -3,6 +3,8 @@
 //
 //   g++ -std=c++20 -fsyntax-only -DREDUNET_CONFORMITY -I cuda -I <CUDA headers> cuda/emulation/conformity.cpp
 
+#include <cuda.h>
+
 #include <type_traits>
 
 #include "platform/api.hpp"
@@ -71,6 +73,10 @@ REDUNET_SAME_NUMBER(CUFFT_D2Z)
 REDUNET_SAME_NUMBER(CUFFT_Z2D)
 REDUNET_SAME_NUMBER(CUFFT_Z2Z)
 static_assert(CUFFT_FORWARD == -1 && CUFFT_INVERSE == 1);
+
+// What libraries.cpp asks the driver, whose numbers of devices are the runtime's.
+static_assert(std::is_same_v<decltype(&::cuDevicePrimaryCtxGetState), CUresult (*)(CUdevice, unsigned*, int*)>);
+static_assert(std::is_same_v<CUdevice, int> && sizeof(CUresult) == sizeof(int) && CUDA_SUCCESS == 0);
 
 static_assert(sizeof(ours::float2) == sizeof(::float2) && alignof(ours::float2) == alignof(::float2));
 static_assert(sizeof(ours::double2) == sizeof(::double2) && alignof(ours::double2) == alignof(::double2));

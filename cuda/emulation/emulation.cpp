@@ -11,6 +11,7 @@
 #include <random>
 #include <set>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "platform/gpu.hpp"
@@ -171,6 +172,8 @@ struct Machine {
   std::size_t allocated[kDevices] = {};
   std::deque<Work> queue;
   Graph* capturing = nullptr;
+  std::thread::id captor;
+  bool context_on[kDevices] = {};
   Counts counts;
   cudaError_t last_error = cudaSuccess;
 
@@ -444,6 +447,14 @@ void drain() {
 
 thread_local int of_thread = 0;  // the current device
 
+// What needs a context of the thread's device makes it.
+void need_context() { machine().context_on[of_thread] = true; }
+
+// A thread that waits for the device.
+void count_wait() {
+  if (holds_gil != nullptr && holds_gil()) ++machine().counts.waits_with_gil;
+}
+
 cudaError_t keep(cudaError_t error) {
   if (error != cudaSuccess) machine().last_error = error;
   return error;
@@ -458,6 +469,14 @@ int current_device() { return of_thread; }
 Counts counts() {
   const Guard guard;
   return machine().counts;
+}
+
+std::vector<int> contexts() {
+  const Guard guard;
+  std::vector<int> numbers;
+  for (int number = 0; number < kDevices; ++number)
+    if (machine().context_on[number]) numbers.push_back(number);
+  return numbers;
 }
 
 void count_plan() {
@@ -532,6 +551,8 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> work) {
     }
     hide();
   };
+  if (m.capturing != nullptr && m.captor != std::this_thread::get_id())
+    fail("work of a thread becomes a part of what another captures");
   if (m.capturing != nullptr)
     m.capturing->work.push_back(std::move(visible));
   else if (m.lazy)
@@ -612,6 +633,11 @@ void taken_again(void* p) {
   });
 }
 
+bool has_context(int number) {
+  const emulation::Guard guard;
+  return emulation::machine().context_on[number];
+}
+
 cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
   using emulation::Graph;
   *executable = reinterpret_cast<cudaGraphExec_t>(new Graph(*reinterpret_cast<Graph*>(graph)));
@@ -644,8 +670,10 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
+  const Guard guard;
   if (device < 0 || device >= kDevices) return keep(cudaErrorInvalidValue);
   of_thread = device;
+  need_context();  // as CUDA does from 12 on
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -667,6 +695,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   const Guard guard;
+  need_context();
   std::size_t limit = kDeviceBytes;
   if (const char* text = std::getenv("REDUNET_EMULATION_MEMORY")) limit = std::strtoull(text, nullptr, 10);
   *total = limit;
@@ -726,6 +755,9 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 cudaError_t cudaFree(void* p) {
   if (p == nullptr) return cudaSuccess;
   const Guard guard;
+  need_context();
+  count_wait();
+  ++machine().counts.frees;
   drain();  // cudaFree waits for the device
   Machine& m = machine();
   const auto found = m.allocations.find(static_cast<char*>(p));
@@ -750,6 +782,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const Guard guard;
+  need_context();
   *stream = reinterpret_cast<cudaStream_t>(new int(of_thread));
   return cudaSuccess;
 }
@@ -764,6 +798,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
   if (machine().capturing != nullptr) return keep(cudaErrorStreamCaptureUnsupported);
   if (const int error = fault("cuda")) return keep(static_cast<cudaError_t>(error));
   ++machine().counts.waits;
+  count_wait();
   drain();
   return cudaSuccess;
 }
@@ -780,16 +815,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     ++machine().counts.host_copies;
     machine().counts.host_bytes += static_cast<long>(bytes);
   }
-  if (from_device) return submit(stream, [=] { std::memcpy(to, from, bytes); });
-  // What is not pinned has been read when the call returns.
-  const auto* const first = static_cast<const char*>(from);
-  return submit(stream, [to, numbers = std::vector<char>(first, first + bytes)] {
-    std::memcpy(to, numbers.data(), numbers.size());
-  });
+  return submit(stream, [=] { std::memcpy(to, from, bytes); });  // which may be late, also where it reads the host
 }
 cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
   const Guard guard;
+  need_context();
   *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, nullptr};
   if (!is_device_memory(p, 1)) return cudaSuccess;
   const auto after = machine().device_of.upper_bound(const_cast<char*>(static_cast<const char*>(p)));
@@ -802,7 +833,9 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t 
   return submit(stream, [=] { std::memset(p, value, bytes); });
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  const Guard guard;
   machine().capturing = new Graph;
+  machine().captor = std::this_thread::get_id();
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {

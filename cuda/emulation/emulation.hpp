@@ -20,6 +20,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "emulation/runtime.hpp"
 
@@ -55,10 +56,14 @@ int current_device();
 // Whether [p, p + bytes) lies in one live allocation.
 bool is_device_memory(const void* p, std::size_t bytes);
 // What the host has asked for so far: waits for a stream, copies from or to the host and their bytes, memory, plans of
-// cuFFT, launches of kernels and of graphs.
+// cuFFT, launches of kernels and of graphs; and what waited for the device while its thread kept others from Python.
 struct Counts {
-  long waits = 0, host_copies = 0, host_bytes = 0, allocations = 0, plans = 0, launches = 0, graph_launches = 0;
+  long waits = 0, host_copies = 0, host_bytes = 0, allocations = 0, frees = 0, plans = 0, launches = 0,
+       graph_launches = 0, waits_with_gil = 0;
 };
+inline bool (*holds_gil)() = nullptr;
+// The numbers of the devices that the process has contexts on.
+std::vector<int> contexts();
 Counts counts();
 void count_plan();
 // The error that REDUNET_EMULATION_FAULT ("cufft=2") wants of these calls, or 0.

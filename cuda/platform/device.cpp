@@ -33,12 +33,30 @@ void refuse_after_fork() {
 
 thread_local Device* current = nullptr;
 
+std::mutex making;
+// Those that were used, by their numbers. Never destroyed: the driver may be gone before the process ends.
+std::map<int, std::unique_ptr<Device>>& devices() {
+  static auto* all = new std::map<int, std::unique_ptr<Device>>;
+  return *all;
+}
+
 // CUDA's choice for this thread.
 int current_number() {
   if (forked) return 0;  // where nothing of CUDA may be asked, and Device::of says so
   int number = 0;
   REDUNET_CHECK(cudaGetDevice(&number));
   return number;
+}
+
+// A device that this process has a context on, the thread's if that is one; else -1.
+int number_with_context() {
+  const int number = current_number();
+  if (has_context(number)) return number;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) cudaGetLastError();  // it leaves count alone
+  for (int other = 0; other < count; ++other)
+    if (has_context(other)) return other;
+  return -1;
 }
 
 #define REDUNET_NAME(error) \
@@ -139,33 +157,47 @@ Device::Device(int number) : number_(number) {
 Device& Device::of(int number) {
   refuse_after_fork();
   started = true;
-  static std::mutex mutex;
-  // Never destroyed: the driver may be gone before the process ends.
-  static auto* devices = new std::map<int, std::unique_ptr<Device>>;
-  const std::lock_guard alone(mutex);
-  std::unique_ptr<Device>& device = (*devices)[number];
+  const std::lock_guard alone(making);
+  std::unique_ptr<Device>& device = devices()[number];
   if (device == nullptr) {
     if (const std::string reason = why_unusable(); !reason.empty()) throw CudaError(reason);
-    int before = 0;
-    REDUNET_CHECK(cudaGetDevice(&before));
-    REDUNET_CHECK(cudaSetDevice(number));
     device.reset(new Device(number));
-    REDUNET_CHECK(cudaSetDevice(before));
   }
   return *device;
 }
 
 Device& Device::get() { return current != nullptr && !forked ? *current : of(current_number()); }
 
-OnDevice::OnDevice(int number) : before_(current), number_before_(current_number()) {
-  Device& device = Device::of(number);
-  REDUNET_CHECK(cudaSetDevice(number));
-  current = &device;
+std::size_t Device::release_all() {
+  if (forked) return 0;
+  std::vector<int> numbers;
+  {
+    const std::lock_guard alone(making);
+    for (const auto& [number, device] : devices())
+      if (device != nullptr) numbers.push_back(number);
+  }
+  std::size_t sum = 0;
+  for (const int number : numbers) {
+    const OnDevice here(number);
+    sum += get().pool().release();
+  }
+  return sum;
 }
 
+Chosen::Chosen(int number) : before_(current_number()), changed_(number != before_) {
+  refuse_after_fork();
+  if (changed_) REDUNET_CHECK(cudaSetDevice(number));
+}
+
+Chosen::~Chosen() {
+  if (changed_ && has_context(before_)) cudaSetDevice(before_);
+}
+
+OnDevice::OnDevice(int number) : chosen_(number), before_(current) { current = &Device::of(number); }
+
 OnDevice::~OnDevice() {
+  current->pool().shrink();
   current = before_;
-  cudaSetDevice(number_before_);
 }
 
 cublasHandle_t Device::blas() {
@@ -181,12 +213,19 @@ cublasHandle_t Device::blas() {
 int Device::number_of(const void* p) {
   if (p == nullptr) return -1;
   refuse_after_fork();
+  // To ask makes a context on the thread's device; and where there is no context there is no memory.
+  const int asked = number_with_context();
+  if (asked < 0) return -1;
+  const Chosen there(asked);
   cudaPointerAttributes attributes{};
   REDUNET_CHECK(cudaPointerGetAttributes(&attributes, p));
   return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged ? attributes.device : -1;
 }
 
-void Device::synchronise() const { REDUNET_CHECK(cudaStreamSynchronize(stream_)); }
+void Device::synchronise() {
+  REDUNET_CHECK(cudaStreamSynchronize(stream_));
+  to_be_read_.clear();
+}
 
 void Device::download(void* to, const void* from, std::size_t bytes) {
   if (bytes >= Staging::kFewest && staging_.download(to, from, bytes, stream_)) return;

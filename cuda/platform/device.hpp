@@ -1,6 +1,7 @@
 // The devices of this process: errors, memory, and of each the one stream with its cuBLAS handle.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,11 +31,13 @@ class Device {
   // The device that this thread works on (OnDevice), or CUDA's own choice for it; made on first use. It throws
   // CudaError, also in a child that was forked after that: CUDA's state doesn't survive a fork.
   static Device& get();
-  static Device& of(int number);
 
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t blas();
-  void synchronise() const;
+  void synchronise();
+  // Keeps memory of the host until the stream is waited for: CUDA promises for no copy that it has been read before,
+  // not even where it isn't pinned.
+  void keep(std::shared_ptr<const void> memory) { to_be_read_.push_back(std::move(memory)); }
   // To memory of the host, of which nothing is known. Waits.
   void download(void* to, const void* from, std::size_t bytes);
   // With what lies idle in the pool.
@@ -43,7 +46,11 @@ class Device {
   // "1.25 GiB are free", and what else there may be.
   std::string what_is_free() const;
   Pool& pool() { return *pool_; }
+  // Of networks that lie here.
+  std::atomic<std::size_t>& bytes_kept() { return bytes_kept_; }
   int number() const { return number_; }
+  // What lies idle in the pools of all devices goes back to them; how many bytes.
+  static std::size_t release_all();
   // The number of the device that this address is memory of, or -1.
   static int number_of(const void* p);
   // Whether this address is memory of this device.
@@ -56,16 +63,35 @@ class Device {
   Device& operator=(const Device&) = delete;
 
  private:
+  friend class OnDevice;
   explicit Device(int number);
+  // That of the thread, as CUDA has it.
+  static Device& of(int number);
 
   cudaStream_t stream_ = nullptr;
   cublasHandle_t blas_ = nullptr;
   std::unique_ptr<Pool> pool_;
   Staging staging_;
+  std::vector<std::shared_ptr<const void>> to_be_read_;
+  std::atomic<std::size_t> bytes_kept_{0};
   int number_ = 0, multiprocessors_ = 0, shared_limit_ = 0;
 };
 
-// While it lives, its thread works on this device, and CUDA knows.
+// While it lives, CUDA has this device as that of its thread. Then that of before, but for one that this process has no
+// context on: to choose it would make one, of half a GB.
+class Chosen {
+ public:
+  explicit Chosen(int number);
+  ~Chosen();
+  Chosen(const Chosen&) = delete;
+  Chosen& operator=(const Chosen&) = delete;
+
+ private:
+  int before_;
+  bool changed_;
+};
+
+// While it lives, its thread works on this device. At its end no more than the pool's most lies idle there.
 class OnDevice {
  public:
   explicit OnDevice(int number);
@@ -74,8 +100,8 @@ class OnDevice {
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
+  Chosen chosen_;
   Device* before_;
-  int number_before_ = 0;
 };
 
 // "1.25 GiB"
@@ -97,10 +123,12 @@ class DeviceArray {
     pool_ = &device.pool();
     if (data_ == nullptr) refuse_memory(bytes);
   }
-  // A copy of numbers of the host, there when the stream gets to it. CUDA has read them when it returns, as it does
-  // all that is not pinned.
-  explicit DeviceArray(const std::vector<T>& numbers) : DeviceArray(static_cast<index_t>(numbers.size())) {
-    upload(numbers.data());
+  // A copy of numbers of the host, there when the stream gets to it.
+  explicit DeviceArray(std::vector<T> numbers) : DeviceArray(static_cast<index_t>(numbers.size())) {
+    if (size_ == 0) return;
+    const auto kept = std::make_shared<const std::vector<T>>(std::move(numbers));
+    Device::get().keep(kept);
+    upload(kept->data());
   }
   DeviceArray(DeviceArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
@@ -122,7 +150,7 @@ class DeviceArray {
   index_t size() const { return size_; }
   // Another library sees it, and may have work on it that has not ended when it goes.
   void show() { shown_ = true; }
-  // From the host, or any device.
+  // From the host, or any device. What is on the host stays there until the stream has been waited for.
   void upload(const T* from) const { copy(data_, from, cudaMemcpyDefault); }
   // Waits, so that `to` may go whatever happens next.
   void download(T* to) const { Device::get().download(to, data_, as_size(size_) * sizeof(T)); }

@@ -43,6 +43,17 @@ void find(void* handle, const char* name, F*& entry) {
 
 void set_library_folders(std::vector<std::string> paths) { folders() = std::move(paths); }
 
+bool has_context(int number) {
+  using State = int (*)(int device, unsigned* flags, int* active);  // cuDevicePrimaryCtxGetState
+  static const State state = [] {
+    void* const driver = dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_NOW | RTLD_LOCAL);
+    return driver == nullptr ? nullptr : reinterpret_cast<State>(dlsym(driver, "cuDevicePrimaryCtxGetState"));
+  }();
+  unsigned flags = 0;
+  int active = 0;
+  return state == nullptr || (state(number, &flags, &active) == 0 && active != 0);
+}
+
 #define REDUNET_FIND(name, result, arguments) find(handle, #name, table.name);
 
 const Cublas& cublas() {

@@ -23,6 +23,10 @@ struct Cufft {
 const Cublas& cublas();
 const Cufft& cufft();
 
+// Whether this process has a context on a device, which the driver knows and the runtime can't be asked; true where it
+// can't be known.
+bool has_context(int number);
+
 // Where to look first for a library that the process hasn't loaded already: the folders of the pip wheels.
 void set_library_folders(std::vector<std::string> folders);
 

@@ -393,7 +393,7 @@ def _batch(
     if function == "cholesky" and arrays.holds(A):
         there = arrays.view(A, "A")
         _check_square(there.shape)
-        return there, select_for(there, backend)[1], 1  # type: ignore[return-value]
+        return there, select_for(there, backend)[1], _cores(0, n_threads)  # type: ignore[return-value]
     array = np.asarray(checks.array(A, "A"), order="C")
     dtype = array.dtype
     if dtype is not checks.FLOATS.get(dtype.char):  # integers, and other orders of bytes
@@ -431,7 +431,7 @@ def _run(
 def _back(found: Any, *given: Any, like: Any = None) -> Array:
     """The result, of the library of what was given; where ``like`` lies, which on a device numbers come to last."""
     if like is not None and not isinstance(like, np.ndarray):
-        found = type(like)(np.asarray(found))
+        found = type(like)(np.asarray(found), near=like)
     result: Array = arrays.give_back(found, *given)
     return result
 
