@@ -319,6 +319,7 @@ def test_every_public_function_is_in_the_table():
         "RateReduction",
         "ReduNet",
         "__version__",
+        "empty_cache",
         "load",
         "show_config",
     }  # without arguments to check
