@@ -22,11 +22,7 @@ import redunet as rn
 from bench import workloads
 from bench.baselines.torch_device import TorchDevice, seconds
 
-#: Layers of the shorter and the longer build.
-LAYERS = {
-    "gauss2d": (100, 2000), "gauss3d": (100, 2000), "mnist_vec": (3, 13), "rot01": (100, 3500), "rot10": (10, 210),
-    "trans01": (100, 2000), "trans10": (3, 25), "bp2d": (5, 55), "wide1d": (3, 20),
-}  # fmt: skip
+#: Of the cut-down workloads, in the place of `workloads.DEVICE_LAYERS`.
 SMALL_LAYERS = (2, 6)
 #: Kinds of builds that wait every layer are no longer than this above the shorter one.
 MOST_WATCHED = 40
@@ -149,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="cut-down workloads and few layers")
     parser.add_argument("--data", help="folder of the MNIST IDX files")
-    parser.add_argument("--only", nargs="*", metavar="NAME", choices=list(LAYERS))
+    parser.add_argument("--only", nargs="*", metavar="NAME", choices=list(workloads.DEVICE_LAYERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", help="where to write all numbers")
     options = parser.parse_args(argv)
@@ -160,13 +156,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:45} {number:10.3g}", flush=True)
     kinds = ("kept", "features", "watched", "auto", "PyTorch")
     print(f"{'us a layer':10} " + " ".join(f"{kind:>9}" for kind in kinds) + "  first s, fixed ms, whole s, difference")
-    for name in options.only or LAYERS:
+    for name in options.only or workloads.DEVICE_LAYERS:
         try:
             workload = workloads.load(name, data=options.data, small=options.small)
         except workloads.WorkloadUnavailable as why:
             print(f"{name:10} left out: {why}", flush=True)
             continue
-        few, many = SMALL_LAYERS if options.small else LAYERS[name]
+        few, many = SMALL_LAYERS if options.small else workloads.DEVICE_LAYERS[name]
         found = result[name] = layers(workload, device, few, many, options.rounds)
         print(
             f"{name:10} " + " ".join(f"{found['us'][kind]:9.1f}" for kind in kinds),

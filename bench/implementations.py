@@ -1,13 +1,15 @@
 """Everything that is timed, behind one call: build one layer of a workload, and n, and say what a layer cost.
 
-A layer is the difference of the two builds, divided by n - 1; what is left of the first is the fixed cost: transforms
-into and out of the spectrum, packing, the first layer's fresh memory. Operators are kept by all. One thread is timed
-in processor seconds, several by the wall.
+A layer is the difference of the two builds, divided by the layers between; what is left of the first is the fixed cost:
+transforms into and out of the spectrum, packing, the first layer's fresh memory. Operators are kept by all but where a
+name says otherwise. One thread is timed in processor seconds, several by the wall; a GPU always by the wall, and the
+shorter of its builds is of several layers too (`workloads.DEVICE_LAYERS`).
 """
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,15 +20,18 @@ from bench.baselines.builder import Builder
 from bench.baselines.numpy_expert import NumpyExpert
 from bench.environment import available_bytes, clock, hold_fresh_memory
 from bench.floor import min_cost
-from bench.workloads import Workload
+from bench.workloads import DEVICE_LAYERS, Workload
 from redunet._backends import status
 
 AUTHORS = "authors"
 EXPERTS = ("PyTorch expert", "PyTorch expert, factored", "NumPy expert", "NumPy expert, factored")
 STACKED, STACKED_MKL, JAX, COMPILED = "BLAS and numba", "MKL and numba", "JAX", "PyTorch, compiled"
 RIVALS = (STACKED, STACKED_MKL, JAX, COMPILED)
-PACKAGE = ("redunet numpy", "redunet cpu", "redunet cuda")
-NAMES = (*PACKAGE, AUTHORS, *EXPERTS, *RIVALS)
+CUDA = "redunet cuda"
+PACKAGE = ("redunet numpy", "redunet cpu", CUDA)
+# What else a GPU's user has: features alone, and steps that are chosen.
+VARIANTS: dict[str, dict[str, str]] = {f"{CUDA}, features": {"keep": "features"}, f"{CUDA}, auto": {"eta": "auto"}}
+NAMES = (*PACKAGE, *VARIANTS, AUTHORS, *EXPERTS, *RIVALS)
 
 # What each needs beside NumPy: modules, and what to call them.
 _NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -48,49 +53,66 @@ _MOST_FRESH_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of two constructions, of one layer and of n.
+    """Seconds of two constructions, of few layers and of many.
 
     Attributes
     ----------
     first_s, total_s : float
-        Whole builds of one layer and of `n_layers`.
+        Whole builds of `n_first` and of `n_layers`.
     n_layers : int
         Layers built: fewer than asked for when the time was up.
+    n_first : int
+        Layers of the shorter build.
     """
 
     first_s: float
     total_s: float
     n_layers: int
+    n_first: int = 1
 
     @property
     def layer_s(self) -> float:
         """Of a further layer."""
-        return per_layer(self.first_s, self.total_s, self.n_layers)
+        return per_layer(self.first_s, self.total_s, self.n_layers, self.n_first)
+
+    @property
+    def fixed_s(self) -> float:
+        """Beside the layers."""
+        return self.first_s - self.n_first * self.layer_s
 
     @property
     def spent_s(self) -> float:
         return self.first_s + self.total_s
 
 
-def per_layer(first_s: float, total_s: float, n_layers: int) -> float:
-    """Seconds of a further layer, from builds of one layer and of n."""
-    return (total_s - first_s) / (n_layers - 1) if n_layers > 1 else total_s
+def per_layer(first_s: float, total_s: float, n_layers: int, n_first: int = 1) -> float:
+    """Seconds of a further layer, from builds of few layers and of n."""
+    return (total_s - first_s) / (n_layers - n_first) if n_layers > n_first else total_s / n_layers
 
 
-def build_package(workload: Workload, n_layers: int, *, backend: Any, n_threads: int) -> tuple[float, int]:
+def on_gpu(name: str) -> bool:
+    """Whether this is the CUDA engine."""
+    return name == CUDA or name in VARIANTS
+
+
+def backend_of(name: str) -> str:
+    """The package's, whatever else the name says."""
+    return name.split()[1].rstrip(",")
+
+
+def first_layers(name: str, workload: Workload, n_layers: int) -> int:
+    """Layers of the shorter build beside one of `n_layers`."""
+    return max(1, min(DEVICE_LAYERS[workload.name][0], n_layers // 2)) if on_gpu(name) else 1
+
+
+def build_package(name: str, workload: Workload, n_layers: int, *, n_threads: int) -> tuple[float, int]:
     """`rn.build` through the public API: seconds, and layers."""
-    now = clock(n_threads)
+    now = time.perf_counter if on_gpu(name) else clock(n_threads)
+    backend: Any = backend_of(name)
+    settings: dict[str, Any] = {"eta": workload.eta, "epsilon_sq": workload.epsilon_sq, "lam": workload.lam}
+    settings |= VARIANTS.get(name, {})
     start = now()
-    rn.build(
-        workload.X,
-        workload.y,
-        n_layers=n_layers,
-        eta=workload.eta,
-        epsilon_sq=workload.epsilon_sq,
-        lam=workload.lam,
-        backend=backend,
-        n_threads=n_threads,
-    )
+    rn.build(workload.X, workload.y, n_layers=n_layers, backend=backend, n_threads=n_threads, **settings)
     return now() - start, n_layers
 
 
@@ -150,8 +172,8 @@ def make_builder(name: str, n_threads: int) -> Builder:
 
 def why_not(name: str, workload: Workload) -> str | None:
     """Why an implementation cannot run a workload here, or None if it can."""
-    if name in PACKAGE:
-        state = str(status()[name.split()[1]])
+    if name in PACKAGE or name in VARIANTS:
+        state = str(status()[backend_of(name)])
         return None if state == "available" else state
     for module, title in _NEEDS.get(name, ()):
         if not find_spec(module):
@@ -183,7 +205,7 @@ def _bytes_needed(name: str, workload: Workload) -> float:
 
 
 def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limit_s: float) -> Callable[[], Run]:
-    """A function that builds the workload with this implementation, one layer and all.
+    """A function that builds the workload with this implementation, few layers and all.
 
     As much memory as a build may take is touched and freed before either. What compiles has compiled when this returns.
     """
@@ -193,20 +215,22 @@ def runner(name: str, workload: Workload, n_layers: int, *, n_threads: int, limi
     def build(n: int) -> tuple[float, int]:
         hold_fresh_memory(min(int(fresh), _MOST_FRESH_BYTES))
         try:
-            if name in PACKAGE:
-                return build_package(workload, n, backend=name.split()[1], n_threads=n_threads)
+            if name in PACKAGE or name in VARIANTS:
+                return build_package(name, workload, n, n_threads=n_threads)
             builder = make_builder(name, n_threads)
             return build_baseline(builder, workload, n, n_threads=n_threads, limit_s=limit_s)
         finally:
             gc.collect()
 
-    def run() -> Run:
-        first_s, _ = build(1)
-        total_s, built = build(n_layers)
-        return Run(first_s, total_s, built)
+    n_first = first_layers(name, workload, n_layers)
 
-    if name in _COMPILING:
-        build(1)
+    def run() -> Run:
+        first_s, _ = build(n_first)
+        total_s, built = build(n_layers)
+        return Run(first_s, total_s, built, n_first)
+
+    if name in _COMPILING or on_gpu(name):  # whose first call opens libraries and plans transforms
+        build(n_first)
     if name == JAX:  # one scan per number of layers, which nothing stops: as many as there is time for
         n_layers = max(2, min(n_layers, int(limit_s / (2 * build(1)[0]))))
         build(n_layers)

@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from bench.ceilings import scaling
 from bench.floor import LayerCost, copy_bandwidth, layer_floor, min_cost
-from bench.implementations import AUTHORS, EXPERTS, PACKAGE, RIVALS, Run, per_layer, runner, why_not
-from bench.workloads import Workload
+from bench.implementations import AUTHORS, EXPERTS, PACKAGE, RIVALS, Run, on_gpu, per_layer, runner, why_not
+from bench.workloads import DEVICE_LAYERS, Workload
 
 # Layers per build: enough that a round takes a few seconds with the experts. A layer of the package costs less from
 # layer to layer while gates sharpen, so the short networks are timed over a good part of their depth.
@@ -32,7 +32,7 @@ AUTHORS_DEFAULT = 2
 
 def timed_layers(name: str, workload: Workload, asked: int | None) -> int:
     """Layers per build of an implementation."""
-    n = asked or TIMED_LAYERS[workload.name]
+    n = asked or (DEVICE_LAYERS[workload.name][1] if on_gpu(name) else TIMED_LAYERS[workload.name])
     return min(n, AUTHORS_LAYERS.get(workload.name, AUTHORS_DEFAULT)) if name == AUTHORS else n
 
 
@@ -133,14 +133,16 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     first, total = (statistics.median(seconds) for seconds in zip(*((r.first_s, r.total_s) for r in runs), strict=True))
     n = max(run.n_layers for run in runs)
     fastest = min(run.total_s for run in runs if run.n_layers == n)
+    n_first = runs[0].n_first
     return {
         "ms_per_layer": statistics.median(layer_ms),
-        "best_ms_per_layer": per_layer(min(run.first_s for run in runs), fastest, n) * 1e3,
+        "best_ms_per_layer": per_layer(min(run.first_s for run in runs), fastest, n, n_first) * 1e3,
         "rounds_ms_per_layer": layer_ms,
-        "fixed_ms": statistics.median((run.first_s - run.layer_s) * 1e3 for run in runs),
+        "fixed_ms": statistics.median(run.fixed_s * 1e3 for run in runs),
         "first_s": first,
         "total_s": total,
         "n_layers": n,
+        "n_first": n_first,
     }
 
 

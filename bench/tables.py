@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.ceilings import where
 from bench.floor import LayerCost
-from bench.implementations import AUTHORS, PACKAGE, RIVALS
+from bench.implementations import AUTHORS, PACKAGE, RIVALS, VARIANTS
 from bench.measure import best_of, ratios
 
 # Columns: what they are called, and the implementations of which the faster is shown.
@@ -15,11 +15,12 @@ _COLUMNS = (
     (AUTHORS, (AUTHORS,)),
     ("PyTorch expert", ("PyTorch expert", "PyTorch expert, factored")),
     ("NumPy expert", ("NumPy expert", "NumPy expert, factored")),
-    *((name, (name,)) for name in (*RIVALS, *PACKAGE)),
+    *((name, (name,)) for name in (*RIVALS, *PACKAGE, *VARIANTS)),
 )
 NOTES = (
     "Milliseconds of a further layer: a build of many layers less one of one layer, whole, medians of interleaved",
     "rounds; single precision, operators kept. Rivals compile before the clock starts. One thread: processor time.",
+    "CUDA: by the wall, longer builds less shorter ones; features: operators not kept; auto: steps are chosen.",
     "f: factored classes were the faster of the expert's two ways. *: fewer rounds than asked (time limit).",
     "floor: the fewest flops of a dense layer at the measured SGEMM rate, or (m) its least traffic at the",
     "measured copy bandwidth. share: floor / redunet; above 1 where classes are factored or gates are sharp.",
@@ -110,16 +111,18 @@ def _share(x: float, whole: float | None) -> str:
 
 
 def builds(results: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """End to end: milliseconds of a whole build, of one layer, and what a build takes beside its layers."""
-    table = [
-        ["workload", "implementation", "layers", "build, ms", "of one layer, ms", "a further layer, ms", "fixed, ms"]
-    ]
+    """End to end: milliseconds of a whole build, of the shorter one, and what a build takes beside its layers."""
+    head = ["workload", "implementation", "layers", "build, ms", "of layers", "shorter, ms", "a further layer, ms"]
+    table = [[*head, "fixed, ms"]]
     for result in results:
         for name, entry in result["implementations"].items():
             if "skipped" in entry:
                 continue
-            numbers = entry["total_s"] * 1e3, entry["first_s"] * 1e3, entry["ms_per_layer"], entry["fixed_ms"]
-            table.append([result["workload"], name, str(entry["n_layers"]), *map(_number, numbers)])
+            many, few = (
+                (str(entry[n]), _number(entry[s] * 1e3)) for n, s in (("n_layers", "total_s"), ("n_first", "first_s"))
+            )
+            rest = _number(entry["ms_per_layer"]), _number(entry["fixed_ms"])
+            table.append([result["workload"], name, *many, *few, *rest])
     return table
 
 

@@ -21,6 +21,8 @@ def test_a_layer_is_the_difference_of_two_builds() -> None:
     assert run.layer_s == pytest.approx(0.1)
     assert run.spent_s == pytest.approx(1.9)
     assert Run(first_s=0.5, total_s=0.6, n_layers=1).layer_s == 0.6
+    longer = Run(first_s=0.5, total_s=1.4, n_layers=14, n_first=5)
+    assert (longer.layer_s, longer.fixed_s) == pytest.approx((0.1, 0.0))
     runs = [run, Run(0.7, 1.6, 10), Run(0.4, 1.75, 10)]
     entry = _summary(runs)
     assert entry["ms_per_layer"] == pytest.approx(100)
@@ -32,7 +34,7 @@ def test_a_layer_is_the_difference_of_two_builds() -> None:
 
 
 def result(**ms: float) -> dict[str, Any]:
-    whole = {"first_s": 1.0, "total_s": 2.0, "n_layers": 2}
+    whole = {"first_s": 1.0, "total_s": 2.0, "n_layers": 2, "n_first": 1}
     cost = {"gram": 1e6, "inverse": 1e6, "apply": 8e6, "feature_bytes": 1e6, "operator_bytes": 1e6}
     return {
         "workload": "made up",

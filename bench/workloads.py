@@ -26,6 +26,12 @@ FULL_LAYERS = {
     "gauss2d": 2000, "gauss3d": 2000, "mnist_vec": 50, "rot01": 3500, "rot10": 40,
     "trans01": 2000, "trans10": 25, "bp2d": 30, "wide1d": 20,
 }  # fmt: skip
+# Layers of a shorter and a longer build on a GPU, whose difference is a layer: long enough for its clock, and both long
+# enough for a graph of a layer to be captured, where there is one.
+DEVICE_LAYERS = {
+    "gauss2d": (100, 2000), "gauss3d": (100, 2000), "mnist_vec": (3, 13), "rot01": (100, 3500), "rot10": (10, 210),
+    "trans01": (100, 2000), "trans10": (3, 25), "bp2d": (5, 55), "wide1d": (3, 20),
+}  # fmt: skip
 NAMES = tuple(FULL_LAYERS)
 NEEDS_MNIST = frozenset(NAMES) - {"gauss2d", "gauss3d", "wide1d"}
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -795,6 +795,26 @@ assert rn.build(X, y, n_layers=2)[0].backend != "cuda"
     assert "which must be started again" in done.stdout
 
 
+@pytest.mark.parametrize("options", ["", ", features", ", auto"])
+def test_the_benchmark_times_what_users_get(cuda, options):
+    """Layers from a graph in both of its builds, and nothing but them where these differ."""
+    if not cuda.emulated:
+        pytest.skip("a device does not count")
+    implementations = pytest.importorskip("bench.implementations", reason="benchmarks are not in a sdist")
+    workloads = pytest.importorskip("bench.workloads")
+    X, y = problem((40, 5, 5), 2, dtype=np.float32)
+    tiny = workloads.Workload("rot01", X, y, X, 2, 20)
+    run = implementations.runner(f"redunet cuda{options}", tiny, 20, n_threads=1, limit_s=60)
+    before = cuda.counts()
+    found = run()
+    assert (found.n_first, found.n_layers) == (10, 20)
+    assert found.total_s > 0
+    assert cuda.counts()["graph_launches"] - before["graph_launches"] >= 30
+    first, last = workloads.DEVICE_LAYERS["rot01"]
+    assert implementations.first_layers("redunet cuda", tiny, last) == first >= 8
+    assert implementations.first_layers("redunet cpu", tiny, last) == 1
+
+
 # --- Two devices. ---
 
 
