@@ -165,13 +165,16 @@ __global__ void __launch_bounds__(kWarp* kSampleRows) gates_kernel(Partial<T> pa
   __syncthreads();
   if (!here || threadIdx.y != 0) return;
   T least = pi[i];
+  REDUNET_NO_UNROLL
   for (int j = 1; j < k; ++j) least = pi[j * pi_ld + i] < least ? pi[j * pi_ld + i] : least;
   T sum = 0;
+  REDUNET_NO_UNROLL
   for (int j = 0; j < k; ++j) {
     const T e = exponential(lambda * (least - pi[j * pi_ld + i]));
     pi[j * pi_ld + i] = e;
     sum += e;
   }
+  REDUNET_NO_UNROLL
   for (int j = 0; j < k; ++j) pi[j * pi_ld + i] /= sum;
 }
 
