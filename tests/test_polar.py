@@ -25,6 +25,7 @@ def bilinear(image, y, x):
 @pytest.mark.parametrize(("H", "W", "C", "T"), [(8, 8, 3, 12), (8, 8, 3, 7), (7, 7, 9, 8), (5, 9, 4, 12), (1, 1, 2, 4)])
 def test_clean_path_is_its_formula(H, W, C, T, endpoint, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(module, "LEAST_IMAGES", 2)
     images = np.random.default_rng(0).random((3, H, W))
     out = rn.to_polar(images, n_channels=C, n_angles=T, endpoint=endpoint)
     assert out.shape == (3, C, T)
@@ -62,16 +63,19 @@ def test_smooth_images_turned_by_any_angle():
     assert np.abs(signals[1] - np.roll(signals[0], -4, axis=-1)).max() <= 2 * curvature / 8
 
 
-@pytest.mark.parametrize(("size", "endpoint"), [(28, True), (28, False), (9, True)])
-def test_compat_is_the_row_of_rotated_images(size, endpoint):
+@pytest.mark.parametrize("endpoint", [False, True])
+@pytest.mark.parametrize(("H", "W"), [(28, 28), (9, 9), (5, 12), (12, 5), (3, 3)])
+def test_compat_is_the_row_of_rotated_images(H, W, endpoint, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(module, "LEAST_IMAGES", 2)
     ndimage = pytest.importorskip("scipy.ndimage")
-    images = np.random.default_rng(0).integers(0, 256, (2, size, size), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, H, W), dtype=np.uint8)
     out = rn.to_polar(images, n_channels=5, n_angles=12, compat=True, endpoint=endpoint)
     assert out.dtype == np.float64
-    columns = np.linspace(0, size // 2, 5).astype(int)
+    columns = np.linspace(0, W // 2, 5).astype(int)
     for t, angle in enumerate(np.linspace(0, 360, 12, endpoint=endpoint)):
         turned = ndimage.rotate(images, angle, axes=(2, 1), reshape=False, order=3)  # uint8: rounded and clipped
-        assert np.array_equal(out[:, :, t], turned[:, size // 2, columns])
+        assert np.array_equal(out[:, :, t], turned[:, H // 2, columns])
 
 
 @pytest.mark.parametrize(
