@@ -225,3 +225,13 @@ def test_what_came_in_pieces_is_what_was_built_at_once(strokes, monkeypatch):
     rounding = made.series["rounding"]
     assert (rounding["double"] <= 2 * rounding["bound"]).all()
     assert (rounding["single"] > 1e3 * rounding["double"]).all()
+
+
+def test_subspaces_lie_in_the_largest():
+    random = np.random.default_rng(0)
+    Z, y = random.standard_normal((40, 3, 5)), np.arange(40) % 2
+    for n, nearest in networks.subspaces(Z, y, (1, 4, 9)):
+        alone = rn.NearestSubspace(n).fit(Z, y)
+        assert repr(nearest) == repr(alone)
+        # Squared distances of vectors of norm 15 at most, in double precision: a few hundred roundings of 200.
+        assert np.abs(nearest.scores(Z) - alone.scores(Z)).max() < 1e-10

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +75,15 @@ def plain_network(
     m = len(X_test)
     shifted = nearest.score(Z_new[m:], np.tile(y_test[::every], len(copies)))
     return [nearest.score(Z_new[:m], y_test), shifted, delta, seconds]
+
+
+def subspaces(Z: Array, y: Array, dimensions: Sequence[int]) -> Iterator[tuple[int, NearestSubspace]]:
+    """Classifiers by subspaces of these dimensions, which lie in each other: the largest ones are sought, once."""
+    widest = NearestSubspace(max(dimensions)).fit(Z, y)
+    for n in dimensions:
+        nearest = copy.copy(widest)
+        nearest.n_components, nearest.bases_ = n, [U[:, :n] for U in widest.bases_]
+        yield n, nearest
 
 
 def accuracies(Z: Array, y: Array, Z_test: Array, y_test: Array, *, n_components: int) -> dict[str, float | None]:

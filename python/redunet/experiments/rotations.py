@@ -10,7 +10,15 @@ import numpy.typing as npt
 from redunet import plot
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
-from redunet.experiments.networks import Built, accuracies, agreement, brute_force, plain_network, timed_build
+from redunet.experiments.networks import (
+    Built,
+    accuracies,
+    agreement,
+    brute_force,
+    plain_network,
+    subspaces,
+    timed_build,
+)
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.frontends.lift import RandomLift
@@ -128,8 +136,7 @@ def _check(report: Report, built: Built, nearest: NearestSubspace, X_test: Array
 
 
 def _classifiers(report: Report, built: Built, y: Array, Z_test: Array, y_test: Array) -> None:
-    for n_components in (1, 2, 5, 10, 20, 50):
-        nearest = NearestSubspace(n_components).fit(built.Z, y)
+    for n_components, nearest in subspaces(built.Z, y, (1, 2, 5, 10, 20, 50)):
         report.add(
             "Other classifiers, natural step",
             classifier=f"nearest subspace, {n_components}",

@@ -11,7 +11,15 @@ from redunet import plot
 from redunet._inputs import words
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
-from redunet.experiments.networks import Built, accuracies, agreement, brute_force, plain_network, timed_build
+from redunet.experiments.networks import (
+    Built,
+    accuracies,
+    agreement,
+    brute_force,
+    plain_network,
+    subspaces,
+    timed_build,
+)
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.experiments.rotations import heat_maps
@@ -108,8 +116,7 @@ def _look_closely(report: Report, built: Built, nearest: NearestSubspace, X: Arr
 
 def _other_classifiers(report: Report, built: Built, y: Array, Z_test: Array, y_test: Array) -> None:
     table = "Other classifiers, five natural steps"
-    for n_components in (1, 2, 5, 10, 20, 50):
-        other = NearestSubspace(n_components).fit(built.Z, y)
+    for n_components, other in subspaces(built.Z, y, (1, 2, 5, 10, 20, 50)):
         report.add(
             table,
             classifier=f"nearest subspace, {n_components}",
@@ -257,11 +264,11 @@ def forward10(options: Options) -> Report:
                         lift=f"kernels of {size}, {activation}",
                         **{"10 000 test digits": nearest.score(other.net.transform(second), y_test)},
                     )
-                for n_components in (1, 5, 10, 20):
+                for n_components, nearest in subspaces(built.Z, y, (1, 5, 10, 20)):
                     report.add(
                         "Other subspaces, published step, backward",
                         dimensions=n_components,
-                        **{"10 000 test digits": NearestSubspace(n_components).fit(built.Z, y).score(Z_test, y_test)},
+                        **{"10 000 test digits": nearest.score(Z_test, y_test)},
                     )
                 heat_maps(report, X, y, built, stride=14)
         without = NearestSubspace(10).fit(unit(X), y).score(unit(X_test), y_test)
