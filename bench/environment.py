@@ -130,5 +130,5 @@ def describe() -> dict[str, Any]:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith(RECORDED_PREFIXES)},
-        "command": " ".join(sys.orig_argv),
+        "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
     }
