@@ -83,7 +83,7 @@ WRONG = {
     "activation": WORDS, "group": WORDS, "channels": WORDS,
     "dtype": ["foo", "float16", int, bool, object, "U3", 3, [], {}, OBJECT, "f4,f4", np.longdouble, "M8[s]", print],
     "momentum": FLAGS, "progress": FLAGS, "per_class": FLAGS, "compat": FLAGS, "endpoint": FLAGS, "shifts": FLAGS,
-    "colorbar": FLAGS, "complement": FLAGS, "on_layer": CALLS,
+    "colorbar": FLAGS, "shared_scale": FLAGS, "complement": FLAGS, "on_layer": CALLS,
     "random_state": ["seed", 2.5, True, -1, 1 << 32, [1], {}, OBJECT],
     "signal_shape": ["4", 0, -4, 2.5, True, (), (4, 0), (2.0,), [[2]], {}, OBJECT, (1, 2, 2)],
     "seeds": INTEGERS, "epochs": INTEGERS, "n_train": INTEGERS, "n_test": INTEGERS, "plain": FLAGS, "full": FLAGS,

@@ -262,6 +262,18 @@ def test_an_operator_of_vectors_is_its_matrix():
         rn.plot.operator(net, 0, 4)
 
 
+def test_operators_of_a_layer_on_one_scale():
+    X, y = rn.datasets.gaussian_mixture(10, n_features=3, random_state=0)
+    net, _ = rn.build(X, y, n_layers=1)
+    largest = max(float(np.abs(operator).max()) for operator in (net.layers[0].E, *net.layers[0].Cs))
+    alone = [rn.plot.operator(net, 0, number).images[0].get_clim() for number in range(4)]
+    assert len(set(alone)) > 1
+    for number in range(4):
+        ax = rn.plot.operator(net, 0, number, shared_scale=True, colorbar=number == 3)
+        assert ax.images[0].get_clim() == (-largest, largest)
+        assert len(ax.figure.axes) == 1 + (number == 3)
+
+
 @pytest.fixture(scope="module")
 def path() -> rn.clustering.MergePath:
     X, _ = rn.datasets.lines_and_plane(60, noise=0.02, random_state=0)

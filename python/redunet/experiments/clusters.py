@@ -156,12 +156,12 @@ def _regimes(report: Report, n: int) -> None:
     from sklearn.metrics import adjusted_rand_score
 
     X, y = datasets.lines_and_plane(n, noise=NOISE, random_state=0)
-    axes = report.axes("regimes", "Clusters against the distortion; the noise is in red.", columns=2)
+    axes = report.axes("regimes", "Clusters against the distortion; the noise is the grey line.", columns=2)
     lengths: tuple[words.Length, ...] = ("full", "rate")
     for ax, length in zip(axes, lengths, strict=True):
         transition = phase_transition(X, EPSILONS, mean="zero", length=length)
         plot.phase_transition(transition, ax=ax, title=f'length="{length}"')
-        ax.axvline(NOISE, color="tab:red", linewidth=1)
+        ax.axvline(NOISE, color=plot.COLORS[-1], linewidth=1)
         for epsilon, k, bits in zip(EPSILONS, transition.n_best, transition.bits_per_sample, strict=True):
             labels = merge_path(X, epsilon_sq=epsilon**2, mean="zero", length=length).labels()
             report.add(

@@ -175,9 +175,9 @@ def _draw(
 ) -> None:  # fmt: skip
     axes = report.axes("accuracy", "Test accuracy against the part of the labels that is drawn anew.", columns=2)
     for ax, key, title in ((axes[0], "last", "after the last pass"), (axes[1], "chosen", "stopped by held-out images")):
-        for loss, name, marker in (("MCR2", NAMES["MCR2"], "o"), ("CE", NAMES["CE"], "s")):
+        for loss, marker, color in (("MCR2", "o", style.COLORS[0]), ("CE", "s", style.COLORS[1])):
             values = np.array([[getattr(row, key) for row in rows[ratio, loss]] for ratio in RATIOS])
-            ax.errorbar(RATIOS, values.mean(1), values.std(1), marker=marker, capsize=3, label=name)
+            ax.errorbar(RATIOS, values.mean(1), values.std(1), marker=marker, color=color, capsize=3, label=NAMES[loss])
         ax.set(xlabel="part of the labels drawn anew", ylabel="test accuracy", title=title)
         style.clean(ax, grid="both")
     axes[0].legend(frameon=False)
@@ -187,7 +187,7 @@ def _draw(
     )
     for ax, ratio in zip(axes, shown, strict=True):
         for loss, dashes in (("MCR2", "-"), ("CE", "--")):
-            for color, key in zip(("#0072b2", "#d55e00", "#009e73"), ("R", "R_c", "ΔR"), strict=True):
+            for key, color in style.RATES.items():
                 along = curves[ratio, loss].along[key]
                 label = f"{key}, {NAMES[loss]}" if ratio == shown[0] else None
                 ax.plot(range(1, len(along) + 1), along, dashes, color=color, label=label)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import datasets
+from redunet import datasets, plot
 from redunet._inputs import words
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
@@ -145,12 +145,13 @@ def _few(report: Report, data: datasets.Split, options: Options) -> None:
         for name, found in errors.items():
             curves[name].append(100 * float(np.mean(found)))
     (ax,) = report.axes("few", "Test error against the training digits of each class, 50 principal components.")
-    for name, curve in curves.items():
-        ax.plot(sizes, curve, marker="o", label=name)
+    for color, (name, curve) in zip(plot.COLORS, curves.items(), strict=False):
+        ax.plot(sizes, curve, marker="o", color=color, label=name)
     ax.set(xscale="log", ylim=(0, None), xlabel="training digits of each class", ylabel="test error, %")
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.minorticks_off()
-    ax.legend()
+    ax.grid(True, **plot.GRID)
+    ax.legend(frameon=False)
 
 
 def _small_sets(report: Report, options: Options) -> None:

@@ -130,8 +130,8 @@ def _draw(report: Report, first: dict[str, tuple[Trained, Array]], y: Array) -> 
     for loss, dashes in zip(losses, ("-", "--"), strict=True):
         made, Z = first[loss]
         values = np.linalg.svd(Z, compute_uv=False)
-        axes[0].plot(range(1, len(values) + 1), values, dashes, color="#333333", label=NAMES[loss])
-        for color, key in zip(("#0072b2", "#d55e00", "#009e73"), ("R", "R_c", "ΔR"), strict=True):
+        axes[0].plot(range(1, len(values) + 1), values, dashes, color=style.COLORS[-1], label=NAMES[loss])
+        for key, color in style.RATES.items():
             along = made.along[key]
             axes[1].plot(range(1, len(along) + 1), along, dashes, color=color, label=f"{key}, {NAMES[loss]}")
             report.series[f"{key}, {loss}"] = along

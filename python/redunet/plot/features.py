@@ -68,7 +68,7 @@ def cosines(
     similarity = _cosines(vectors[order], _shape_of_shifts(Z, shifts))
     ax = style.axes(ax, size=(5.2, 4.4))
     m = len(similarity)
-    image = ax.imshow(similarity, cmap="magma_r", vmin=0, vmax=1, extent=(0, m, m, 0), interpolation="nearest")
+    image = ax.imshow(similarity, cmap=style.SIZES, vmin=0, vmax=1, extent=(0, m, m, 0), interpolation="nearest")
     ends = np.cumsum(np.bincount(labels, minlength=len(classes)))
     for end in ends[:-1]:
         ax.axhline(end, color="0.6", linewidth=0.5)

@@ -43,12 +43,12 @@ def rates(net: ReduNet | Rates, *, ax: Axes | None = None) -> Axes:
     ax = style.axes(ax)
     layers = np.arange(len(values.rate))
     styles = (
-        ("$R$", values.rate, "-", 0),
-        ("$R_c$", values.class_rate, "--", 1),
-        (r"$\Delta R$", values.delta, "-", 2),
+        ("R", "$R$", values.rate, "-", 1.8),
+        ("R_c", "$R_c$", values.class_rate, "--", 1.8),
+        ("ΔR", r"$\Delta R$", values.delta, "-", 2.5),
     )
-    for label, line, dashes, color in styles:
-        ax.plot(layers, line, dashes, color=style.COLORS[color], linewidth=2.5 if color == 2 else 1.8, label=label)
+    for name, label, line, dashes, width in styles:
+        ax.plot(layers, line, dashes, color=style.RATES[name], linewidth=width, label=label)
     ax.set(xlabel="layer", ylabel="coding rate (nats)", title="Coding rates along the layers")
     ax.set_xlim(0, max(1, len(layers) - 1))
     ax.set_ylim(bottom=0)
@@ -65,6 +65,8 @@ def operator(
     complement: bool = False,
     ax: Axes | None = None,
     n_channels: int = 8,
+    shared_scale: bool = False,
+    colorbar: bool = True,
     title: str | None = None,
 ) -> Axes:
     """One operator as it acts on samples: a matrix, or convolution kernels from every channel to every other.
@@ -84,6 +86,11 @@ def operator(
         Where to draw; default: a new figure.
     n_channels : int, default 8
         The first so many channels are shown of signals and images (vectors: all).
+    shared_scale : bool, default False
+        Whether colours reach as far as the largest number of E and of every C^j of this layer, and not of this operator
+        alone: pictures of one layer can then be compared.
+    colorbar : bool, default True
+        Whether to draw the scale beside it.
     title : str, optional
         Default: the operator's name and its layer.
 
@@ -107,28 +114,34 @@ def operator(
     """
     checks.instance(net, ReduNet, "net")
     complement = checks.flag(complement, "complement")
+    shared_scale, colorbar = checks.flag(shared_scale, "shared_scale"), checks.flag(colorbar, "colorbar")
     number = checks.integer(number, "number", 0)
     if number > net.n_classes:
         raise ValueError(f"number is {number}; expected 0 for E, or 1 to {net.n_classes} for a class")
     shown = checks.integer(n_channels, "n_channels", 1)
     chosen = net.layers[layer]
-    full = chosen.E if number == 0 else chosen.Cs[number - 1]  # (C, C, *freqs)
-    if complement:
-        identity = np.eye(net.n_channels).reshape(*full.shape[:2], *[1] * (full.ndim - 2))
-        full = identity - full / net.operators.alphas[number]
     shape = net.signal_shape
-    ax = style.axes(ax, size=(5.2, 4.4))
     blocks = min(shown, net.n_channels)
-    if not shape:
-        picture = full.real
-    else:
+
+    def drawn(j: int) -> Any:
+        """Operator j as one picture, real, or complex as the kernels of complex samples are."""
+        full = chosen.E if j == 0 else chosen.Cs[j - 1]  # (C, C, *freqs)
+        if complement:
+            identity = np.eye(net.n_channels).reshape(*full.shape[:2], *[1] * (full.ndim - 2))
+            full = identity - full / net.operators.alphas[j]
+        if not shape:
+            return full.real
         kernels = net.fourier.kernels(full[:blocks, :blocks])
         kernels = np.fft.fftshift(kernels, axes=tuple(range(2, kernels.ndim)))
         height = shape[0] if len(shape) == 2 else 1
         blocked = kernels.reshape(blocks, blocks, height, shape[-1])
-        picture = blocked.transpose(0, 2, 1, 3).reshape(blocks * height, blocks * shape[-1])
-    limit = float(np.abs(picture).max()) or 1.0
-    image = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        return blocked.transpose(0, 2, 1, 3).reshape(blocks * height, blocks * shape[-1])
+
+    picture = drawn(number)
+    compared = map(drawn, range(net.n_classes + 1)) if shared_scale else (picture,)
+    limit = max(float(np.abs(each).max()) for each in compared) or 1.0
+    ax = style.axes(ax, size=(5.2, 4.4))
+    image = ax.imshow(picture, cmap=style.SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     if shape:
         rows, columns = picture.shape[0] // blocks, picture.shape[1] // blocks
         for edge in range(1, blocks):
@@ -144,6 +157,7 @@ def operator(
     name = "E" if number == 0 else f"C^{{{net.classes_[number - 1]}}}"
     name = rf"$I - {name}/\alpha$" if complement else f"${name}$"
     ax.set_title(f"{name} of layer {layer % net.n_layers}" if title is None else title)
-    bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.85)
-    bar.outline.set_visible(False)
+    if colorbar:
+        bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.85)
+        bar.outline.set_visible(False)
     return ax

@@ -15,6 +15,10 @@ Array = npt.NDArray[Any]
 #: The colours of Okabe and Ito that show on white: distinct with any colour vision, and in their lightness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#4D4D4D")
 MARKERS = "os^Dv"
+#: Of the rates, wherever they are drawn.
+RATES = dict(zip(("R", "R_c", "ΔR"), COLORS, strict=False))
+#: Scales of colours: of sizes from 0 (white or nearly) to 1, and of numbers with a sign, white at 0.
+SIZES, SIGNED = "magma_r", "RdBu_r"
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 GRID: dict[str, Any] = {"color": "0.9", "linewidth": 0.8}
 
