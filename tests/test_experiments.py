@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from strokes import check_report, write_mnist, write_strokes
@@ -189,6 +191,37 @@ def test_spread():
     assert report.spread([0.5]) == "0.5000"
     assert report.spread([0.25, 0.75], 2) == "0.50 ± 0.35"
     assert report.spread([0.5, np.nan]) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        ([0.99, 1.0, 0.98765], ["0.9900", "1.0000", "0.9877"]),
+        ([231.46, None, 9.5], ["231.5", "", "9.5"]),
+        ([12.345, np.nan, 0.0], ["12.35", "", "0.00"]),
+        ([231.46, 0.0213], ["231.460", "0.021"]),
+        ([0.25, 3e-7], ["2.50e-01", "3.00e-07"]),
+        ([8.6e-4, 1.04e-3], ["0.00086", "0.00104"]),
+        ([1, 20, None], ["1", "20", ""]),
+        (["auto", 0.5], ["auto", "0.5000"]),
+    ],
+)
+def test_a_column_has_one_number_of_digits(column, shown):
+    made = report.Report("name", "title", {})
+    for value in column:
+        made.add("table", value=value)
+    assert re.findall(r"^\| (\S*) \|$", made.markdown(), re.MULTILINE)[1:] == shown
+
+
+def test_figures_name_the_network():
+    X, y = rn.datasets.gaussian_mixture(10, n_features=2, random_state=0)
+    made = report.Report("name", "title", {})
+    for figure, eta in (("given", 0.5), ("searched", "search")):
+        net, _ = rn.build(X, y, n_layers=3, eta=eta)
+        made.axes(figure, "caption", of=net)
+        least, most = (f"{step:.3g}" for step in (net.etas.min(), net.etas.max()))
+        steps = "0.5" if figure == "given" else least if least == most else f"{least} to {most}"
+        assert made.figures[figure].get_suptitle() == f"name: η = {steps}, 3 layers"
 
 
 def test_a_network_in_sections_is_the_whole(monkeypatch):

@@ -90,6 +90,7 @@ def _figures(
         rows=2,
         size=(4.4, 4.2),
         projection=projection,
+        of=net,
     )
     for ax, (points, labels, title) in zip(
         axes,
@@ -102,8 +103,8 @@ def _figures(
         strict=True,
     ):
         plot.scatter(points, labels, ax=ax, title=title)
-    (ax,) = report.axes("rates", "Coding rates along the layers.")
+    (ax,) = report.axes("rates", "Coding rates along the layers.", of=net)
     plot.rates(net, ax=ax)
-    axes = report.axes("cosines", "Cosines of all pairs of training samples, before and after.", columns=2)
+    axes = report.axes("cosines", "Cosines of all pairs of training samples, before and after.", columns=2, of=net)
     plot.cosines(X, y, ax=axes[0], title="samples", colorbar=False)
     plot.cosines(Z, y, ax=axes[1], title="features")

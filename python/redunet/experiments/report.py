@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from redunet.network import ReduNet
+
 Row = dict[str, Any]
+#: Decimals of a table; numbers that would need more are written with an exponent, and all of their column.
+MOST_DECIMALS = 6
 
 
 @dataclass
@@ -63,9 +67,11 @@ class Report:
 
     def axes(
         self, name: str, caption: str, *, columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.2, 3.9),
-        projection: str | None = None,
+        projection: str | None = None, of: ReduNet | None = None,
     ) -> list[Axes]:  # fmt: skip
         """New axes, row by row, of a figure of this name; ``size`` is that of one of them, in inches.
+
+        Above them stand the experiment, and the steps and layers of the network that they are ``of``.
 
         Where matplotlib is not installed, what is drawn on them is nowhere.
         """
@@ -76,6 +82,8 @@ class Report:
         figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
         self.figures[name] = figure
         self.captions[name] = caption
+        if of is not None:
+            figure.suptitle(f"{self.name}: {_steps(of)}, {of.n_layers} layers", fontsize="large")
         found = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": projection})
         return list(found.reshape(-1))
 
@@ -152,25 +160,40 @@ def spread(values: Any, digits: int = 4) -> str | None:
     return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}"
 
 
+def _steps(net: ReduNet) -> str:
+    """The steps of a network's layers, to three digits."""
+    least, most = (f"{eta:.3g}" for eta in (net.etas.min(), net.etas.max()))
+    return f"η = {least}" if least == most else f"η = {least} to {most}"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return str(value)
 
 
-def _text(value: Any) -> str:
-    if value is None:
+def _text(value: Any, digits: str = "") -> str:
+    """A number in this format, or a float alone in four digits; nothing for one that is missing."""
+    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
         return ""
     if isinstance(value, (float, np.floating)):
-        value = float(value)
-        if np.isnan(value):
-            return ""
-        return f"{value:.4g}" if abs(value) >= 10 or 0 < abs(value) < 1e-3 else f"{value:.4f}".rstrip("0").rstrip(".")
+        return f"{float(value):{digits or '.4g'}}"
     return str(value)
 
 
+def _format(values: list[Any]) -> str:
+    """One format for all floats of a column: decimals for four digits of the largest and two of the smallest."""
+    sizes = np.abs([float(value) for value in values if isinstance(value, (float, np.floating))])
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not sizes.size:
+        return ".4f"
+    largest, smallest = min(4, 4 - np.ceil(np.log10(sizes.max()))), 1 - np.floor(np.log10(sizes.min()))
+    return f".{int(max(largest, smallest, 0))}f" if smallest <= MOST_DECIMALS else ".2e"
+
+
 def _table(rows: list[Row]) -> str:
-    columns = list(rows[0])
+    columns = {column: _format([row.get(column) for row in rows]) for column in rows[0]}
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows]
+    for row in rows:
+        lines.append("| " + " | ".join(_text(row.get(column), digits) for column, digits in columns.items()) + " |")
     return "\n".join(lines)

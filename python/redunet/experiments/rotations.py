@@ -23,6 +23,7 @@ from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
 from redunet.frontends.lift import RandomLift
 from redunet.frontends.polar import to_polar
+from redunet.network import ReduNet
 from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
@@ -175,24 +176,21 @@ def _figures(
     y_test: Array,
     Z_test: Array,
 ) -> None:
-    (ax,) = report.axes("rates", "Coding rates along the layers.")
-    plot.rates(built.net, ax=ax)
+    net = built.net
+    (ax,) = report.axes("rates", "Coding rates along the layers.", of=net)
+    plot.rates(net, ax=ax)
     few = np.concatenate([np.flatnonzero(y_test == label)[:100] for label in (0, 1)])
-    axes = report.axes("cosines", "Test digits against each other, at the shift that fits best.", columns=2)
+    axes = report.axes("cosines", "Test digits against each other, at the shift that fits best.", columns=2, of=net)
     plot.cosines(X_test[few], y_test[few], ax=axes[0], shifts=True, title="samples", colorbar=False)
     plot.cosines(Z_test[few], y_test[few], ax=axes[1], shifts=True, title="features")
-    axes = report.axes("singular-values", "Singular values of the training features of each class.", columns=2)
+    axes = report.axes("singular-values", "Singular values of the training features of each class.", columns=2, of=net)
     plot.singular_values(unit(X), y, ax=axes[0], n_values=40)
     axes[0].set_title("samples")
     plot.singular_values(built.Z, y, ax=axes[1], n_values=40)
     axes[1].set_title("features")
+    operators(report, net, "What the operators of the first layer take away, as convolution kernels.")
     axes = report.axes(
-        "operators", "What the operators of the first layer take away, as convolution kernels.", columns=3
-    )
-    for number, ax in enumerate(axes):
-        plot.operator(built.net, 0, number, complement=True, ax=ax)
-    axes = report.axes(
-        "shifts", "Distance of one digit of each class from both subspaces at every rotation.", columns=2
+        "shifts", "Distance of one digit of each class from both subspaces at every rotation.", columns=2, of=net
     )
     scores = nearest.scores_all_shifts(Z_test[few[[0, -1]]])
     for ax, distances, label in zip(axes, scores, y_test[few[[0, -1]]], strict=True):
@@ -249,10 +247,18 @@ def rot10(options: Options) -> Report:
     return report
 
 
+def operators(report: Report, net: ReduNet, caption: str, *, size: tuple[float, float] = (5.2, 3.9)) -> None:
+    """What E and the C^j of the first layer take away, in the same colours for the same numbers."""
+    for number, ax in enumerate(report.axes("operators", caption, columns=1 + net.n_classes, size=size, of=net)):
+        last = number == net.n_classes
+        plot.operator(net, 0, number, complement=True, ax=ax, shared_scale=True, colorbar=last)
+
+
 def heat_maps(report: Report, X: Array, y: Array, built: Built, *, stride: int) -> None:
     """Cosines of samples and features, each with shifts of itself beside it, and how often which cosine comes."""
-    (ax,) = report.axes("rates", "Coding rates along the layers.")
-    plot.rates(built.net, ax=ax)
+    net = built.net
+    (ax,) = report.axes("rates", "Coding rates along the layers.", of=net)
+    plot.rates(net, ax=ax)
     per_class = max(1, 30 // len(np.unique(y)))
     few = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in np.unique(y)])
     axes = tuple(range(2, X.ndim))
@@ -263,10 +269,13 @@ def heat_maps(report: Report, X: Array, y: Array, built: Built, *, stride: int) 
 
     labels = np.tile(y[few], len(steps))
     pictures = report.axes(
-        "cosines", f"Samples and {len(steps)} shifts of each: cosines of all pairs, sorted by class.", columns=2
+        "cosines",
+        f"Samples and {len(steps)} shifts of each: cosines of all pairs, sorted by class.",
+        columns=2,
+        of=net,
     )
     plot.cosines(orbit(X), labels, ax=pictures[0], title="shifted samples", colorbar=False)
     plot.cosines(orbit(built.Z), labels, ax=pictures[1], title="shifted features")
-    pictures = report.axes("histogram", "How often pairs of shifted samples have which cosine.", columns=2)
+    pictures = report.axes("histogram", "How often pairs of shifted samples have which cosine.", columns=2, of=net)
     plot.cosine_histogram(orbit(X), labels, ax=pictures[0], title="samples")
     plot.cosine_histogram(orbit(built.Z), labels, ax=pictures[1], title="features")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import plot
 from redunet._inputs import words
 from redunet.classifiers import NearestSubspace
 from redunet.experiments.digits import held_out_digits, mnist, training_digits, vectors
@@ -22,7 +21,7 @@ from redunet.experiments.networks import (
 )
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
-from redunet.experiments.rotations import heat_maps
+from redunet.experiments.rotations import heat_maps, operators
 from redunet.frontends.lift import RandomLift
 from redunet.transforms.norms import unit
 
@@ -109,9 +108,7 @@ def _look_closely(report: Report, built: Built, nearest: NearestSubspace, X: Arr
         **{"same answers": agreement(built.net, nearest, few)},
     )
     heat_maps(report, X, y, built, stride=7)
-    caption = "What the operators of the first layer take away, as convolution kernels."
-    for number, ax in enumerate(report.axes("operators", caption, columns=3)):
-        plot.operator(built.net, 0, number, complement=True, ax=ax)
+    operators(report, built.net, "What the operators of the first layer take away, as convolution kernels.")
 
 
 def _other_classifiers(report: Report, built: Built, y: Array, Z_test: Array, y_test: Array) -> None:

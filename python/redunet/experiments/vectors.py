@@ -13,6 +13,7 @@ from redunet.experiments.digits import held_out_digits, mnist, training_digits
 from redunet.experiments.networks import accuracies, timed_build
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
+from redunet.experiments.rotations import operators
 from redunet.transforms.norms import unit
 
 Array = npt.NDArray[Any]
@@ -47,16 +48,13 @@ def iris(options: Options) -> Report:
                 [*_scores(built.Z, y, Z_test, y_test, 1), delta[0], delta[-1], built.seconds]
             )
             if seed == 0 and eta == 0.1:
-                (ax,) = report.axes("rates", "Coding rates along the layers.")
+                (ax,) = report.axes("rates", "Coding rates along the layers.", of=built.net)
                 plot.rates(built.net, ax=ax)
-                axes = report.axes("cosines", "Cosines of all pairs of training samples.", columns=2)
+                axes = report.axes("cosines", "Cosines of all pairs of training samples.", columns=2, of=built.net)
                 plot.cosines(X, y, ax=axes[0], title="samples", colorbar=False)
                 plot.cosines(built.Z, y, ax=axes[1], title="features")
-                axes = report.axes(
-                    "operators", "What the operators of the first layer take away.", columns=4, size=(4.4, 3.8)
-                )
-                for number, ax in enumerate(axes):
-                    plot.operator(built.net, 0, number, complement=True, ax=ax)
+                caption = "What the operators of the first layer take away."
+                operators(report, built.net, caption, size=(4.4, 3.8))
     _add(report, "Test samples", found)
     return report
 
@@ -87,7 +85,8 @@ def mnist_vectors(options: Options) -> Report:
             if seed == 0:
                 few = np.concatenate([np.flatnonzero(y == label)[:50] for label in range(10)])
                 name = "published" if eta == 0.5 else "natural"
-                axes = report.axes(f"features-{name}", f"Rates, and cosines before and after: {name} step.", columns=3)
+                caption = f"Rates, and cosines before and after: {name} step."
+                axes = report.axes(f"features-{name}", caption, columns=3, of=built.net)
                 plot.rates(built.net, ax=axes[0])
                 plot.cosines(X[few], y[few], ax=axes[1], title="samples", colorbar=False)
                 plot.cosines(built.Z[few], y[few], ax=axes[2], title="features")
