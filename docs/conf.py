@@ -1,7 +1,7 @@
 """The documentation site: `sphinx-build -W docs build/docs`.
 
-Before pages are read, the gallery is made (`gallery.py`). Nothing on a page comes from elsewhere: formulas are MathML
-(`mathml.py`), and fonts the reader's own.
+Before pages are read, the gallery is made (`gallery.py`), and saved runs of the benchmarks are drawn (`saved_runs.py`).
+Nothing on a page comes from elsewhere: formulas are MathML (`mathml.py`), and fonts the reader's own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ extensions = [
     "sphinx_design",
     "gallery",
     "mathml",
+    "saved_runs",
 ]
 html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
