@@ -100,6 +100,13 @@ def section(run: dict[str, Any]) -> str:
         if threads == 1:
             left = "processor times leave them out, but not what they do to caches and memory"
         parts.append(f"**On a shared machine**: other programs were at work (load {load:.1f}); {left}.")
+    ran = dict.fromkeys(
+        name
+        for result in run["results"]
+        for name, entry in result["implementations"].items()
+        if "ms_per_layer" in entry and not name.startswith(OWN)
+    )
+    parts.append(f"Rivals in this run: {'; '.join(ran)}.")
     if found:
         parts += [chart(found), table(found)]
     return "\n\n".join(parts) + "\n"
