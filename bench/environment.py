@@ -8,6 +8,7 @@ import importlib.metadata
 import mmap
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -130,5 +131,5 @@ def describe() -> dict[str, Any]:
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith(RECORDED_PREFIXES)},
-        "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
     }
