@@ -116,10 +116,15 @@ def table(found: list[Bar]) -> str:
     """The numbers behind a chart."""
     head = "| workload | strongest rival | its ms a layer | redunet, ms | ratio | rounds |\n|---|---|" + "---:|" * 4
     rows = (
-        f"| {bar.workload} | {bar.rival} | {bar.rival_ms:.3g} | {bar.own_ms:.3g} | {bar.ratio:.1f} | {bar.rounds} |"
+        f"| {bar.workload} | {bar.rival} | {_ms(bar.rival_ms)} | {_ms(bar.own_ms)} | {bar.ratio:.1f} | {bar.rounds} |"
         for bar in found
     )
     return "\n".join([head, *rows])
+
+
+def _ms(x: float) -> str:
+    """Three digits."""
+    return f"{x:#.3g}".rstrip(".")
 
 
 def fill(app: Any, name: str, source: list[str]) -> None:

@@ -61,7 +61,7 @@ def test_a_section_says_where_and_when():
     assert text.startswith("## 2026-01-02: a processor, 1 thread\n")
     assert "Commit 0123456789; 2 cores" in text
     assert "Rivals in this run: R & co.." in text
-    assert "| rot01 | R & co. | 9 | 2 | 4.5 | 2 |" in text
+    assert "| rot01 | R & co. | 9.00 | 2.00 | 4.5 | 2 |" in text
     assert "shared machine" not in text
     assert "processor times leave them out" in saved_runs.section(run(load=0.6, rot01=4.5))
     assert "not to be quoted" in saved_runs.section(run(threads=2, load=1.2, rot01=4.5))
