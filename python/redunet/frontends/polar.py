@@ -152,7 +152,8 @@ def _spline(images: Array, C: int, T: int, endpoint: bool) -> Array:
 
     def coefficients(chunk: Array, _: int) -> Array:
         down = filtered(chunk, order=3, axis=1, output=np.float64, mode="mirror")
-        return filtered(down, order=3, axis=2, output=np.float64, mode="mirror")
+        both: Array = filtered(down, order=3, axis=2, output=np.float64, mode="mirror")
+        return both
 
     out = _weighted_sums(images, coefficients, pixels, weights)
     out += 0.5
