@@ -18,7 +18,9 @@ pytest.importorskip("sklearn")
 SMALL = {"n_layers": 3, "n_train": 12, "n_test": 6}
 #: Those that need PyTorch are in test_torch_experiments.py.
 WITHOUT_TORCH = {name: about for name, about in experiments.EXPERIMENTS.items() if not about.needs_torch}
-ALONE = [name for name, about in WITHOUT_TORCH.items() if not about.needs_mnist and name != "small"]  # test_small_data
+#: With tests of their own.
+ELSEWHERE = ("small", "series")
+ALONE = [name for name, about in WITHOUT_TORCH.items() if not about.needs_mnist and name not in ELSEWHERE]
 ON_MNIST = [name for name, about in WITHOUT_TORCH.items() if about.needs_mnist]
 
 

@@ -1,16 +1,13 @@
-"""The comparison on small data: its parts, alone, and with series and images that are made here."""
+"""The comparison on small data: its parts, alone, and with images that are made here."""
 
 from __future__ import annotations
-
-import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
 from strokes import check_report, write_strokes
 
 from redunet import experiments
-from redunet.experiments import needs, small_data
+from redunet.experiments import small_data
 
 pytest.importorskip("sklearn")
 
@@ -27,18 +24,16 @@ def little(monkeypatch):
 
 
 def test_tables_alone(tmp_path, monkeypatch):
-    """Where neither aeon nor MNIST is here, the rest is made, and what is missing is said."""
+    """Where MNIST is not here, the rest is made, and what is missing is said."""
     little(monkeypatch)
     monkeypatch.setattr(small_data, "SETS", ("iris",))
     monkeypatch.setattr(small_data, "_images", lambda *_: None)
-    monkeypatch.setattr(needs, "is_here", lambda package: package != "aeon")
     monkeypatch.delenv("REDUNET_MNIST", raising=False)
     made = experiments.run("small", experiments.Options(n_layers=3, n_train=12, seeds=2))
     check_report(made, tmp_path)
     assert list(made.tables) == ["Tables: accuracy", "Tables: probabilities, with defaults"]
     (row,) = made.tables["Tables: accuracy"]
     assert (row["set"], row["samples"], row["columns"], row["classes"]) == ("iris", 36, 4, 3)
-    assert any("pip install aeon" in remark for remark in made.remarks)
     assert any("--data names no folder" in remark for remark in made.remarks)
 
 
@@ -67,7 +62,7 @@ def test_a_method_sees_training_samples_alone():
     random = np.random.default_rng(0)
     y = np.arange(36) % 3
     X = random.standard_normal((3, 5))[y] + 0.5 * random.standard_normal((36, 5))
-    methods = {**small_data._rivals(), **small_data._networks_of_vectors(experiments.Options(n_layers=2))}
+    methods = {**small_data.rivals(), **small_data._networks_of_vectors(experiments.Options(n_layers=2))}
     assert list(methods) == [
         "logistic regression",
         "nearest neighbours",
@@ -83,35 +78,12 @@ def test_a_method_sees_training_samples_alone():
         assert getattr(model, "n_splits_", small_data.INNER) == small_data.INNER
 
 
-def test_series_and_images(tmp_path, monkeypatch):
-    """Waves of two frequencies at any phase, which only a network of all shifts knows, and strokes."""
-    t = np.arange(24)
-
-    def load(name, split):
-        random = np.random.default_rng({"train": 0, "test": 1}[split])
-        y = np.arange(30) % 2
-        X = np.sin(2 * np.pi * (1 + y[:, None]) * t / 24 + random.uniform(0, 6, (30, 1))) + 5
-        return (X + 0.3 * random.standard_normal(X.shape))[:, None], np.array(["one", "two"])[y]
-
-    fake = ModuleType("aeon.datasets")
-    fake.load_classification = load
-    monkeypatch.setitem(sys.modules, "aeon", ModuleType("aeon"))
-    monkeypatch.setitem(sys.modules, "aeon.datasets", fake)
-    monkeypatch.setattr(needs, "is_here", lambda package: True)
+def test_images(tmp_path, monkeypatch):
+    """Strokes, and digits of scikit-learn: moved, they are harder for a classifier of pixels."""
     monkeypatch.setattr(small_data, "SETS", ())
-    monkeypatch.setattr(small_data, "SERIES", ("waves",))
     little(monkeypatch)
     options = experiments.Options(n_layers=3, n_test=5, data=write_strokes(tmp_path))
     report = small_data.small_data(options)
-    (row,) = report.tables["Time series: accuracy"]
-    assert (row["set"], row["train"], row["test"], row["channels x points"], row["classes"]) == (
-        "waves",
-        30,
-        10,
-        "1 x 24",
-        2,
-    )
-    assert float(row["ReduNet, all shifts"].split()[0]) > 0.9
     for title in ("Digits of 8 x 8 pixels: accuracy", "Digits of 28 x 28 pixels: accuracy"):
         upright, moved = report.tables[title]
         assert (upright["images"], moved["images"]) == ("as they stand", "moved")

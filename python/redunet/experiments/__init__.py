@@ -88,7 +88,10 @@ EXPERIMENTS = {
         "micl", "micl", "incremental coding length against k-NN, SVM, QDA: MNIST and small sets", needs=("sklearn",)
     ),
     "small": Experiment(
-        "small_data", "small_data", "tables, time series, few images: against simple rivals", False, needs=("sklearn",)
+        "small_data", "small_data", "tables and few images: against simple rivals", False, needs=("sklearn",)
+    ),
+    "series": Experiment(
+        "time_series", "time_series", "time series, few cases: against MiniRocket", False, needs=("sklearn", "aeon")
     ),
     "clustering": Experiment(
         "clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False, needs=("sklearn",)

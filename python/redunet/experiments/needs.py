@@ -8,10 +8,12 @@ import importlib.util
 PACKAGES = {
     "aeon": ("aeon", "aeon"),
     "matplotlib": ("matplotlib", "'redunet[plot]'"),
+    "pyts": ("pyts", "pyts"),
     "scipy": ("SciPy", "scipy"),
     "skimage": ("scikit-image", "'redunet[image]'"),
     "sklearn": ("scikit-learn", "'redunet[sklearn]'"),
     "torch": ("PyTorch", "'redunet[torch]'"),
+    "tslearn": ("tslearn", "tslearn"),
 }
 
 

@@ -1,13 +1,13 @@
-"""When a network helps on small data: tables, time series and few images, against simple rivals.
+"""When a network helps on small data: tables and few images, against simple rivals.
 
-Every method chooses what it has to choose by cross-validation on the training samples of a fold, a split or a draw, and
+Every method chooses what it has to choose by cross-validation on the training samples of a fold or a draw, and
 is tested once on the others. "no network" is what a network is given, with the nearest subspace.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,8 +23,6 @@ Array = npt.NDArray[Any]
 Method = Callable[[Array, Array], Any]
 
 SETS = ("iris", "wine", "breast_cancer", "digits")
-#: Of those that come with aeon.
-SERIES = ("ItalyPowerDemand", "GunPoint", "ArrowHead", "BasicMotions")
 FOLDS, INNER = 5, 3
 CHANNELS = 8
 #: Training images of each class, test images of each class, and by how many pixels images are moved at most.
@@ -54,9 +52,8 @@ class Held(NamedTuple):
 def small_data(options: Options) -> Report:
     """Networks against logistic regression, nearest neighbours and support vector machines, all tuned.
 
-    Four tables of scikit-learn by nested cross-validation, with probabilities; time series that come with aeon, where
-    it is installed, on the published split and on others of its sizes; 5 and 20 images of each class, upright and
-    moved: scikit-learn's digits, and MNIST where its folder is given.
+    Four tables of scikit-learn by nested cross-validation, with probabilities; 5 and 20 images of each class, upright
+    and moved: scikit-learn's digits, and MNIST where its folder is given.
     """
     needs.require("sklearn")
     report = Report(
@@ -65,10 +62,6 @@ def small_data(options: Options) -> Report:
         {"seeds": options.seeds, "folds": FOLDS, "folds of a search": INNER, "channels of a lift": CHANNELS},
     )
     _tables(report, options)
-    if needs.is_here("aeon"):
-        _series(report, options)
-    else:
-        report.remark("Without time series, which need " + needs.how_to_install("aeon") + ".")
     _images(report, "Digits of 8 x 8 pixels", _digits, options)
     try:
         check_folder(options)
@@ -77,7 +70,7 @@ def small_data(options: Options) -> Report:
     else:
         report.settings["images"] = folder(options).name
         _images(report, "Digits of 28 x 28 pixels", _mnist, options)
-    report.remark("± is the standard deviation over seeds: folds, splits, or draws of training images and kernels.")
+    report.remark("± is the standard deviation over seeds: folds, or draws of training images and kernels.")
     return report
 
 
@@ -86,7 +79,7 @@ def _tables(report: Report, options: Options) -> None:
     from sklearn import datasets as sets
     from sklearn.model_selection import StratifiedKFold
 
-    methods = {**_rivals(), **_networks_of_vectors(options)}
+    methods = {**rivals(), **_networks_of_vectors(options)}
     probable = {"logistic regression": _logistic, "ReduNet": _probable(options)}
     for name in SETS:
         X, y = getattr(sets, f"load_{name}")(return_X_y=True)
@@ -119,43 +112,6 @@ def _calibration(P: Array, y: Array) -> tuple[float, float]:
     sums = np.bincount(np.minimum((sure * BINS).astype(int), BINS - 1), gaps, minlength=BINS)
     loss = -np.log(np.maximum(P[np.arange(len(y)), y], np.finfo(float).tiny)).mean()
     return float(loss), float(np.abs(sums).sum() / len(y))
-
-
-def _series(report: Report, options: Options) -> None:
-    """Series as they come, each channel without its mean."""
-    for name in SERIES:
-        right: dict[str, list[float]] = {}
-        for seed, held in enumerate(_splits(name, options)):
-            given = held._replace(X=_centred(held.X), T=_centred(held.T))
-            for method, accuracy in _accuracies(given, seed, options).items():
-                right.setdefault(method, []).append(accuracy)
-        report.add(
-            "Time series: accuracy",
-            set=name,
-            train=len(held.y),
-            test=len(held.t),
-            **{"channels x points": "{} x {}".format(*held.X.shape[1:]), "classes": len(np.unique(held.y))},
-            **{method: spread(found) for method, found in right.items()},
-        )
-
-
-def _splits(name: str, options: Options) -> Iterator[Held]:
-    """The published split, then others of its sizes."""
-    from aeon.datasets import load_classification
-    from sklearn.model_selection import train_test_split
-
-    X, y = load_classification(name, split="train")
-    T, t = load_classification(name, split="test")
-    both, labels = np.concatenate([X, T]), np.concatenate([y, t])
-    for seed in range(options.seeds):
-        if seed:
-            X, T, y, t = train_test_split(both, labels, train_size=len(y), stratify=labels, random_state=seed)
-        yield Held(*at_most(X, y, options.n_train), *at_most(T, t, options.n_test))
-
-
-def _centred(X: Array) -> Array:
-    result: Array = X - X.mean(axis=-1, keepdims=True)
-    return result
 
 
 def _images(report: Report, title: str, source: Callable[[int, int, Options], Held], options: Options) -> None:
@@ -212,13 +168,13 @@ def _accuracies(held: Held, seed: int, options: Options) -> dict[str, float]:
     """
     found = {}
     unit = held.X.std()
-    for name, fit in {**_rivals(standardised=False), **_networks_of_signals(seed, options)}.items():
+    for name, fit in {**rivals(standardised=False), **networks_of_signals(seed, options)}.items():
         X, T = ((some.reshape(len(some), -1) / unit if name in RIVALS else some) for some in (held.X, held.T))
         found[name] = float(np.mean(fit(X, held.y).predict(T) == held.t))
     return found
 
 
-def _tuned(model: Any, grid: dict[str, list[Any]]) -> Method:
+def tuned(model: Any, grid: dict[str, list[Any]]) -> Method:
     """By cross-validation in the samples that it is given; the first of equals, so grids begin with what is simple."""
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -231,7 +187,7 @@ def _tuned(model: Any, grid: dict[str, list[Any]]) -> Method:
     return fit
 
 
-def _rivals(*, standardised: bool = True) -> dict[str, Method]:
+def rivals(*, standardised: bool = True) -> dict[str, Method]:
     """On columns that are standardised, or as they are."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -244,16 +200,16 @@ def _rivals(*, standardised: bool = True) -> dict[str, Method]:
 
     def machine(X: Array, y: Array) -> Any:
         grid = {"svc__C": RIVALS["SVM"]["C"], "svc__gamma": [g / X.shape[1] for g in RIVALS["SVM"]["gamma"]]}
-        return _tuned(after(SVC()), grid)(X, y)
+        return tuned(after(SVC()), grid)(X, y)
 
     def near(X: Array, y: Array) -> Any:
         fewest = len(y) // 2  # samples of the smallest fold's training part, of two folds or more
         numbers = [n for n in RIVALS["nearest neighbours"]["n_neighbors"] if n <= fewest]
         grid = {"kneighborsclassifier__n_neighbors": numbers}
-        return _tuned(after(KNeighborsClassifier()), grid)(X, y)
+        return tuned(after(KNeighborsClassifier()), grid)(X, y)
 
     grid = {"logisticregression__C": RIVALS["logistic regression"]["C"]}
-    linear = _tuned(after(LogisticRegression(max_iter=2000)), grid)
+    linear = tuned(after(LogisticRegression(max_iter=2000)), grid)
     return {"logistic regression": linear, "nearest neighbours": near, "SVM": machine}
 
 
@@ -283,9 +239,9 @@ def _networks_of_vectors(options: Options) -> dict[str, Method]:
     without = make_pipeline(StandardScaler(), constant, Normalizer(), NearestSubspaceClassifier())
     grid = {"nearestsubspaceclassifier__n_components": VECTORS["n_components"]}
     return {
-        "no network": _tuned(without, grid),
+        "no network": tuned(without, grid),
         "ReduNet, defaults": lambda X, y: default.fit(X, y),
-        "ReduNet": _tuned(ReduNetClassifier(), _searched(VECTORS, options)),
+        "ReduNet": tuned(ReduNetClassifier(), _searched(VECTORS, options)),
     }
 
 
@@ -295,7 +251,7 @@ def _probable(options: Options) -> Method:
     return lambda X, y: ReduNetClassifier(options.layers(20), probability=True).fit(X, y)
 
 
-def _networks_of_signals(seed: int, options: Options) -> dict[str, Method]:
+def networks_of_signals(seed: int, options: Options) -> dict[str, Method]:
     """Lifted by random kernels: the nearest subspace, and the network; of samples as they stand, and of all shifts."""
     from sklearn.pipeline import make_pipeline
 
@@ -311,5 +267,5 @@ def _networks_of_signals(seed: int, options: Options) -> dict[str, Method]:
         without = ReduNetClassifier(1, eta=0.0, channels="first", shifts=shifts)  # whose layer does nothing
         for name, model, grid in ((f"no network{of_all}", without, alone), (f"ReduNet{of_all}", network, searched)):
             lift = RandomLift(CHANNELS, channels="first", random_state=seed)
-            found[name] = _tuned(make_pipeline(lift, model), {**kernels, **grid})
+            found[name] = tuned(make_pipeline(lift, model), {**kernels, **grid})
     return found
