@@ -80,7 +80,7 @@ WRONG = {
     "eta": ["fast", None, True, 1j, {}, OBJECT, [0.1, 0.2, 0.3], np.nan, -1, np.inf, print, [["a"]]],
     "sample_weight": ["a", 3, {}, OBJECT, [1.0], -np.ones(12), np.full(12, np.nan), np.ones(12) * 1j, list("ab" * 6)],
     "assignment": WORDS, "dft_norm": WORDS, "keep": WORDS, "backend": WORDS, "unit": WORDS, "mean": WORDS,
-    "activation": WORDS, "group": WORDS, "channels": WORDS,
+    "activation": WORDS, "boundary": WORDS, "group": WORDS, "channels": WORDS,
     "dtype": ["foo", "float16", int, bool, object, "U3", 3, [], {}, OBJECT, "f4,f4", np.longdouble, "M8[s]", print],
     "momentum": FLAGS, "progress": FLAGS, "per_class": FLAGS, "compat": FLAGS, "endpoint": FLAGS, "shifts": FLAGS,
     "colorbar": FLAGS, "shared_scale": FLAGS, "complement": FLAGS, "on_layer": CALLS,
@@ -117,7 +117,7 @@ WRONG = {
     "window": [*INTEGERS, 4], "overlap": [*NUMBERS, 0], "boundary_bits": NUMBERS, "n_segments": [*INTEGERS, 13],
     "mask": ["text", {}, OBJECT, 3, [], np.ones((3, 4)), np.ones((2, 4), bool), np.zeros((3, 4), bool), print],
     "color": WORDS,
-    "symmetric": FLAGS, "affine": FLAGS, "probability": FLAGS,
+    "symmetric": FLAGS, "differences": FLAGS, "affine": FLAGS, "probability": FLAGS,
     "class_weight": ["no such word", "", True, 3, 2.5, ["a"], OBJECT, b"balanced", {0: 0.0}, {0: "a"}, {"a": 1}, print],
     "early_stopping": FLAGS, "validation_fraction": [*NUMBERS, 0, 1], "n_iter_no_change": INTEGERS,
     "comm": [None, 3, "mpi", OBJECT], "layout": WORDS, "n_classes": INTEGERS,
@@ -204,6 +204,9 @@ def public():
     yield "SparseLift", rn.SparseLift, {"n_channels": 2, "kernel_size": 2}
     for method in ("fit", "transform", "fit_transform", "__call__"):
         yield f"SparseLift.{method}", getattr(rn.SparseLift(2, 2), method), signals
+    yield "PooledLift", rn.PooledLift, {}
+    for method in ("fit", "transform", "fit_transform"):
+        yield f"PooledLift.{method}", getattr(rn.PooledLift(4, 2).fit(SIGNALS), method), signals
     for make in (rn.NearestSubspace, rn.CosineNeighbors):
         yield make.__name__, make, {}
         yield f"{make.__name__}.fit", make().fit, {"Z": SIGNALS, "y": Y}
@@ -272,7 +275,7 @@ def check(where, function, given):
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
         if name in FREE or (
-            name == "y" and any(face in where for face in ("RandomLift", "SparseLift", "CodingLength", "CodingRate"))
+            name == "y" and any(face in where for face in ("Lift", "CodingLength", "CodingRate"))
         ):  # which nobody reads
             continue
         assert name in WRONG, f"{where} has an argument {name} that this table does not know"

@@ -53,6 +53,7 @@ NUMBERS = {
     "right-hand side": ("B", np.ones(4), lambda B: linalg.solve(SQUARE, B)),
     "lift": ("X", SIGNALS, rn.RandomLift(2, 2, random_state=0)),
     "fit of a lift": ("X", SIGNALS, lambda A: rn.RandomLift(2, 2, random_state=0).fit(A).kernels_),
+    "pooled lift": ("X", SIGNALS, lambda A: rn.PooledLift(8, 2, random_state=0).fit_transform(A)),
     "polar": ("images", SIGNALS, lambda A: rn.to_polar(A, n_channels=2, n_angles=3)),
     "shifts": ("X", SIGNALS, rn.shifts),
     "fit of subspaces": ("Z", X, lambda A: rn.NearestSubspace(1).fit(A, Y).bases_[0]),

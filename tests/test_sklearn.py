@@ -29,6 +29,7 @@ from redunet.sklearn import (
     CodingRateKSubspaces,
     MICLClassifier,
     NearestSubspaceClassifier,
+    PooledLift,
     RandomLift,
     ReduNetClassifier,
     ReduNetTransformer,
@@ -45,6 +46,7 @@ ESTIMATORS = [
     NearestSubspaceClassifier(),
     MICLClassifier(),
     RandomLift(),
+    PooledLift(40),
     CodingLengthClustering(),
     CodingLengthClustering(refine=True),
     CodingRateKSubspaces(random_state=0),
@@ -153,6 +155,12 @@ def test_tables_with_a_signal_shape_are_signals(data: tuple[np.ndarray, np.ndarr
     np.testing.assert_array_equal(lift.transform(table), lifted.reshape(len(X), -1))
     np.testing.assert_array_equal(RandomLift(6, 2, random_state=0).fit_transform(X), lifted)
     assert len(lift.get_feature_names_out()) == lifted[0].size
+    options: dict[str, Any] = {"differences": False, "boundary": "zero", "random_state": 0}
+    pooled = rn.PooledLift(6, 2, **options).fit_transform(X)
+    np.testing.assert_array_equal(PooledLift(6, 2, **options).fit_transform(X), pooled)
+    of_table = PooledLift(6, 2, signal_shape=shape, **options).fit(table)
+    np.testing.assert_array_equal(of_table.transform(table), pooled)
+    assert of_table.get_feature_names_out().tolist() == [f"pooledlift{i}" for i in range(6)]
 
 
 def test_rows_without_a_signal_shape_are_lifted_as_signals_of_one_channel() -> None:
@@ -160,6 +168,19 @@ def test_rows_without_a_signal_shape_are_lifted_as_signals_of_one_channel() -> N
     lifted = rn.RandomLift(3, 4, activation="soft", threshold=0.5, random_state=1).fit_transform(X[:, None])
     lift = RandomLift(3, 4, activation="soft", threshold=0.5, random_state=1)
     np.testing.assert_array_equal(lift.fit_transform(X), lifted.reshape(4, -1))
+
+
+def test_series_of_any_phase_are_told_apart_by_a_pooled_lift() -> None:
+    """Waves of two frequencies in two channels, (n_cases, n_channels, n_timepoints), at any phase and level."""
+    random = np.random.default_rng(0)
+    y, t = np.arange(60) % 2, np.arange(40)
+    phases = random.uniform(0, 2 * np.pi, (60, 2, 1))
+    X = np.sin(2 * np.pi * (2 + y[:, None, None]) * t / 40 + phases) + 0.3 * random.standard_normal((60, 2, 40))
+    X += random.normal(0, 3, (60, 2, 1))
+    model = make_pipeline(PooledLift(300, random_state=0), ReduNetClassifier(5))
+    assert model.fit(X[:20], y[:20]).score(X[20:], y[20:]) > 0.95
+    points = X.reshape(60, -1)
+    assert ReduNetClassifier(5).fit(points[:20], y[:20]).score(points[20:], y[20:]) < 0.85
 
 
 def test_a_pipeline_of_tables_tells_shifted_images_apart() -> None:
@@ -198,11 +219,11 @@ def test_precision_pickle_and_clone(estimator: Any, dtype: type, data: tuple[np.
                 assert result.dtype == dtype
             if method == "decision_function":  # subspaces may be close: scored in double precision
                 assert result.dtype == np.float64
-            if isinstance(estimator, RandomLift):
+            if isinstance(estimator, (RandomLift, PooledLift)):
                 continue  # kernels drawn without a seed; the pickled ones are compared below
             np.testing.assert_array_equal(getattr(again, method)(X), result)
             np.testing.assert_array_equal(getattr(clone(fitted).fit(X, y), method)(X), result)
-    if isinstance(estimator, RandomLift):
+    if isinstance(estimator, (RandomLift, PooledLift)):
         np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
 
 

@@ -16,7 +16,7 @@ from redunet._inputs import axes, problem, words
 from redunet.classifiers import micl
 from redunet.clustering import codes, path
 from redunet.distributed.plan import LAYOUTS
-from redunet.frontends import lift, sparse_lift
+from redunet.frontends import lift, pooled_lift, sparse_lift
 from redunet.rates import UNITS
 from redunet.transforms.groups import GROUPS
 
@@ -32,6 +32,7 @@ TAKEN = {
     words.Criterion: micl.CRITERIA,
     words.Stop: path.STOPS,
     words.Activation: lift.ACTIVATIONS,
+    words.Boundary: tuple(pooled_lift.BOUNDARIES),
     words.Source: sparse_lift.SOURCES,
     words.Layout: LAYOUTS,
 }

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from redunet import clustering, datasets, distributed, linalg, plot, segmentation, sklearn, sparse
     from redunet.classifiers import CosineNeighbors, NearestSubspace
     from redunet.config import show_config
-    from redunet.frontends import RandomLift, SparseLift, shifts, to_polar
+    from redunet.frontends import PooledLift, RandomLift, SparseLift, shifts, to_polar
 
 # Public names that are imported when they are first used, so that `import redunet` costs little more than NumPy.
 _LAZY = {
     "CosineNeighbors": "redunet.classifiers",
     "NearestSubspace": "redunet.classifiers",
+    "PooledLift": "redunet.frontends",
     "RandomLift": "redunet.frontends",
     "SparseLift": "redunet.frontends",
     "shifts": "redunet.frontends",
@@ -43,6 +44,7 @@ __all__ = [
     "CosineNeighbors",
     "CudaError",
     "NearestSubspace",
+    "PooledLift",
     "RandomLift",
     "RateReduction",
     "ReduNet",

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: thin wrappers around `build`, the lift, the classifiers, `merge_path` and `vertex_steps`.
+"""scikit-learn estimators: thin wrappers around `build`, the lifts, the classifiers, `merge_path` and `vertex_steps`.
 
 X is (m, d), (m, C, T) or (m, C, H, W), real. Pipelines carry tables, so signals may also come flattened, (m, C * T) or
 (m, C * H * W), with ``signal_shape=(T,)`` or ``(H, W)``; the output then is a table too. Samples of weight zero are
@@ -12,7 +12,7 @@ except ImportError as error:
 
 from redunet.sklearn.classifier import ReduNetClassifier
 from redunet.sklearn.clustering import CodingLengthClustering, CodingRateKSubspaces
-from redunet.sklearn.lift import RandomLift
+from redunet.sklearn.lift import PooledLift, RandomLift
 from redunet.sklearn.micl import MICLClassifier
 from redunet.sklearn.subspace import NearestSubspaceClassifier
 from redunet.sklearn.transformer import ReduNetTransformer
@@ -22,6 +22,7 @@ __all__ = [
     "CodingRateKSubspaces",
     "MICLClassifier",
     "NearestSubspaceClassifier",
+    "PooledLift",
     "RandomLift",
     "ReduNetClassifier",
     "ReduNetTransformer",
