@@ -62,7 +62,7 @@ def test_a_method_sees_training_samples_alone():
     random = np.random.default_rng(0)
     y = np.arange(36) % 3
     X = random.standard_normal((3, 5))[y] + 0.5 * random.standard_normal((36, 5))
-    methods = {**small_data.rivals(), **small_data._networks_of_vectors(experiments.Options(n_layers=2))}
+    methods = {**small_data.rivals(), **small_data.networks_of_vectors(experiments.Options(n_layers=2))}
     assert list(methods) == [
         "logistic regression",
         "nearest neighbours",

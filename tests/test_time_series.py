@@ -60,6 +60,7 @@ def test_series(sets, tmp_path):
         for row in report.tables[title]:
             assert (row["train"], row["test"]) == (trained[row["set"]], 5 * row["classes"])
             assert float(row["ReduNet, all shifts"].split()[0]) > 0.8
+            assert float(row["pooled lift, ReduNet"].split()[0]) > 0.8
         for which in ("designed on", "others"):
             found = {row["method"]: row for row in report.tables[f"{title}: 1 sets, {which}"]}
             counts = [list(row.values())[-3:] for row in found.values()]

@@ -79,7 +79,7 @@ def _tables(report: Report, options: Options) -> None:
     from sklearn import datasets as sets
     from sklearn.model_selection import StratifiedKFold
 
-    methods = {**rivals(), **_networks_of_vectors(options)}
+    methods = {**rivals(), **networks_of_vectors(options)}
     probable = {"logistic regression": _logistic, "ReduNet": _probable(options)}
     for name in SETS:
         X, y = getattr(sets, f"load_{name}")(return_X_y=True)
@@ -227,7 +227,7 @@ def _searched(grid: dict[str, list[Any]], options: Options, step: str = "") -> d
     return {f"{step}{name}": values for name, values in {**grid, "n_layers": layers}.items()}
 
 
-def _networks_of_vectors(options: Options) -> dict[str, Method]:
+def networks_of_vectors(options: Options) -> dict[str, Method]:
     """The estimator as it is, tuned, and what its network is given with the nearest subspace."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler

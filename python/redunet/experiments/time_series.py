@@ -172,7 +172,18 @@ def _accuracies(held: Held, seed: int, options: Options) -> dict[str, float]:
     short = scaled._replace(X=_shortened(scaled.X), T=_shortened(scaled.T))
     for method, fit in small_data.networks_of_signals(seed, options).items():
         found[method] = _share(fit, short)
-    return found
+    return found | _of_pooled(held, seed, options)
+
+
+def _of_pooled(held: Held, seed: int, options: Options) -> dict[str, float]:
+    """Of vectors of a pooled lift, the same for a ridge, the nearest subspace, and a network with its defaults."""
+    from redunet.sklearn import PooledLift
+
+    lift = PooledLift(boundary="zero", random_state=seed).fit(held.X)
+    pooled = held._replace(X=lift.transform(held.X), T=lift.transform(held.T))
+    networks = small_data.networks_of_vectors(options)
+    methods = {"ridge": _ridge, "no network": networks["no network"], "ReduNet": networks["ReduNet, defaults"]}
+    return {f"pooled lift, {name}": _share(fit, pooled) for name, fit in methods.items()}
 
 
 def _share(fit: Callable[[Array, Array], Any], held: Held) -> float:
@@ -199,6 +210,15 @@ def _nearest(X: Array, y: Array) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 
     return KNeighborsClassifier(1).fit(X, y)
+
+
+def _ridge(X: Array, y: Array) -> Any:
+    """What is behind MiniRocket, on standardised columns."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-3, 3, 10))).fit(X, y)
 
 
 def _minirocket(seed: int) -> Method:
