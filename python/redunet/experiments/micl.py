@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redunet import datasets, plot
+from redunet import datasets
 from redunet._inputs import words
 from redunet.classifiers import MICL
 from redunet.classifiers.increments import Code
@@ -23,6 +23,7 @@ from redunet.experiments import needs
 from redunet.experiments.digits import at_most, held_out_digits, mnist, training_digits, vectors
 from redunet.experiments.options import Options
 from redunet.experiments.report import Report, spread
+from redunet.plot import style
 
 Array = npt.NDArray[Any]
 #: Digits at the end of the training set on which neighbours and distortion are chosen, a sixth of fewer.
@@ -145,12 +146,12 @@ def _few(report: Report, data: datasets.Split, options: Options) -> None:
         for name, found in errors.items():
             curves[name].append(100 * float(np.mean(found)))
     (ax,) = report.axes("few", "Test error against the training digits of each class, 50 principal components.")
-    for color, (name, curve) in zip(plot.COLORS, curves.items(), strict=False):
-        ax.plot(sizes, curve, marker="o", color=color, label=name)
+    for name, color, marker, dashes in style.styles(list(curves)):
+        ax.plot(sizes, curves[name], marker=marker, color=color, linestyle=dashes, label=name)
     ax.set(xscale="log", ylim=(0, None), xlabel="training digits of each class", ylabel="test error, %")
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.minorticks_off()
-    ax.grid(True, **plot.GRID)
+    ax.grid(True, **style.GRID)
     ax.legend(frameon=False)
 
 
