@@ -86,7 +86,7 @@ CALLS_OF_NUMPY = {
     ),
     "polar": ("X = rng.standard_normal((9000, 64, 64))", "rn.to_polar(X, n_channels=64, n_angles=400)"),
     "splines": (
-        "X = rng.integers(0, 255, (1, 6000, 6000), dtype=np.uint8)",
+        "X = rng.integers(0, 255, (1, 6000, 6000), dtype=np.uint8); import scipy.ndimage",
         "rn.to_polar(X, n_channels=300, n_angles=4000, compat=True)",
     ),
     "subspaces": (
