@@ -16,6 +16,7 @@ from redunet.experiments import needs
 
 NEEDS = [(name, package) for name, about in experiments.EXPERIMENTS.items() for package in about.needs]
 INSTALL = {
+    "aeon": "aeon: pip install aeon",
     "scipy": "SciPy: pip install scipy",
     "skimage": "scikit-image: pip install 'redunet[image]'",
     "sklearn": "scikit-learn: pip install 'redunet[sklearn]'",
@@ -132,7 +133,7 @@ def test_the_engine_is_not_missed_where_it_is():
 
 
 #: Packages, of which ours for scikit-learn and PyTorch need these.
-PACKAGES = re.compile(r"(?:redunet\.)?(matplotlib|scipy|skimage|sklearn|torch)\b")
+PACKAGES = re.compile(r"(?:redunet\.)?(aeon|matplotlib|scipy|skimage|sklearn|torch)\b")
 
 
 @pytest.mark.parametrize("module", sorted({about.module for about in experiments.EXPERIMENTS.values()}))

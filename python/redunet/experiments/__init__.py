@@ -91,7 +91,11 @@ EXPERIMENTS = {
         "small_data", "small_data", "tables and few images: against simple rivals", False, needs=("sklearn",)
     ),
     "series": Experiment(
-        "time_series", "time_series", "time series, few cases: against MiniRocket", False, needs=("sklearn", "aeon")
+        "time_series",
+        "time_series",
+        "time series, few cases: against MiniRocket",
+        False,
+        needs=("scipy", "sklearn", "aeon"),
     ),
     "clustering": Experiment(
         "clusters", "clustering", "coding length against k-means, mixtures, HDBSCAN, Ward", False, needs=("sklearn",)

