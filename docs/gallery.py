@@ -6,7 +6,6 @@ PyTorch is not installed. `sphinx-build -D gallery=gauss2d,iris` makes a page of
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from redunet import experiments
+from redunet.experiments import needs
 
 FOLDER = Path(__file__).parent / "gallery"
 REDUCED: dict[str, Any] = {"n_layers": 40, "n_train": 50, "n_test": 10, "plain": False, "seeds": 1, "epochs": 1}
@@ -56,11 +56,11 @@ def chosen(names: str) -> list[str]:
         if unknown := [name for name in wanted if name not in experiments.EXPERIMENTS]:
             raise ValueError(f"gallery names {unknown}; expected some of {', '.join(experiments.EXPERIMENTS)}")
         return wanted
-    torch = importlib.util.find_spec("torch") is not None
     return [
         name
         for name, experiment in experiments.EXPERIMENTS.items()
-        if (os.environ.get("REDUNET_MNIST") or not experiment.needs_mnist) and (torch or not experiment.needs_torch)
+        if (os.environ.get("REDUNET_MNIST") or not experiment.needs_mnist)
+        and all(map(needs.is_here, (*experiment.needs, *["torch"] * experiment.needs_torch)))
     ]
 
 
