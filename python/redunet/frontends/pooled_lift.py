@@ -76,13 +76,13 @@ class PooledLift:
     Notes
     -----
     Shares of positive outputs, dilations, subsets of channels, and thresholds that are quantiles are those of ROCKET
-    and MiniRocket [1]_, whose kernels are others. A threshold is above its quantile by more than rounding, so that of a
+    and MiniRocket, whose kernels are others. A threshold is above its quantile by more than rounding, so that of a
     plateau of equal outputs all or none are above.
 
     References
     ----------
-    .. [1] Dempster, Schmidt and Webb, "MiniRocket: A Very Fast (Almost) Deterministic Transform for Time Series
-       Classification", KDD 2021.
+    Dempster, Schmidt, Webb, *MiniRocket: a very fast (almost) deterministic transform for time series classification*,
+    KDD 2021.
 
     Examples
     --------
