@@ -98,12 +98,7 @@ class KernelLift:
         return axes.as_given(self._apply(samples, np.empty(shape, dtype)), channels)
 
     def _draw(self, samples: Array) -> None:
-        n_axes = samples.ndim - 2
-        size = self.kernel_size
-        if isinstance(size, int):
-            size = (size,) * n_axes
-        elif len(size) != n_axes:
-            raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
+        size = sizes_along(self.kernel_size, samples)
         random = generator(self.random_state, np.random.RandomState)  # with a seed, the same kernels each time
         self.kernels_ = self._kernels(samples, size, random)
 
@@ -130,6 +125,15 @@ def kernel_sizes(size: Any) -> int | tuple[int, ...]:
     if len(size) not in (1, 2):
         raise ValueError(f"kernel_size is {size!r}; expected one number, or one for each axis of the signal")
     return tuple(checks.integer(n, "kernel_size", 1) for n in size)
+
+
+def sizes_along(size: int | tuple[int, ...], samples: Array) -> tuple[int, ...]:
+    """A number for each axis of signals or images (m, C, T) or (m, C, H, W)."""
+    n_axes = samples.ndim - 2
+    sizes = (size,) * n_axes if isinstance(size, int) else size
+    if len(sizes) != n_axes:
+        raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
+    return sizes
 
 
 def signals(X: npt.ArrayLike, channels: Channels | None) -> Array:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from redunet._inputs import axes, checks, words
 from redunet._inputs.axes import Channels
 from redunet._inputs.randomness import Seed, generator
-from redunet.frontends.kernel_lift import check_finite, gaussian_kernels, kernel_sizes, signals
+from redunet.frontends.kernel_lift import check_finite, gaussian_kernels, kernel_sizes, signals, sizes_along
 from redunet.frontends.lift import BLOCK_BYTES
 
 Array = npt.NDArray[Any]
@@ -137,10 +137,7 @@ class PooledLift:
         samples = signals(X, channels)
         check_finite(samples, 0)
         points = samples.shape[2:]
-        n_axes = len(points)
-        size = (self.kernel_size,) * n_axes if isinstance(self.kernel_size, int) else self.kernel_size
-        if len(size) != n_axes:
-            raise ValueError(f"kernel_size is {size}; expected {n_axes} numbers for X of shape {samples.shape}")
+        size = sizes_along(self.kernel_size, samples)
         if max(size) == 1:
             raise ValueError(f"kernel_size is {self.kernel_size}; expected 2 taps or more, since kernels have no mean")
         over = (0, *range(2, samples.ndim))
