@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 from sklearn.base import TransformerMixin
@@ -14,11 +14,39 @@ from redunet._inputs.axes import Channels
 from redunet.frontends import lift, pooled_lift
 from redunet.sklearn.signals import SignalEstimator, SignalFeaturesOut
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Array = npt.NDArray[Any]
 
 
 class LiftEstimator(SignalFeaturesOut, TransformerMixin, SignalEstimator):  # type: ignore[misc]
     """What both share: without `signal_shape` a row of a table is one signal of one channel, and precision is kept."""
+
+    lift_: Any
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Draw the kernels for the channels of X; a pooled lift takes thresholds from its values, too.
+
+        Parameters
+        ----------
+        X : (m, C * T), (m, C * H * W), (m, C, T) or (m, C, H, W) array, real
+            Samples.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self
+        """
+        signals = self._signals(self._samples(X, reset=True))
+        self.lift_ = self._lift().fit(signals, channels=self.channels)
+        self._points = signals.shape[1:-1] if self._last else signals.shape[2:]
+        return self
+
+    def _lift(self) -> Any:
+        """The package's own, of these parameters."""
+        raise NotImplementedError
 
     def _signals(self, X: Array) -> Array:
         if X.ndim == 2 and self.signal_shape is None:
@@ -72,6 +100,8 @@ class RandomLift(LiftEstimator):
     (10, 16, 8, 8)
     """
 
+    lift_: lift.RandomLift
+
     def __init__(
         self,
         n_channels: int = 16,
@@ -93,31 +123,15 @@ class RandomLift(LiftEstimator):
         self.channels = channels
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> RandomLift:
-        """Draw the kernels for the channels of X; its values do not matter.
-
-        Parameters
-        ----------
-        X : (m, C * T), (m, C * H * W), (m, C, T) or (m, C, H, W) array, real
-            Samples.
-        y : object
-            Ignored.
-
-        Returns
-        -------
-        self
-        """
-        signals = self._signals(self._samples(X, reset=True))
-        self.lift_ = lift.RandomLift(
+    def _lift(self) -> lift.RandomLift:
+        return lift.RandomLift(
             self.n_channels,
             self.kernel_size,
             activation=self.activation,
             threshold=self.threshold,
             symmetric=self.symmetric,
             random_state=self.random_state,
-        ).fit(signals, channels=self.channels)
-        self._points = signals.shape[1:-1] if self._last else signals.shape[2:]
-        return self
+        )
 
     def transform(self, X: Any) -> Array:
         """Lift X.
@@ -179,6 +193,8 @@ class PooledLift(LiftEstimator):
     (10, 200)
     """
 
+    lift_: pooled_lift.PooledLift
+
     def __init__(
         self,
         n_features: int = 1000,
@@ -198,29 +214,14 @@ class PooledLift(LiftEstimator):
         self.channels = channels
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> PooledLift:
-        """Draw kernels for the shape of X, and thresholds from its values.
-
-        Parameters
-        ----------
-        X : (m, C * T), (m, C * H * W), (m, C, T) or (m, C, H, W) array, real
-            Samples.
-        y : object
-            Ignored.
-
-        Returns
-        -------
-        self
-        """
-        signals = self._signals(self._samples(X, reset=True))
-        self.lift_ = pooled_lift.PooledLift(
+    def _lift(self) -> pooled_lift.PooledLift:
+        return pooled_lift.PooledLift(
             self.n_features,
             self.kernel_size,
             differences=self.differences,
             boundary=self.boundary,
             random_state=self.random_state,
-        ).fit(signals, channels=self.channels)
-        return self
+        )
 
     def transform(self, X: Any) -> Array:
         """The vectors of X.
