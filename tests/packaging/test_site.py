@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from redunet import experiments
+from redunet.experiments import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "docs" / "gallery.py").is_file():  # pragma: no cover
@@ -45,6 +46,22 @@ def test_every_page_can_be_reached():
     menus = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     named = {line for menu in menus for line in menu.split() if not line.startswith(":")}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} - named == {"index"}
+
+
+@pytest.mark.parametrize("package", ["aeon", "sklearn", "torch"])
+def test_the_gallery_leaves_out_what_cannot_run_here(package, monkeypatch):
+    monkeypatch.setenv("REDUNET_MNIST", "somewhere")
+    monkeypatch.setattr(needs, "is_here", lambda name: name != package)
+    left_out = {
+        name
+        for name, about in experiments.EXPERIMENTS.items()
+        if package in about.needs or (package == "torch" and about.needs_torch)
+    }
+    assert left_out
+    assert set(gallery.chosen("")) == set(experiments.EXPERIMENTS) - left_out
+    monkeypatch.delenv("REDUNET_MNIST")
+    assert not any(experiments.EXPERIMENTS[name].needs_mnist for name in gallery.chosen(""))
+    assert gallery.chosen("iris, series") == ["iris", "series"]  # asked for by name: an error says what is missing
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
